@@ -1,0 +1,122 @@
+"""What passes between the text layers and the engine: frozen values, token ids only.
+
+`GenerateRequest` goes down, `Delta` comes up. Nothing here knows text, JSON or HTTP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class FinishReason(str, Enum):
+    """Why a request ended. The names are OpenAI's where OpenAI has one."""
+
+    STOP = "stop"  # a stop id, or a stop string found by the text layer
+    LENGTH = "length"  # max_tokens, or the end of the context
+    ABORT = "abort"  # the caller went away
+    ERROR = "error"  # the engine failed; `Delta.error` says how
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingParams:
+    """How the next token of one request is chosen.
+
+    Args:
+        temperature: 0 is greedy; else the logits are divided by it (0 to 2).
+        top_k: keep the k most probable tokens; 0 keeps all.
+        top_p: keep the smallest set of tokens whose probability reaches top_p (0 < top_p <= 1).
+        min_p: drop tokens less probable than min_p times the best one (0 to 1).
+        seed: the random numbers of a request depend on (seed, position) only; None draws one.
+        max_tokens: most tokens to generate; None means up to the end of the context.
+        min_tokens: no stop id ends the request before that many tokens.
+        stop: strings that end the text; they are not part of it (found by the text layer).
+        stop_token_ids: ids that end the request, beside the model's own end-of-sequence ids.
+        ignore_eos: generate past the model's end-of-sequence ids.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    seed: int | None = None
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRequest:
+    """One sequence to generate: the native form that the scheduler sees.
+
+    Args:
+        id: unique among the live requests of one engine.
+        token_ids: the prompt, at least one id.
+        sampling: how to choose tokens; `seed` and `max_tokens` are already resolved (not None).
+        stop_token_ids: every id that ends it: the model's own (unless ignore_eos) and the caller's.
+        priority: larger is served first; first come, first served within one priority.
+    """
+
+    id: int
+    token_ids: tuple[int, ...]
+    sampling: SamplingParams
+    stop_token_ids: tuple[int, ...] = ()
+    priority: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What one engine step did to one request.
+
+    `token_ids` are new tokens, in order; a stop id is counted in `usage` but not among them.
+    A request's last delta, and only that one, has a `finish_reason`.
+    """
+
+    request_id: int
+    token_ids: tuple[int, ...] = ()
+    finish_reason: FinishReason | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Sizes of one native engine.
+
+    Args:
+        num_pages: pages of the KV pool; each holds `page_size` token slots.
+        page_size: token slots a page.
+        max_batch: most sequences that run at once (rows with logits in a step).
+        max_step_tokens: token budget of one step (decodes and prefill chunks together).
+        max_context: most tokens (prompt and output) of one sequence.
+        max_queue: most requests waiting; beyond it `add` raises OverloadedError.
+        num_threads: threads of the compiled library; 0 means one a core.
+    """
+
+    num_pages: int
+    page_size: int = 16
+    max_batch: int = 64
+    max_step_tokens: int = 512
+    max_context: int = 2048
+    max_queue: int = 1024
+    num_threads: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """A snapshot of the engine's counters and gauges."""
+
+    running: int = 0
+    waiting: int = 0
+    pages_total: int = 0
+    pages_free: int = 0
+    steps: int = 0
+    preemptions: int = 0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    finished: int = 0
+    aborted: int = 0
+    failed: int = 0
+    step_seconds: float = 0.0
+    last_step_age: float = field(default=0.0)  # seconds since the engine thread last gave a sign of life

@@ -1,0 +1,107 @@
+"""`model.json`: the manifest of a compiled model, and the only description that `serve` reads.
+
+Written once by the compiler, read by the engine; it never changes after that. The folder beside it:
+
+    model.json  lib.so  weights-*.safetensors  tokenizer.json  chat_template.jinja  generation_config.json
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+FORMAT_VERSION = 1
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Stamp(_Frozen):
+    """What made the library; a library made by other versions is refused."""
+
+    cupola: str
+    tvm: str
+    tvm_ffi: str
+
+
+class Shape(_Frozen):
+    """Sizes of the network that the engine needs.
+
+    `logit_stride` is the row length of the logits tensor: the vocabulary rounded up to whole column blocks.
+    """
+
+    vocab_size: int
+    logit_stride: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    max_context: int
+
+
+class KvCache(_Frozen):
+    """The pages of one layer are one tensor [num_pages, page_elements] of `dtype`."""
+
+    page_size: int
+    dtype: str
+    page_elements: int
+
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of one page of one layer."""
+        return self.page_elements * {"float32": 4, "float16": 2, "int8": 1}[self.dtype]
+
+
+class Limits(_Frozen):
+    """Upper bounds compiled into the library."""
+
+    max_step_tokens: int
+    max_batch: int
+
+
+class SpecialIds(_Frozen):
+    """Token ids with a meaning: `eos` end a generation; `bos` starts every prompt where the tokenizer adds one."""
+
+    bos: int | None = None
+    eos: tuple[int, ...] = ()
+    pad: int | None = None
+
+
+class Functions(_Frozen):
+    """Names of the library's functions."""
+
+    alloc_kv_cache: str = "alloc_kv_cache"
+    forward: str = "forward"
+
+
+class Weight(_Frozen):
+    """One argument of `forward`, in order: where it lies and what it is.
+
+    `format` names a packed layout of `cupola.quantize` (f32, q8, q4) or "vector" for plain float32.
+    """
+
+    name: str
+    file: str
+    format: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+class Manifest(_Frozen):
+    """The whole of `model.json`."""
+
+    format_version: int = FORMAT_VERSION
+    name: str
+    architecture: str
+    scheme: str
+    stamp: Stamp
+    target: dict[str, str | int | bool | list[str]]
+    shape: Shape
+    kv_cache: KvCache
+    limits: Limits
+    special_ids: SpecialIds
+    functions: Functions = Functions()
+    weights: tuple[Weight, ...]
+    files: dict[str, str]  # file name -> sha256
+    memory: dict[str, int]  # function -> bytes of working memory at the compiled limits

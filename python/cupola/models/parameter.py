@@ -1,0 +1,47 @@
+"""What a model asks of a checkpoint: its parameters, in the order of `forward`'s arguments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from cupola.quantize.formats import Format
+
+
+class Role(str, Enum):
+    """What a parameter is for; a scheme chooses a format by role."""
+
+    VECTOR = "vector"  # norm weights, biases, tables: plain float32, never quantized
+    LINEAR = "linear"
+    EMBEDDING = "embedding"  # the token table, and the output matrix (which is often the same)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One tensor of the checkpoint: its Hugging Face name and the shape that the configuration demands."""
+
+    name: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One weight argument of the compiled library.
+
+    Args:
+        name: its name in the compiled model, such as `layers.0.attention.qkv`.
+        role: what it is for.
+        sources: checkpoint tensors, concatenated along their first axis.
+        format: the packed format (F32 for a vector, which is stored plain).
+    """
+
+    name: str
+    role: Role
+    sources: tuple[Source, ...]
+    format: Format
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape before packing: rows add up over the sources."""
+        rows = sum(s.shape[0] for s in self.sources)
+        return (rows, *self.sources[0].shape[1:])

@@ -1,0 +1,45 @@
+"""Numeric formats of weights, and how a scheme chooses among them.
+
+A *format* says how one matrix is stored (`Format`); a *scheme* names a format for each role of a matrix in a model.
+A matrix that a checkpoint already holds quantized keeps its own integers whatever the scheme (except `f32`), because a
+second quantization only loses quality.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+
+GROUP = 32  # inputs that share one scale (and one minimum)
+
+
+class Format(str, Enum):
+    """How one matrix is stored."""
+
+    F32 = "f32"
+    Q8 = "q8"  # int8, w = scale * q
+    Q4 = "q4"  # 4 bits unsigned, w = scale * q + minimum
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A matrix [N, K] in groups of 32 along K, before packing.
+
+    Args:
+        format: Q8 or Q4.
+        values: int8 [N, K] for Q8 (-128..127); uint8 [N, K] for Q4 (0..15).
+        scale: float16 [N, K/32].
+        minimum: float16 [N, K/32] for Q4, else None.
+    """
+
+    format: Format
+    values: np.ndarray
+    scale: np.ndarray
+    minimum: np.ndarray | None = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        n, k = self.values.shape
+        return int(n), int(k)

@@ -1,0 +1,68 @@
+"""A checkpoint as the converter sees it, whatever file it came from.
+
+Both readers (`gguf`, `huggingface`) present tensors under Hugging Face names with Hugging Face semantics: the rotary
+halves of q and k are in Hugging Face order, norms are float32, matrices are [outputs, inputs].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from cupola.quantize.formats import Format, Quantized
+
+
+@dataclass(frozen=True, slots=True)
+class TensorInfo:
+    """What is known of a tensor before it is read.
+
+    `format` is the format in which its bits can be kept exactly: Q4 or Q8 for the group formats, F32 for floats.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    format: Format
+
+
+class Checkpoint(Protocol):
+    """An opened checkpoint; reading is lazy, one tensor at a time."""
+
+    @property
+    def path(self) -> Path:
+        """The file or folder."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """A short name to show, such as `SmolLM2-135M-Instruct`."""
+        ...
+
+    @property
+    def config(self) -> Mapping[str, object]:
+        """The model's configuration with the keys of Hugging Face's config.json (`model_type`, `hidden_size`, ...)."""
+        ...
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """Every tensor by its Hugging Face name."""
+        ...
+
+    def read(self, name: str) -> np.ndarray | Quantized:
+        """Reads one tensor: float32 where `tensors[name].format` is F32, else Quantized.
+
+        Raises:
+            ModelError: the data is truncated or inconsistent.
+        """
+        ...
+
+    def fingerprint(self) -> str:
+        """A hash over the content (sizes, headers and a sample of the data suffice) for the cache key."""
+        ...
+
+    def write_text_files(self, folder: Path) -> None:
+        """Writes tokenizer.json, chat_template.jinja (where there is one) and generation_config.json into folder."""
+        ...
