@@ -1,0 +1,154 @@
+"""Packed layouts of weight matrices: the bytes that the kernels read.
+
+Owns the order of bytes; how numbers are rounded is `rounding`'s business, and how kernels walk the bytes is theirs.
+
+A matrix has N outputs and K inputs. Outputs come in blocks of 16 (N is padded with zeros), inputs in groups of 32
+(K must be a multiple of 32 for q8 and q4). Nb = ceil(N / 16), G = K / 32.
+
+    f32   float32 [Nb, K, 16]
+    q8    uint8 [Nb, G, 544]   16 float16 scales, then 2 halves h x 8 steps s x 32 bytes:
+                               byte o*4+j of (h, s) is the int8 of output 8h+o, input 32g+4s+j
+    q4    uint8 [Nb, G, 320]   16 float16 scales, 16 float16 minima, then 2 halves h x 4 steps s x 32 bytes:
+                               byte o*4+j of (h, s) holds output 8h+o: input 32g+4s+j in the low nibble,
+                               input 32g+16+4s+j in the high nibble; w = scale * q + minimum
+
+Four inputs of eight outputs lie side by side because that is one 32-byte vector of the processors' integer
+multiply-and-add instructions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cupola.errors import ModelError
+from cupola.quantize.formats import GROUP, Format, Quantized
+from cupola.quantize.rounding import dequantize, quantize
+
+OUT_BLOCK = 16  # outputs of one block
+HALF = 8  # outputs of one 32-byte vector
+LANE = 4  # neighbouring inputs of one output in a vector
+SCALE_BYTES = 2 * OUT_BLOCK  # 16 float16
+Q8_BLOCK_BYTES = SCALE_BYTES + OUT_BLOCK * GROUP  # 544
+Q4_BLOCK_BYTES = 2 * SCALE_BYTES + OUT_BLOCK * GROUP // 2  # 320
+
+_BLOCK_BYTES = {Format.Q8: Q8_BLOCK_BYTES, Format.Q4: Q4_BLOCK_BYTES}
+
+
+def packed_shape(fmt: Format, shape: tuple[int, int]) -> tuple[int, int, int]:
+    """Shape of the packed array of an [N, K] matrix.
+
+    Raises:
+        ModelError: a group format with K not a multiple of 32.
+    """
+    rows, inputs = shape
+    blocks = -(-rows // OUT_BLOCK)
+    if fmt is Format.F32:
+        return blocks, inputs, OUT_BLOCK
+    if inputs % GROUP:
+        raise ModelError(f"a matrix with {inputs} inputs cannot be stored as {fmt.value}: it needs a multiple of {GROUP}")
+    return blocks, inputs // GROUP, _BLOCK_BYTES[fmt]
+
+
+def packed_dtype(fmt: Format) -> np.dtype:
+    """Element type of the packed array."""
+    return np.dtype(np.float32) if fmt is Format.F32 else np.dtype(np.uint8)
+
+
+def pack(matrix: np.ndarray | Quantized, fmt: Format) -> np.ndarray:
+    """Packs an [N, K] matrix, float or already quantized, as `fmt`.
+
+    A quantized matrix of the same format keeps its integers, scales and minima bit for bit; of another format, it is
+    dequantized and rounded to `fmt`.
+
+    Returns:
+        A new array of `packed_shape(fmt, matrix.shape)` and `packed_dtype(fmt)`.
+
+    Raises:
+        ModelError: K does not suit the format, or values are not finite.
+    """
+    shape = matrix.shape
+    packed_shape(fmt, shape)  # refuses an unsuitable K before any work
+    if fmt is Format.F32:
+        return _pack_f32(dequantize(matrix) if isinstance(matrix, Quantized) else matrix)
+    if not isinstance(matrix, Quantized):
+        matrix = quantize(matrix, fmt)
+    elif matrix.format is not fmt:
+        matrix = quantize(dequantize(matrix), fmt)
+    return _pack_q8(matrix) if fmt is Format.Q8 else _pack_q4(matrix)
+
+
+def unpack(packed: np.ndarray, fmt: Format, shape: tuple[int, int]) -> np.ndarray:
+    """The float32 [N, K] matrix that a packed array stands for."""
+    rows, inputs = shape
+    if fmt is Format.F32:
+        return np.ascontiguousarray(packed.transpose(0, 2, 1)).reshape(-1, inputs)[:rows]
+    return dequantize(unpack_quantized(packed, fmt, shape))
+
+
+def unpack_quantized(packed: np.ndarray, fmt: Format, shape: tuple[int, int]) -> Quantized:
+    """Integers, scales and minima of a packed q8 or q4 matrix: the exact inverse of `pack`."""
+    rows, inputs = shape
+    blocks, groups, _ = packed.shape
+    scale = _rows_of_groups(packed[..., :SCALE_BYTES])[:rows]
+    if fmt is Format.Q8:
+        body = np.ascontiguousarray(packed[..., SCALE_BYTES:])
+        lanes = body.view(np.uint32).reshape(blocks, groups, 2, GROUP // LANE, HALF)
+        words = np.ascontiguousarray(lanes.transpose(0, 2, 4, 1, 3))
+        return Quantized(fmt, words.view(np.int8).reshape(-1, inputs)[:rows], scale)
+    minimum = _rows_of_groups(packed[..., SCALE_BYTES : 2 * SCALE_BYTES])[:rows]
+    body = np.ascontiguousarray(packed[..., 2 * SCALE_BYTES :])
+    lanes = body.view(np.uint32).reshape(blocks, groups, 2, GROUP // LANE // 2, HALF)
+    words = np.ascontiguousarray(lanes.transpose(0, 2, 4, 1, 3))
+    values = np.stack([words & 0x0F0F0F0F, (words >> 4) & 0x0F0F0F0F], axis=-2)
+    return Quantized(fmt, values.view(np.uint8).reshape(-1, inputs)[:rows], scale, minimum)
+
+
+def _pack_f32(matrix: np.ndarray) -> np.ndarray:
+    rows, inputs = matrix.shape
+    padded = _pad_rows(np.asarray(matrix, np.float32))
+    return np.ascontiguousarray(padded.reshape(-1, OUT_BLOCK, inputs).transpose(0, 2, 1))
+
+
+def _pack_q8(matrix: Quantized) -> np.ndarray:
+    out = np.empty(packed_shape(Format.Q8, matrix.shape), np.uint8)
+    blocks, groups, _ = out.shape
+    out[..., :SCALE_BYTES] = _blocks_of_groups(matrix.scale)
+    words = _pad_rows(matrix.values).view(np.uint32)  # one word is the four neighbouring inputs of a lane
+    words = words.reshape(blocks, 2, HALF, groups, GROUP // LANE).transpose(0, 3, 1, 4, 2)
+    out[..., SCALE_BYTES:] = np.ascontiguousarray(words).view(np.uint8).reshape(blocks, groups, -1)
+    return out
+
+
+def _pack_q4(matrix: Quantized) -> np.ndarray:
+    if matrix.minimum is None:
+        raise ModelError("a 4-bit matrix needs a minimum for each group")
+    out = np.empty(packed_shape(Format.Q4, matrix.shape), np.uint8)
+    blocks, groups, _ = out.shape
+    out[..., :SCALE_BYTES] = _blocks_of_groups(matrix.scale)
+    out[..., SCALE_BYTES : 2 * SCALE_BYTES] = _blocks_of_groups(matrix.minimum)
+    words = _pad_rows(matrix.values).view(np.uint32)
+    words = words.reshape(blocks, 2, HALF, groups, 2, GROUP // LANE // 2)
+    nibbles = words[..., 0, :] | (words[..., 1, :] << 4)  # values are below 16, so no bit crosses into the next byte
+    nibbles = np.ascontiguousarray(nibbles.transpose(0, 3, 1, 4, 2))
+    out[..., 2 * SCALE_BYTES :] = nibbles.view(np.uint8).reshape(blocks, groups, -1)
+    return out
+
+
+def _pad_rows(matrix: np.ndarray) -> np.ndarray:
+    """The matrix, contiguous, with rows of zeros up to a whole block."""
+    missing = -len(matrix) % OUT_BLOCK
+    if not missing:
+        return np.ascontiguousarray(matrix)
+    return np.concatenate([matrix, np.zeros((missing, matrix.shape[1]), matrix.dtype)])
+
+
+def _blocks_of_groups(per_group: np.ndarray) -> np.ndarray:
+    """float16 [N, G] to bytes [Nb, G, 32]."""
+    padded = _pad_rows(per_group).reshape(-1, OUT_BLOCK, per_group.shape[1])
+    return np.ascontiguousarray(padded.transpose(0, 2, 1)).view(np.uint8)
+
+
+def _rows_of_groups(blocks: np.ndarray) -> np.ndarray:
+    """Bytes [Nb, G, 32] to float16 [Nb*16, G]."""
+    scales = np.ascontiguousarray(blocks).view(np.float16)
+    return np.ascontiguousarray(scales.transpose(0, 2, 1)).reshape(-1, blocks.shape[1])

@@ -1,0 +1,119 @@
+"""From float matrices to groups of 32 with a scale, and back.
+
+Owns the arithmetic of quantization: how scale, minimum and integers are chosen for a group. It works on `Quantized`
+matrices in row order and knows nothing of packed layouts or files.
+
+The scale (and minimum) of a group is rounded to float16 first and the integers are chosen for the rounded value, so
+that the rounding of the scale costs nothing beyond the half step of the integers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cupola.errors import ModelError
+from cupola.quantize.formats import GROUP, Format, Quantized
+
+Q8_LIMIT = 127
+Q4_LIMIT = 15
+
+# Trial shares of the full range for 4 bits: a narrower range clips the outermost weights and serves the others better.
+_Q4_SHRINKS = (1.0, 0.94, 0.88)
+_CHUNK_GROUPS = 8192  # groups worked on at once: their temporaries (1 MiB each) stay in the cache
+
+
+def quantize(matrix: np.ndarray, fmt: Format) -> Quantized:
+    """Rounds float32 [N, K] (K a multiple of 32) to `fmt` (Q8 or Q4).
+
+    Raises:
+        ModelError: the matrix holds values that are not finite, or too large for a float16 scale.
+    """
+    rows, inputs = matrix.shape
+    if inputs % GROUP:
+        raise ModelError(f"a matrix with {inputs} inputs cannot be quantized in groups of {GROUP}")
+    groups = np.ascontiguousarray(matrix, dtype=np.float32).reshape(-1, GROUP)
+    values = np.empty(groups.shape, np.int8 if fmt is Format.Q8 else np.uint8)
+    scale = np.empty(len(groups), np.float16)
+    minimum = np.empty(len(groups), np.float16) if fmt is Format.Q4 else None
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, len(groups), _CHUNK_GROUPS):
+            part = slice(start, start + _CHUNK_GROUPS)
+            if minimum is None:
+                values[part], scale[part] = _round_q8(groups[part])
+            else:
+                values[part], scale[part], minimum[part] = _round_q4(groups[part])
+    if not np.isfinite(scale).all() or not (minimum is None or np.isfinite(minimum).all()):
+        raise ModelError("the matrix holds values that are not finite, or too large for a float16 scale")
+    per_row = (rows, inputs // GROUP)
+    return Quantized(
+        fmt,
+        values.reshape(rows, inputs),
+        scale.reshape(per_row),
+        None if minimum is None else minimum.reshape(per_row),
+    )
+
+
+def dequantize(quantized: Quantized) -> np.ndarray:
+    """The float32 [N, K] that a quantized matrix stands for: scale * q (+ minimum), as kernels compute it."""
+    rows, inputs = quantized.shape
+    result = quantized.values.reshape(rows, -1, GROUP).astype(np.float32)
+    result *= quantized.scale.astype(np.float32)[..., None]
+    if quantized.minimum is not None:
+        result += quantized.minimum.astype(np.float32)[..., None]
+    return result.reshape(rows, inputs)
+
+
+def _round_q8(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Symmetric: scale = largest magnitude / 127."""
+    scale = (np.abs(groups).max(axis=1) / Q8_LIMIT).astype(np.float16)
+    steps = np.rint(groups * _inverse(scale)[:, None])
+    return np.clip(steps, -Q8_LIMIT, Q8_LIMIT).astype(np.int8), scale
+
+
+def _round_q4(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Affine: the best of a few shrunken ranges, each refined by one least-squares fit, per group."""
+    low, high = groups.min(axis=1), groups.max(axis=1)
+    centre, half = (low + high) / 2, (high - low) / 2
+    best_scale = np.zeros(len(groups), np.float16)
+    best_minimum = np.zeros(len(groups), np.float16)
+    best_error = np.full(len(groups), np.inf, np.float32)
+    for shrink in _Q4_SHRINKS:
+        trial = (2 * shrink * half / Q4_LIMIT).astype(np.float16), (centre - shrink * half).astype(np.float16)
+        for scale, minimum in (trial, _fit(groups, *trial)):
+            steps = _steps_q4(groups, scale, minimum)
+            error = _squared_error(groups, steps, scale, minimum)
+            better = (error < best_error) | np.isinf(best_error)  # the first trial stands even where it overflowed
+            np.copyto(best_scale, scale, where=better)
+            np.copyto(best_minimum, minimum, where=better)
+            np.copyto(best_error, error, where=better)
+    return _steps_q4(groups, best_scale, best_minimum).astype(np.uint8), best_scale, best_minimum
+
+
+def _fit(groups: np.ndarray, scale: np.ndarray, minimum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The scale and minimum with the least squared error for the integers that (scale, minimum) give."""
+    steps = _steps_q4(groups, scale, minimum)
+    mean_steps, mean = steps.mean(axis=1), groups.mean(axis=1)
+    covariance = np.einsum("gi,gi->g", steps, groups) / GROUP - mean_steps * mean
+    variance = np.einsum("gi,gi->g", steps, steps) / GROUP - mean_steps * mean_steps
+    slope = np.where(variance > 0, covariance / np.where(variance > 0, variance, 1), scale)
+    return slope.astype(np.float16), (mean - slope * mean_steps).astype(np.float16)
+
+
+def _steps_q4(groups: np.ndarray, scale: np.ndarray, minimum: np.ndarray) -> np.ndarray:
+    steps = groups - minimum.astype(np.float32)[:, None]
+    steps *= _inverse(scale)[:, None]
+    np.rint(steps, out=steps)
+    return np.clip(steps, 0, Q4_LIMIT, out=steps)
+
+
+def _squared_error(groups: np.ndarray, steps: np.ndarray, scale: np.ndarray, minimum: np.ndarray) -> np.ndarray:
+    difference = steps * scale.astype(np.float32)[:, None]
+    difference += minimum.astype(np.float32)[:, None]
+    difference -= groups
+    return np.einsum("gi,gi->g", difference, difference)
+
+
+def _inverse(scale: np.ndarray) -> np.ndarray:
+    """1 / scale as float32, and 0 where the scale is 0 (a group of equal or vanishing weights)."""
+    wide = scale.astype(np.float32)
+    return np.divide(1, wide, out=np.zeros_like(wide), where=wide != 0)

@@ -1,0 +1,63 @@
+"""Schemes: which format a matrix is stored in, by its role in the model and by what the checkpoint holds.
+
+Owns that choice alone; how a format is rounded and packed is the business of `rounding` and `layouts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from cupola.quantize.formats import GROUP, Format
+
+if TYPE_CHECKING:  # types alone: at run time quantize imports neither models nor weights
+    from cupola.models.parameter import Role
+    from cupola.weights.checkpoint import TensorInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A named choice of formats: one for linear layers, one for the token table and the output matrix."""
+
+    name: str
+    linear: Format
+    embedding: Format
+
+    @property
+    def keeps_floats(self) -> bool:
+        """True where the scheme promises full precision, so that quantized tensors are widened too."""
+        return self.linear is Format.F32
+
+
+SCHEMES: Mapping[str, Scheme] = MappingProxyType(
+    {
+        scheme.name: scheme
+        for scheme in (
+            Scheme("f32", Format.F32, Format.F32),
+            Scheme("q8", Format.Q8, Format.Q8),
+            Scheme("q4", Format.Q4, Format.Q8),
+        )
+    }
+)
+
+
+def choose_format(role: Role, sources: Sequence[TensorInfo], scheme: Scheme) -> Format:
+    """The format of one parameter that is made of `sources`, stacked along their outputs.
+
+    - A vector is F32, and so is every matrix whose inputs are not a multiple of 32.
+    - `f32` widens everything.
+    - Sources that the checkpoint holds quantized in one format keep that format, whatever the scheme.
+    - Sources of different formats become Q8: the 8-bit ones keep their integers, 4-bit and float ones are rounded to
+      8 bits, which loses far less than 8-bit ones would lose in 4 bits.
+    - Float sources follow the scheme.
+    """
+    if role == "vector" or any(len(s.shape) != 2 or s.shape[1] % GROUP for s in sources):
+        return Format.F32
+    if scheme.keeps_floats:
+        return Format.F32
+    formats = {s.format for s in sources}
+    if formats == {Format.F32}:
+        return scheme.embedding if role == "embedding" else scheme.linear
+    return formats.pop() if len(formats) == 1 else Format.Q8
