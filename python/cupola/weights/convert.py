@@ -1,0 +1,163 @@
+"""From a checkpoint to packed shards: read, quantize or repack, write, a few thousand rows at a time.
+
+Owns the walk over a model's parameters. What a parameter is made of says `models`, how a tensor is read the
+checkpoint, how rows become bytes `quantize`, and how bytes become files `shards`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cupola.errors import ModelError
+from cupola.manifest import Weight
+from cupola.models.parameter import Parameter, Role
+from cupola.quantize.formats import Format, Quantized
+from cupola.quantize.layouts import OUT_BLOCK, pack, packed_dtype, packed_shape
+from cupola.quantize.rounding import dequantize, quantize
+from cupola.weights.checkpoint import Checkpoint
+from cupola.weights.shards import ShardTensor, ShardWriter, split
+
+VECTOR = "vector"
+_CHUNK_ELEMENTS = 4 << 20  # weights converted at once: 16 MiB as float32
+
+
+def convert(
+    checkpoint: Checkpoint,
+    parameters: Sequence[Parameter],
+    folder: Path,
+    on_progress: Callable[[int, int], None],
+) -> tuple[Weight, ...]:
+    """Writes every parameter, packed, into `weights-00001.safetensors` and so on in `folder`.
+
+    Memory beyond the interpreter's own stays at some hundred MiB, whatever the size of the model.
+
+    Args:
+        checkpoint: where the sources are read from.
+        parameters: what to write, in this order.
+        folder: an existing folder.
+        on_progress: called with (bytes written, bytes in all) after every piece of work.
+
+    Returns:
+        One entry a parameter, in order: where it lies and what it is.
+
+    Raises:
+        ModelError: a tensor is missing, or of another shape than the configuration demands, or cannot be read.
+        StorageError: the folder cannot be written, or the disk is full. No shard of this call is left behind then.
+    """
+    check_sources(checkpoint, parameters)
+    by_name = {parameter.name: parameter for parameter in parameters}
+    if len(by_name) != len(parameters):
+        raise ModelError("two parameters of the model have one name")
+    shards = split(_target(parameter) for parameter in parameters)
+    total, done = sum(tensor.size for shard in shards for tensor in shard), 0
+    weights: list[Weight] = []
+    written: list[Path] = []
+    try:
+        for number, tensors in enumerate(shards, start=1):
+            path = folder / f"weights-{number:05d}.safetensors"
+            with ShardWriter(path, tensors) as writer:
+                for tensor in tensors:
+                    parameter = by_name[tensor.name]
+                    for piece in _pieces(checkpoint, parameter):
+                        writer.write(piece)
+                        done += piece.nbytes
+                        on_progress(done, total)
+                    weights.append(_weight(parameter, tensor, path))
+            written.append(path)
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+    return tuple(weights)
+
+
+def check_sources(checkpoint: Checkpoint, parameters: Sequence[Parameter]) -> None:
+    """Raises a ModelError unless every source of every parameter is there and has its shape."""
+    for parameter in parameters:
+        for source in parameter.sources:
+            info = checkpoint.tensors.get(source.name)
+            if info is None:
+                raise ModelError(
+                    f"{checkpoint.path} has no tensor {source.name}",
+                    hint="The checkpoint is incomplete, or its configuration belongs to another model.",
+                )
+            if info.shape != source.shape:
+                raise ModelError(
+                    f"{checkpoint.path} has tensor {source.name} of shape {list(info.shape)}, "
+                    f"but its configuration demands {list(source.shape)}",
+                    hint="The checkpoint is damaged, or its configuration belongs to another model.",
+                )
+
+
+def _target(parameter: Parameter) -> ShardTensor:
+    if parameter.role is Role.VECTOR:
+        return ShardTensor(parameter.name, np.dtype(np.float32), parameter.shape)
+    rows, inputs = parameter.shape
+    return ShardTensor(parameter.name, packed_dtype(parameter.format), packed_shape(parameter.format, (rows, inputs)))
+
+
+def _weight(parameter: Parameter, tensor: ShardTensor, path: Path) -> Weight:
+    return Weight(
+        name=parameter.name,
+        file=path.name,
+        format=VECTOR if parameter.role is Role.VECTOR else parameter.format.value,
+        dtype=tensor.dtype.name,
+        shape=tensor.shape,
+    )
+
+
+def _pieces(checkpoint: Checkpoint, parameter: Parameter) -> Iterator[np.ndarray]:
+    """The parameter's bytes in order, a bounded number of rows at a time."""
+    if parameter.role is Role.VECTOR:
+        for source in parameter.sources:
+            yield _widened(checkpoint.read_rows(source.name, 0, source.shape[0]))
+        return
+    rows, inputs = parameter.shape
+    step = max(_CHUNK_ELEMENTS // inputs // OUT_BLOCK, 1) * OUT_BLOCK  # whole blocks, so that only the end is padded
+    for start in range(0, rows, step):
+        yield pack(_rows(checkpoint, parameter, start, min(start + step, rows)), parameter.format)
+
+
+def _rows(checkpoint: Checkpoint, parameter: Parameter, start: int, stop: int) -> np.ndarray | Quantized:
+    """Rows [start, stop) of the parameter in its format: those of its sources, one below the other."""
+    floats: list[np.ndarray] = []
+    quantized: list[Quantized] = []
+    first = 0
+    for source in parameter.sources:
+        low, high = max(start - first, 0), min(stop - first, source.shape[0])
+        if low < high:
+            part = checkpoint.read_rows(source.name, low, high)
+            if parameter.format is Format.F32:
+                floats.append(_widened(part))
+            elif isinstance(part, Quantized) and part.format is parameter.format:
+                quantized.append(part)
+            else:
+                quantized.append(_rounded(checkpoint, source.name, _widened(part), parameter.format))
+        first += source.shape[0]
+    return _stacked(quantized) if quantized else np.concatenate(floats)
+
+
+def _rounded(checkpoint: Checkpoint, name: str, rows: np.ndarray, fmt: Format) -> Quantized:
+    try:
+        return quantize(rows, fmt)
+    except ModelError as error:
+        raise ModelError(f"{checkpoint.path}, tensor {name}: {error.message}", hint=error.hint) from error
+
+
+def _widened(part: np.ndarray | Quantized) -> np.ndarray:
+    return dequantize(part) if isinstance(part, Quantized) else part
+
+
+def _stacked(parts: Sequence[Quantized]) -> Quantized:
+    if len(parts) == 1:
+        return parts[0]
+    minima = [part.minimum for part in parts if part.minimum is not None]
+    return Quantized(
+        parts[0].format,
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([part.scale for part in parts]),
+        np.concatenate(minima) if minima else None,
+    )

@@ -1,0 +1,308 @@
+"""The GGUF container: metadata, the table of tensors, and rows of one tensor as numbers.
+
+Owns the file format; the meaning of keys and tensor names belongs to `gguf` (the checkpoint) and `gguf_tokenizer`.
+
+The `gguf` library supplies the constants and the arithmetic of its many block types. Its reader is not used: it makes
+an array object for each string of the vocabulary (2 s and 150 MB for a vocabulary of 49 thousand tokens; this takes
+a fiftieth), and it cannot tell a truncated file from a sound one.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from gguf.constants import GGML_QUANT_SIZES, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFValueType
+from gguf.quants import dequantize as _dequantize_blocks
+
+from cupola.errors import ModelError, UnsupportedError
+from cupola.quantize.formats import GROUP, Format, Quantized
+
+Scalar = int | float | bool | str
+Value = Scalar | list["Value"] | list[str] | np.ndarray  # arrays of numbers are NumPy arrays, arrays of strings lists
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+FLOAT_TYPES = frozenset({GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16})
+EXACT_TYPES: Mapping[GGMLQuantizationType, Format] = {
+    GGMLQuantizationType.Q4_0: Format.Q4,
+    GGMLQuantizationType.Q4_1: Format.Q4,
+    GGMLQuantizationType.Q5_0: Format.Q8,
+    GGMLQuantizationType.Q8_0: Format.Q8,
+}
+ROUNDED_TYPES = frozenset(
+    GGMLQuantizationType[name]
+    for name in (
+        *("Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4"),
+        *("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"),
+    )
+)
+SUPPORTED_TYPES = FLOAT_TYPES | frozenset(EXACT_TYPES) | ROUNDED_TYPES
+
+_SCALARS = {
+    GGUFValueType.UINT8: np.dtype("<u1"),
+    GGUFValueType.INT8: np.dtype("<i1"),
+    GGUFValueType.UINT16: np.dtype("<u2"),
+    GGUFValueType.INT16: np.dtype("<i2"),
+    GGUFValueType.UINT32: np.dtype("<u4"),
+    GGUFValueType.INT32: np.dtype("<i4"),
+    GGUFValueType.UINT64: np.dtype("<u8"),
+    GGUFValueType.INT64: np.dtype("<i8"),
+    GGUFValueType.FLOAT32: np.dtype("<f4"),
+    GGUFValueType.FLOAT64: np.dtype("<f8"),
+    GGUFValueType.BOOL: np.dtype("?"),
+}
+_MAX_DIMENSIONS = 4
+_HINT_AGAIN = "Download or convert the file again."
+
+
+@dataclass(frozen=True, slots=True)
+class GgufTensor:
+    """One row of the tensor table; `shape` has the outputs first, `offset` counts from the start of the file."""
+
+    name: str
+    type: GGMLQuantizationType
+    shape: tuple[int, ...]
+    offset: int
+    size: int
+
+    @property
+    def rows(self) -> int:
+        return self.shape[0]
+
+    @property
+    def row_size(self) -> int:
+        """Bytes of one row (everything behind the first axis)."""
+        return self.size // max(self.rows, 1)
+
+    @property
+    def format(self) -> Format:
+        """The format that holds it exactly; Q8 for block types that none of ours holds exactly."""
+        if self.type in FLOAT_TYPES:
+            return Format.F32
+        return EXACT_TYPES.get(self.type, Format.Q8)
+
+
+class GgufFile:
+    """The header of a GGUF file, checked to be whole; tensor data stays on the disk until it is read.
+
+    Raises (also on construction):
+        ModelError: the file is missing, truncated or no GGUF file.
+        UnsupportedError: a version, byte order or tensor type that Cupola does not know.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            with path.open("rb") as file:
+                self.size = os.fstat(file.fileno()).st_size
+                if file.read(4) != MAGIC:
+                    raise ModelError(f"{path} is not a GGUF file: it does not start with {MAGIC.decode()}")
+                with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+                    self.metadata, self.tensors, self.header_size = _Header(path, data).parse()
+        except OSError as error:
+            raise ModelError(f"{path} cannot be read: {error.strerror}", hint="Check the path.") from error
+        for tensor in self.tensors.values():
+            if tensor.offset + tensor.size > self.size:
+                raise ModelError(
+                    f"{path} is truncated: tensor {tensor.name} ends at byte {tensor.offset + tensor.size}, "
+                    f"but the file has {self.size}",
+                    hint=_HINT_AGAIN,
+                )
+
+    def read_rows(self, name: str, start: int, stop: int) -> np.ndarray | Quantized:
+        """Rows [start, stop) of a tensor: Quantized where one of our formats holds its type exactly, else float32."""
+        tensor = self.tensors[name]
+        raw = self._read_bytes(tensor, start * tensor.row_size, (stop - start) * tensor.row_size)
+        shape = (stop - start, *tensor.shape[1:])
+        if tensor.type in EXACT_TYPES and len(shape) == 2:
+            return _quantized(raw, tensor.type, shape[0])
+        return _floats(raw, tensor.type).reshape(shape)
+
+    def _read_bytes(self, tensor: GgufTensor, offset: int, count: int) -> np.ndarray:
+        data = np.empty(count, np.uint8)
+        view = memoryview(data)
+        try:
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(tensor.offset + offset)
+                while view and (got := file.readinto(view)):
+                    view = view[got:]
+        except OSError as error:
+            raise ModelError(f"{self.path} cannot be read: {error.strerror}") from error
+        if view:
+            raise ModelError(f"{self.path} is truncated within tensor {tensor.name}", hint=_HINT_AGAIN)
+        return data
+
+
+class _Header:
+    """A cursor over the header; every step checks that the file still has the bytes."""
+
+    def __init__(self, path: Path, data: mmap.mmap) -> None:
+        self.path = path
+        self.data = data
+        self.at = len(MAGIC)
+
+    def parse(self) -> tuple[dict[str, Value], dict[str, GgufTensor], int]:
+        version = self._number("<I")
+        if version not in VERSIONS:
+            raise UnsupportedError(
+                f"{self.path} has GGUF version {version}; Cupola reads versions {VERSIONS[0]} and {VERSIONS[1]}",
+                hint="Convert the file again with a current converter, for a little-endian machine.",
+            )
+        num_tensors, num_keys = self._number("<Q"), self._number("<Q")
+        metadata: dict[str, Value] = {}
+        for _ in range(num_keys):
+            key = self._text("a metadata key")
+            metadata[key] = self._value(self._number("<I"), key)
+        rows = [self._tensor_row() for _ in range(num_tensors)]
+        alignment = metadata.get("general.alignment", GGUF_DEFAULT_ALIGNMENT)
+        if not isinstance(alignment, int) or alignment <= 0:
+            raise ModelError(f"{self.path} has general.alignment {alignment!r}; a positive integer is needed")
+        base = -(-self.at // alignment) * alignment
+        tensors = {row[0]: self._tensor(base, *row) for row in rows}
+        if len(tensors) != len(rows):
+            raise ModelError(f"{self.path} names a tensor twice", hint=_HINT_AGAIN)
+        return metadata, tensors, base
+
+    def _take(self, count: int) -> int:
+        """Moves over `count` bytes and returns where they start."""
+        start = self.at
+        if count > len(self.data) - start:
+            raise ModelError(
+                f"{self.path} is truncated: its header needs more than the {len(self.data)} bytes of the file",
+                hint=_HINT_AGAIN,
+            )
+        self.at = start + count
+        return start
+
+    def _number(self, code: str) -> int:
+        return int(struct.unpack_from(code, self.data, self._take(struct.calcsize(code)))[0])
+
+    def _text(self, what: str) -> str:
+        length = self._number("<Q")
+        start = self._take(length)
+        try:
+            return self.data[start : self.at].decode()
+        except UnicodeDecodeError as error:
+            raise ModelError(f"{self.path} has {what} that is not UTF-8", hint=_HINT_AGAIN) from error
+
+    def _value(self, code: int, key: str) -> Value:
+        if code == GGUFValueType.STRING:
+            return self._text(key)
+        if code == GGUFValueType.ARRAY:
+            return self._array(key)
+        dtype = self._scalar_type(code, key)
+        start = self._take(dtype.itemsize)
+        scalar: Scalar = np.frombuffer(self.data, dtype, 1, start)[0].item()
+        if dtype.kind == "f" and dtype.itemsize == 4:  # 1e-05 rather than 9.999999747378752e-06
+            return float(str(np.float32(scalar)))
+        return scalar
+
+    def _array(self, key: str) -> Value:
+        code, count = self._number("<I"), self._number("<Q")
+        if code == GGUFValueType.STRING:
+            return self._texts(count, key)
+        if code == GGUFValueType.ARRAY:
+            return [self._array(key) for _ in range(count)]
+        dtype = self._scalar_type(code, key)
+        start = self._take(count * dtype.itemsize)
+        return np.frombuffer(self.data, dtype, count, start).copy()
+
+    def _texts(self, count: int, key: str) -> list[str]:
+        """Strings are by far the most of a header, so this loop does without the calls of `_text`."""
+        unpack, data, at = struct.Struct("<Q").unpack_from, self.data, self.at
+        limit, texts = len(data), []
+        try:
+            for _ in range(count):
+                end = at + 8 + unpack(data, at)[0]
+                if end > limit:
+                    break
+                texts.append(data[at + 8 : end].decode())
+                at = end
+        except struct.error:
+            pass  # the file ended within a length: reported below
+        except UnicodeDecodeError as error:
+            raise ModelError(f"{self.path} has a string in {key} that is not UTF-8", hint=_HINT_AGAIN) from error
+        if len(texts) < count:
+            raise ModelError(f"{self.path} is truncated within the metadata {key}", hint=_HINT_AGAIN)
+        self.at = at
+        return texts
+
+    def _scalar_type(self, code: int, key: str) -> np.dtype:
+        try:
+            return _SCALARS[GGUFValueType(code)]
+        except (ValueError, KeyError) as error:
+            raise UnsupportedError(f"{self.path} has metadata {key} of the unknown type {code}") from error
+
+    def _tensor_row(self) -> tuple[str, tuple[int, ...], int, int]:
+        name = self._text("a tensor name")
+        dimensions = self._number("<I")
+        if dimensions > _MAX_DIMENSIONS:
+            raise ModelError(f"{self.path} has tensor {name} with {dimensions} dimensions; at most 4 are allowed")
+        shape = tuple(self._number("<Q") for _ in range(dimensions))[::-1]
+        return name, shape or (1,), self._number("<I"), self._number("<Q")
+
+    def _tensor(self, base: int, name: str, shape: tuple[int, ...], code: int, offset: int) -> GgufTensor:
+        try:
+            kind = GGMLQuantizationType(code)
+        except ValueError:
+            kind = None
+        if kind not in SUPPORTED_TYPES or kind is None:
+            known = ", ".join(sorted(t.name for t in SUPPORTED_TYPES))
+            raise UnsupportedError(
+                f"{self.path} has tensor {name} of the {'unknown type ' + str(code) if kind is None else 'type ' + kind.name}",
+                hint=f"Cupola reads the tensor types {known}.",
+            )
+        block, block_bytes = GGML_QUANT_SIZES[kind]
+        if block > 1 and (len(shape) < 2 or shape[-1] % block):
+            raise ModelError(
+                f"{self.path} has tensor {name} of the shape {shape}; {kind.name} needs a matrix with rows of whole "
+                f"blocks of {block}"
+            )
+        elements = 1
+        for extent in shape:
+            elements *= extent
+        return GgufTensor(name, kind, shape, base + offset, elements // block * block_bytes)
+
+
+def _floats(raw: np.ndarray, kind: GGMLQuantizationType) -> np.ndarray:
+    """float32 of whatever type, flat."""
+    if kind is GGMLQuantizationType.F32:
+        return raw.view("<f4")
+    if kind is GGMLQuantizationType.F16:
+        return raw.view("<f2").astype(np.float32)
+    if kind is GGMLQuantizationType.BF16:
+        return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
+    block_bytes = GGML_QUANT_SIZES[kind][1]
+    result: np.ndarray = _dequantize_blocks(raw.reshape(-1, block_bytes), kind)
+    return result.reshape(-1)
+
+
+def _quantized(raw: np.ndarray, kind: GGMLQuantizationType, rows: int) -> Quantized:
+    """The integers and scales of a block type that our formats hold exactly.
+
+    A block starts with its float16 scale (and minimum). 4-bit values come as 16 bytes: the low nibbles are the first
+    16 values, the high nibbles the last. Q5_0 keeps the fifth bits in 4 bytes before them.
+    """
+    blocks = raw.reshape(-1, GGML_QUANT_SIZES[kind][1])
+    scale = np.ascontiguousarray(blocks[:, :2]).view("<f2").reshape(rows, -1)
+    if kind is GGMLQuantizationType.Q8_0:
+        return Quantized(Format.Q8, np.ascontiguousarray(blocks[:, 2:]).view(np.int8).reshape(rows, -1), scale)
+    packed = blocks[:, -GROUP // 2 :]
+    values = np.concatenate([packed & 15, packed >> 4], axis=1)
+    if kind is GGMLQuantizationType.Q5_0:
+        fifth = np.unpackbits(blocks[:, 2:6], axis=1, bitorder="little")
+        signed = (values | fifth << 4).view(np.int8) - np.int8(16)
+        return Quantized(Format.Q8, signed.reshape(rows, -1), scale)
+    if kind is GGMLQuantizationType.Q4_1:
+        minimum = np.ascontiguousarray(blocks[:, 2:4]).view("<f2").reshape(rows, -1)
+    else:  # Q4_0: w = scale * (q - 8)
+        minimum = scale * np.float16(-8)
+        if not np.isfinite(minimum).all():
+            raise ModelError("a Q4_0 tensor has scales beyond the range of float16 minima")
+    return Quantized(Format.Q4, values.reshape(rows, -1), scale, minimum)

