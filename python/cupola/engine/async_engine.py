@@ -1,0 +1,344 @@
+"""`AsyncEngine`: text in, text out, for asyncio.
+
+It owns the way of a request through the text layer: tokenize, check, submit to the backend, detokenize, deliver.
+One reader on the backend's event file descriptor serves all streams. Scheduling, sampling and the model are the
+backend's; HTTP and JSON are the server's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import TracebackType
+
+from cupola.engine.admission import check_params, native_request
+from cupola.engine.backends.select import open_model
+from cupola.engine.options import EngineOptions
+from cupola.engine.output import Completion, TextDelta, Usage
+from cupola.engine.request import EngineConfig, EngineStats, SamplingParams
+from cupola.engine.stream import Mailbox, TextStream
+from cupola.errors import CupolaError, EngineError, RequestError
+from cupola.manifest import Manifest
+from cupola.text.chat_template import ChatTemplate, Message
+from cupola.text.detokenizer import Detokenizer
+from cupola.text.tokenizer import Tokenizer
+
+__all__ = ["AsyncEngine", "Completion", "Prompt", "TextDelta", "TextStream", "Usage"]
+
+Prompt = str | Sequence[int]
+
+DEFAULT_MODEL = "smollm2"
+
+# Texts up to this many characters are tokenized in place: it takes less time than the way to a thread and back.
+_INLINE_CHARACTERS = 8192
+
+
+class AsyncEngine:
+    """A model that generates, for asyncio.
+
+    Args:
+        model: a compiled folder, or any name that `cupola compile` takes (compiled on first use), or "scripted".
+        backend: "auto", "compiled" or "scripted"; `backend_reason` says what "auto" chose and why.
+        config: what the user chose; None takes the defaults.
+
+    The constructor blocks while the model is loaded (and compiled, if need be); `open` does that in a thread.
+    An engine serves one event loop at a time.
+
+    Raises:
+        ModelError, IncompatibleError, UnsupportedError, StorageError, UsageError: the model cannot be opened so.
+    """
+
+    def __init__(
+        self, model: str = DEFAULT_MODEL, *, backend: str = "auto", config: EngineOptions | None = None
+    ) -> None:
+        self._model = open_model(model, backend, config or EngineOptions())
+        self._backend = self._model.backend
+        self._mailboxes: dict[int, Mailbox] = {}
+        self._ids = itertools.count(1)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+        self._closed = False
+
+    @classmethod
+    async def open(
+        cls, model: str = DEFAULT_MODEL, *, backend: str = "auto", config: EngineOptions | None = None
+    ) -> AsyncEngine:
+        """Like the constructor, without blocking the event loop."""
+        return await asyncio.to_thread(cls, model, backend=backend, config=config)
+
+    # What the engine is.
+
+    @property
+    def model_name(self) -> str:
+        """The model's name, as its manifest gives it."""
+        return self.manifest.name
+
+    @property
+    def manifest(self) -> Manifest:
+        """The manifest of the compiled model."""
+        return self._model.manifest
+
+    @property
+    def config(self) -> EngineConfig:
+        """The sizes that the engine runs with, all resolved."""
+        return self._model.config
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The model's tokenizer."""
+        return self._model.tokenizer
+
+    @property
+    def chat_template(self) -> ChatTemplate | None:
+        """The model's chat template; None for a model without one."""
+        return self._model.chat_template
+
+    @property
+    def default_params(self) -> SamplingParams:
+        """The sampling parameters of a request that gives none (the model's own defaults)."""
+        return self._model.default_params
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend: compiled or scripted."""
+        return self._model.kind
+
+    @property
+    def backend_reason(self) -> str:
+        """One sentence: which backend was chosen, and why."""
+        return self._model.reason
+
+    # How it is.
+
+    @property
+    def healthy(self) -> bool:
+        """The engine can work: its thread lives and it is not closed."""
+        return not self._closed and self._backend.alive
+
+    @property
+    def failure(self) -> str | None:
+        """Why the engine died, if it did."""
+        return self._backend.failure
+
+    @property
+    def draining(self) -> bool:
+        """New requests are refused because `drain` was called."""
+        return self._draining
+
+    def stats(self) -> EngineStats:
+        """Counters and gauges of the backend now."""
+        return self._backend.stats()
+
+    # From text to token ids.
+
+    async def tokenize(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """The token ids of a text; long ones are tokenized in a thread. May be empty."""
+        if len(text) <= _INLINE_CHARACTERS:
+            return self.tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        return await asyncio.to_thread(self.tokenizer.encode, text, add_special_tokens=add_special_tokens)
+
+    def render_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        template_arguments: Mapping[str, object] | None = None,
+    ) -> str:
+        """The text that the model's chat template makes of a conversation.
+
+        Raises:
+            RequestError: the model has no chat template, or it refuses these messages.
+        """
+        if self.chat_template is None:
+            raise RequestError(
+                f"Model `{self.model_name}` has no chat template",
+                param="messages",
+                hint="Use the completions endpoint, or a model that was trained for chat.",
+            )
+        return self.chat_template.render(
+            messages, add_generation_prompt=add_generation_prompt, tools=tools, arguments=template_arguments
+        )
+
+    async def tokenize_chat(
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = True,
+        tools: Sequence[Mapping[str, object]] | None = None,
+        template_arguments: Mapping[str, object] | None = None,
+    ) -> list[int]:
+        """The token ids of a conversation, ready for `submit`. Raises as `render_chat` does."""
+        text = self.render_chat(
+            messages,
+            add_generation_prompt=add_generation_prompt,
+            tools=tools,
+            template_arguments=template_arguments,
+        )
+        # The template writes the special tokens itself.
+        return await self.tokenize(text, add_special_tokens=False)
+
+    # Generation.
+
+    def submit(self, prompt: Prompt, params: SamplingParams | None = None, *, priority: int = 0) -> TextStream:
+        """Start a request now, and give the stream of its output. Call it on the event loop.
+
+        Args:
+            prompt: a text, which is tokenized in place (`tokenize` first if it may be long), or token ids.
+            params: None takes `default_params`.
+            priority: larger is served first.
+
+        Raises:
+            RequestError: a parameter or token id out of range, an empty prompt (`param` names the field).
+            ContextLengthError: the prompt and `max_tokens` do not fit.
+            OverloadedError: the queue is full, or the engine drains.
+            EngineError: the engine is dead or closed.
+        """
+        self._attach()
+        self._check_alive()
+        token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+        request = native_request(
+            next(self._ids), token_ids, params or self.default_params, priority, self.config, self.manifest
+        )
+        mailbox = Mailbox(
+            request.id, len(request.token_ids), Detokenizer(self.tokenizer, request.sampling.stop)
+        )
+        self._backend.add(request)
+        # The reader runs on this loop, so no delta can have been dispatched between `add` and here.
+        self._mailboxes[request.id] = mailbox
+        self._idle.clear()
+        return TextStream(mailbox, self._abandon)
+
+    async def generate(
+        self, prompt: Prompt, params: SamplingParams | None = None, *, priority: int = 0
+    ) -> AsyncIterator[TextDelta]:
+        """`async for delta in engine.generate(...)`: the deltas of one request. Raises as `submit` does."""
+        check_params(params or self.default_params, self.manifest)
+        token_ids = await self.tokenize(prompt) if isinstance(prompt, str) else prompt
+        async with self.submit(token_ids, params, priority=priority) as stream:
+            async for delta in stream:
+                yield delta
+
+    async def complete(
+        self, prompt: Prompt, params: SamplingParams | None = None, *, priority: int = 0
+    ) -> Completion:
+        """The whole output of one request. Raises as `submit` does."""
+        token_ids = await self.tokenize(prompt) if isinstance(prompt, str) else prompt
+        async with self.submit(token_ids, params, priority=priority) as stream:
+            return await stream.completion()
+
+    async def stream_chat(
+        self, messages: Sequence[Message], params: SamplingParams | None = None
+    ) -> AsyncIterator[TextDelta]:
+        """The deltas of the assistant's next message. Raises as `render_chat` and `submit` do."""
+        async with self.submit(await self.tokenize_chat(messages), params) as stream:
+            async for delta in stream:
+                yield delta
+
+    async def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Completion:
+        """The assistant's next message. Raises as `render_chat` and `submit` do."""
+        return await self.complete(await self.tokenize_chat(messages), params)
+
+    def abort(self, request_id: int) -> None:
+        """End a request: its stream ends with finish_reason ABORT. Unknown and ended requests are ignored."""
+        if request_id in self._mailboxes:
+            self._backend.abort(request_id)
+
+    # The end.
+
+    async def drain(self, timeout: float | None = None) -> bool:
+        """Refuse new requests and wait until the accepted ones have ended; after `timeout` seconds abort the rest.
+
+        Returns whether all of them ended by themselves.
+        """
+        self._draining = True
+        self._backend.drain()
+        try:
+            await asyncio.wait_for(self._idle.wait(), timeout)
+        except TimeoutError:
+            for request_id in list(self._mailboxes):
+                self._backend.abort(request_id)
+            await self._idle.wait()
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Stop the engine; streams that still run raise EngineError. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._detach()
+        self._fail_all(EngineError("The engine was closed while this request ran"))
+        await asyncio.to_thread(self._backend.close)
+
+    async def __aenter__(self) -> AsyncEngine:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # Behind the scenes.
+
+    def _attach(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop is self._loop:
+            return
+        if self._mailboxes:
+            raise RuntimeError("This engine has running requests on another event loop")
+        self._detach()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        loop.add_reader(self._backend.event_fd, self._on_event)
+        self._loop = loop
+
+    def _detach(self) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.remove_reader(self._backend.event_fd)
+        self._loop = None
+
+    def _check_alive(self) -> None:
+        if self._closed:
+            raise EngineError("The engine is closed")
+        if not self._backend.alive:
+            raise self._death()
+
+    def _death(self) -> EngineError:
+        return EngineError(f"The engine died: {self._backend.failure or 'unknown cause'}", hint="Restart the server.")
+
+    def _on_event(self) -> None:
+        for delta in self._backend.take():
+            mailbox = self._mailboxes.get(delta.request_id)
+            if mailbox is None:
+                continue  # abandoned by its reader
+            try:
+                mailbox.put(delta)
+            except Exception as error:  # a fault in the text of one request must not stop the others
+                mailbox.fail(EngineError(f"The output could not be decoded: {error}"))
+            if mailbox.ended:
+                self._forget(delta.request_id)
+                if delta.finish_reason is None:
+                    self._backend.abort(delta.request_id)
+        if not self._backend.alive:
+            self._detach()
+            self._fail_all(self._death())
+
+    def _forget(self, request_id: int) -> bool:
+        known = self._mailboxes.pop(request_id, None) is not None
+        if not self._mailboxes:
+            self._idle.set()
+        return known
+
+    def _abandon(self, request_id: int) -> None:
+        if self._forget(request_id) and not self._closed:
+            self._backend.abort(request_id)
+
+    def _fail_all(self, error: CupolaError) -> None:
+        for mailbox in self._mailboxes.values():
+            mailbox.fail(error)
+        self._mailboxes.clear()
+        self._idle.set()

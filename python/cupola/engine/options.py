@@ -1,0 +1,35 @@
+"""What a user may choose about an engine. `None` means: the engine chooses (see `sizing`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class EngineOptions:
+    """Options of `Engine` and `AsyncEngine`.
+
+    Args:
+        max_context: most tokens (prompt and output) of one request; at most, and by default, the model's.
+        max_batch: most requests that run at once; at most, and by default, what the model was compiled for.
+        max_step_tokens: token budget of one step; at most, and by default, what the model was compiled for.
+        kv_cache_memory: bytes for the KV pages; by default a quarter of the available memory, but not more
+            than `max_batch` requests of `max_context` tokens need.
+        num_pages: exact number of KV pages; overrides `kv_cache_memory`.
+        max_queue: most requests that wait; beyond it a request is refused with OverloadedError.
+        num_threads: threads of the compiled library; 0 means one a core.
+        quant: quantization scheme for compile-on-first-use (f32, q8, q4); no effect on a compiled folder.
+        compile_config: TOML file for compile-on-first-use; no effect on a compiled folder.
+        verify_files: compare the files of the compiled folder with their hashes at load.
+    """
+
+    max_context: int | None = None
+    max_batch: int | None = None
+    max_step_tokens: int | None = None
+    kv_cache_memory: int | None = None
+    num_pages: int | None = None
+    max_queue: int = 1024
+    num_threads: int = 0
+    quant: str | None = None
+    compile_config: str | None = None
+    verify_files: bool = True

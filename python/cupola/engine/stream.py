@@ -1,0 +1,163 @@
+"""One request's output on its way from the engine to its reader.
+
+`Mailbox` is the engine's end: it turns native deltas into text and keeps what was not read yet. `TextStream`
+is the reader's end. A slow reader loses nothing and holds up nobody: what piles up is given to it as one delta.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+
+from cupola.engine.output import Completion, TextDelta, Usage
+from cupola.engine.request import Delta, FinishReason
+from cupola.errors import CupolaError, EngineError
+from cupola.text.detokenizer import Detokenizer
+
+
+class Mailbox:
+    """What the engine has generated for one request and its reader has not taken yet."""
+
+    __slots__ = (
+        "_completion_tokens",
+        "_detokenizer",
+        "_error",
+        "_finish_reason",
+        "_text",
+        "_token_ids",
+        "_wakeup",
+        "prompt_tokens",
+        "request_id",
+    )
+
+    def __init__(self, request_id: int, prompt_tokens: int, detokenizer: Detokenizer) -> None:
+        self.request_id = request_id
+        self.prompt_tokens = prompt_tokens
+        self._detokenizer = detokenizer
+        self._text: list[str] = []
+        self._token_ids: list[int] = []
+        self._completion_tokens = 0
+        self._finish_reason: FinishReason | None = None
+        self._error: CupolaError | None = None
+        self._wakeup = asyncio.Event()
+
+    @property
+    def ended(self) -> bool:
+        """Nothing more will be put in."""
+        return self._finish_reason is not None or self._error is not None
+
+    def put(self, delta: Delta) -> None:
+        """Take over one native delta. After it, `ended` may be true because a stop string was found."""
+        piece = self._detokenizer.push(delta.token_ids)
+        self._text.append(piece.text)
+        self._token_ids.extend(delta.token_ids[: piece.tokens])
+        self._completion_tokens += piece.tokens
+        if piece.stopped:
+            self._finish_reason = FinishReason.STOP
+        elif delta.finish_reason is FinishReason.ERROR:
+            self._error = EngineError(
+                delta.error or "The engine failed while it worked on this request",
+                hint="Send the request again; if it fails again, look at the log of the server.",
+            )
+        elif delta.finish_reason is not None:
+            self._finish(delta.finish_reason)
+        self._wakeup.set()
+
+    def _finish(self, reason: FinishReason) -> None:
+        tail = self._detokenizer.finish()
+        self._text.append(tail.text)
+        if reason is FinishReason.STOP:
+            self._completion_tokens += 1  # the stop id itself, which the engine does not pass on
+        self._finish_reason = FinishReason.STOP if tail.stopped else reason
+
+    def fail(self, error: CupolaError) -> None:
+        """End the request with an error; the reader gets what came before it first."""
+        if not self.ended:
+            self._error = error
+        self._wakeup.set()
+
+    async def take(self) -> TextDelta:
+        """Everything since the last call as one delta; waits until there is something.
+
+        Raises StopAsyncIteration after the last delta, and the error of a failed request.
+        """
+        await self._wakeup.wait()
+        if not self._token_ids and not any(self._text) and self._finish_reason is None:
+            assert self._error is not None
+            raise self._error
+        finish_reason = self._finish_reason
+        delta = TextDelta(
+            text="".join(self._text),
+            token_ids=tuple(self._token_ids),
+            finish_reason=finish_reason,
+            usage=Usage(self.prompt_tokens, self._completion_tokens) if finish_reason else None,
+        )
+        self._text.clear()
+        self._token_ids.clear()
+        if not self.ended:
+            self._wakeup.clear()
+        return delta
+
+
+class TextStream(AsyncIterator[TextDelta]):
+    """The output of one request, as an async iterator of deltas; the last one has a finish_reason.
+
+    Leaving it early aborts the request: by `aclose`, by the end of `async with`, by cancelling the task that
+    waits for the next delta, or by dropping the stream.
+    """
+
+    def __init__(self, mailbox: Mailbox, abandon: Callable[[int], None]) -> None:
+        self._mailbox = mailbox
+        self._abandon = abandon
+        self._exhausted = False
+
+    @property
+    def request_id(self) -> int:
+        """For `AsyncEngine.abort`."""
+        return self._mailbox.request_id
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Number of tokens of the prompt."""
+        return self._mailbox.prompt_tokens
+
+    async def __anext__(self) -> TextDelta:
+        if self._exhausted:
+            raise StopAsyncIteration
+        try:
+            delta = await self._mailbox.take()
+        except BaseException:
+            await self.aclose()
+            raise
+        self._exhausted = delta.finish_reason is not None
+        return delta
+
+    async def aclose(self) -> None:
+        """End the iteration; aborts the request if it still runs. May be called twice."""
+        self._exhausted = True
+        if not self._mailbox.ended:
+            self._abandon(self._mailbox.request_id)
+
+    async def completion(self) -> Completion:
+        """Read to the end, and give the whole output."""
+        text: list[str] = []
+        token_ids: list[int] = []
+        async for delta in self:
+            text.append(delta.text)
+            token_ids.extend(delta.token_ids)
+            if delta.finish_reason is not None and delta.usage is not None:
+                return Completion("".join(text), tuple(token_ids), delta.finish_reason, delta.usage)
+        raise EngineError("The stream was closed before its request ended")
+
+    async def __aenter__(self) -> TextStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        if not self._mailbox.ended:
+            self._abandon(self._mailbox.request_id)
