@@ -1,0 +1,238 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <stdexcept>
+#include <utility>
+
+namespace cupola {
+
+namespace {
+
+// After so many failed steps in a row, the next one would fail too.
+constexpr int32_t kMaxFailuresInARow = 3;
+
+int64_t NowNs() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace
+
+Engine::Engine(std::shared_ptr<Model> model, const EngineOptions& options)
+    : model_(std::move(model)), options_(options), scheduler_(options.limits) {
+  if (!model_->Claim()) throw std::runtime_error("this model already serves another engine");
+  GiveSignOfLife();
+  Publish();
+  std::promise<void> started;
+  std::future<void> ready = started.get_future();
+  thread_ = std::thread(&Engine::Run, this, std::move(started));
+  try {
+    ready.get();
+  } catch (...) {
+    thread_.join();
+    model_->Release();
+    throw;
+  }
+}
+
+Engine::~Engine() { Close(); }
+
+Refusal Engine::Add(std::unique_ptr<Request> request) {
+  if (stop_ || dead_) return Refusal::kStopped;
+  if (draining_) return Refusal::kDraining;
+  for (int32_t token : request->tokens) {
+    if (token < 0 || token >= model_->info().vocab_size) return Refusal::kBadToken;
+  }
+  if (request->tokens.empty() || request->max_tokens < 1) return Refusal::kTooLong;
+  if (!Scheduler::CanEverFit(options_.limits, request->num_prompt, request->max_tokens)) {
+    return Refusal::kTooLong;
+  }
+  const int64_t waiting = num_accepted_.fetch_add(1) - num_settled_;
+  if (waiting >= options_.max_queue) {
+    --num_accepted_;
+    return Refusal::kQueueFull;
+  }
+  // From here on a wait counts: an idle thread that does not wake up will look as old as it is.
+  if (idle_) GiveSignOfLife();
+  commands_.Push(Command{std::move(request), 0});
+  wake_.Signal();
+  // The thread may have ended between the check above and the push.
+  if (stopped_) EndLeftovers();
+  return Refusal::kNone;
+}
+
+void Engine::Abort(int64_t request_id) {
+  commands_.Push(Command{nullptr, request_id});
+  wake_.Signal();
+}
+
+EngineStats Engine::stats() const {
+  EngineStats stats = board_.Get();
+  // Read after the snapshot, so that a request that was just accepted is never missing from it.
+  stats.waiting = std::max<int64_t>(0, num_accepted_ - stats.running - stats.counters.ended());
+  return stats;
+}
+
+double Engine::last_step_age() const {
+  if (idle_ && num_accepted_ == num_settled_) return 0;
+  return static_cast<double>(NowNs() - sign_of_life_ns_) * 1e-9;
+}
+
+std::string Engine::failure() const {
+  const std::lock_guard<std::mutex> lock(failure_mutex_);
+  return failure_;
+}
+
+void Engine::Drain() { draining_ = true; }
+
+void Engine::Close() {
+  stop_ = true;
+  wake_.Signal();
+  {
+    const std::lock_guard<std::mutex> lock(close_mutex_);
+    if (thread_.joinable()) {
+      thread_.join();
+      model_->Release();
+    }
+  }
+  EndLeftovers();
+}
+
+// ---- The engine thread --------------------------------------------------------------------------
+
+void Engine::Run(std::promise<void> started) {
+  try {
+    model_->Start(options_.limits.num_pages, options_.num_threads);
+  } catch (...) {
+    started.set_exception(std::current_exception());
+    return;
+  }
+  started.set_value();
+  try {
+    Loop();
+  } catch (const std::exception& error) {
+    Die(error.what());
+  }
+  scheduler_.EndAll(FinishReason::kAbort, "", &outbox_);
+  Publish();
+  stopped_ = true;
+}
+
+void Engine::Loop() {
+  while (!stop_) {
+    DrainCommands();
+    if (scheduler_.idle()) {
+      WaitForCommands();
+    } else {
+      Step();
+    }
+  }
+}
+
+void Engine::Step() {
+  const int64_t begin = NowNs();
+  try {
+    const StepPlan& plan = scheduler_.Schedule();
+    if (plan.empty()) throw std::logic_error("scheduler: requests wait, but none can run");
+    Forward(plan);
+    Sample(plan);
+    scheduler_.Commit(sampled_, &outbox_);
+    if (options_.check_every_step) scheduler_.CheckIntegrity();
+    num_failures_in_a_row_ = 0;
+  } catch (const std::exception& error) {
+    OnStepFailed(error.what());
+  }
+  ++num_steps_;
+  step_seconds_ += static_cast<double>(NowNs() - begin) * 1e-9;
+  GiveSignOfLife();
+  Publish();
+}
+
+void Engine::DrainCommands() {
+  for (Command& command : commands_.TakeAll()) {
+    if (command.request == nullptr) {
+      scheduler_.Abort(command.abort_id, &outbox_);
+    } else {
+      scheduler_.Add(std::move(command.request));
+    }
+  }
+  if (dead_) scheduler_.EndAll(FinishReason::kError, failure(), &outbox_);
+  Publish();
+}
+
+void Engine::Forward(const StepPlan& plan) {
+  BuildStepInput(plan, options_.limits.page_size, &input_);
+  logits_ = model_->Forward(input_);
+}
+
+void Engine::Sample(const StepPlan& plan) {
+  static const std::vector<int32_t> kNothingBanned;
+  sampled_.clear();
+  for (const PlannedSequence& sequence : plan.sequences) {
+    if (!sequence.samples) continue;
+    const Request& request = *sequence.request;
+    const bool too_early = request.num_generated() < request.sampling.min_tokens;
+    const std::vector<int32_t>& banned = too_early ? request.stop_ids : kNothingBanned;
+    const float* row = logits_.row(static_cast<int64_t>(sampled_.size()));
+    sampled_.push_back(sampler_.Sample(row, model_->info().vocab_size, request.sampling,
+                                       request.num_tokens(), banned));
+  }
+}
+
+// The gauges first: whoever has seen a request end must find its pages given back.
+void Engine::Publish() {
+  EngineStats stats;
+  stats.counters = scheduler_.counters();
+  stats.running = static_cast<int64_t>(scheduler_.running().size());
+  stats.pages_total = scheduler_.pool().num_total();
+  stats.pages_free = scheduler_.pool().num_free();
+  stats.steps = num_steps_;
+  stats.step_seconds = step_seconds_;
+  board_.Set(stats);
+  num_settled_ = stats.running + stats.counters.ended();
+  output_.Publish(&outbox_);
+}
+
+void Engine::OnStepFailed(const std::string& message) {
+  if (++num_failures_in_a_row_ >= kMaxFailuresInARow) {
+    Die(message);
+  } else {
+    scheduler_.FailStep(message, &outbox_);
+  }
+}
+
+void Engine::Die(const std::string& message) {
+  {
+    const std::lock_guard<std::mutex> lock(failure_mutex_);
+    failure_ = message;
+  }
+  scheduler_.EndAll(FinishReason::kError, message, &outbox_);
+  dead_ = true;
+  Publish();
+  output_.Wake();
+}
+
+void Engine::WaitForCommands() {
+  scheduler_.CheckIntegrity();
+  idle_ = true;
+  wake_.Wait();
+  idle_ = false;
+  GiveSignOfLife();
+}
+
+// Requests that came while the thread ended: nobody else will answer them.
+void Engine::EndLeftovers() {
+  const std::lock_guard<std::mutex> lock(close_mutex_);
+  for (Command& command : commands_.TakeAll()) {
+    if (command.request != nullptr) scheduler_.Add(std::move(command.request));
+  }
+  scheduler_.EndAll(FinishReason::kAbort, "", &outbox_);
+  Publish();
+}
+
+void Engine::GiveSignOfLife() { sign_of_life_ns_ = NowNs(); }
+
+}  // namespace cupola

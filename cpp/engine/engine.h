@@ -1,0 +1,124 @@
+// The engine: one thread that turns requests into tokens, step by step.
+//
+// Doors for other threads: Add, Abort, Take, stats, Drain, Close. Commands reach the thread through
+// a lock-free queue, results leave it through the output queue; between the two nothing is shared
+// but a few atomics. It knows no text, no Python and no interpreter lock.
+//
+// Every accepted request ends with exactly one finishing delta, whatever happens: a failed step ends
+// its own requests, an engine that keeps failing ends all of them, and so does Close.
+#ifndef CUPOLA_ENGINE_ENGINE_H_
+#define CUPOLA_ENGINE_ENGINE_H_
+
+#include <atomic>
+#include <cstdint>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/delta.h"
+#include "engine/limits.h"
+#include "engine/output_queue.h"
+#include "engine/request.h"
+#include "engine/scheduler.h"
+#include "engine/stats.h"
+#include "model/model.h"
+#include "sampling/sampler.h"
+#include "support/event_fd.h"
+#include "support/mpsc_queue.h"
+
+namespace cupola {
+
+struct EngineOptions {
+  Limits limits;
+  int32_t max_queue = 0;    // most requests waiting
+  int32_t num_threads = 0;  // of the model; 0 means one a core
+  bool check_every_step = false;
+};
+
+// Why a request was not accepted. The order is part of the FFI contract.
+enum class Refusal : int32_t { kNone = 0, kQueueFull, kDraining, kTooLong, kBadToken, kStopped };
+
+class Engine {
+ public:
+  // Starts the thread; returns when the model is ready, and throws what stopped it from being so.
+  Engine(std::shared_ptr<Model> model, const EngineOptions& options);
+  ~Engine();
+
+  Refusal Add(std::unique_ptr<Request> request);
+  void Abort(int64_t request_id);
+  DeltaBatch Take() { return output_.Take(); }
+  int output_fd() const { return output_.fd(); }
+
+  EngineStats stats() const;
+  // Seconds since the thread last gave a sign of life; 0 while it has nothing to do.
+  double last_step_age() const;
+  // False once the engine has given up; `failure` then says why.
+  bool alive() const { return !dead_; }
+  std::string failure() const;
+
+  // Refuses new requests from here on; those accepted run to their end. Returns at once.
+  void Drain();
+  // Ends all requests with kAbort, stops the thread and waits for it. May be called again.
+  void Close();
+
+ private:
+  // A request to add, or (when null) the id of one to abort.
+  struct Command {
+    std::unique_ptr<Request> request;
+    int64_t abort_id = 0;
+  };
+
+  void Run(std::promise<void> started);
+  void Loop();
+  void Step();
+  void DrainCommands();
+  void Forward(const StepPlan& plan);
+  void Sample(const StepPlan& plan);
+  void Publish();
+  void OnStepFailed(const std::string& message);
+  void Die(const std::string& message);
+  void WaitForCommands();
+  void EndLeftovers();
+  void GiveSignOfLife();
+
+  const std::shared_ptr<Model> model_;
+  const EngineOptions options_;
+
+  // Shared with other threads.
+  MpscQueue<Command> commands_;
+  EventFd wake_;
+  OutputQueue output_;
+  StatsBoard board_;
+  std::atomic<int64_t> num_accepted_{0};
+  std::atomic<int64_t> num_settled_{0};  // accepted requests that run or have ended: not waiting
+  std::atomic<int64_t> sign_of_life_ns_{0};
+  std::atomic<bool> idle_{false};
+  std::atomic<bool> draining_{false};
+  std::atomic<bool> stop_{false};
+  std::atomic<bool> stopped_{false};  // the thread takes no more commands
+  std::atomic<bool> dead_{false};
+  mutable std::mutex failure_mutex_;
+  std::string failure_;
+  std::mutex close_mutex_;  // one thread at a time joins, or works for the thread that has ended
+
+  // The thread's own.
+  Scheduler scheduler_;
+  Sampler sampler_;
+  StepInput input_;
+  LogitsView logits_;
+  std::vector<int32_t> sampled_;
+  std::vector<int32_t> banned_;
+  DeltaBatch outbox_;
+  int64_t num_steps_ = 0;
+  double step_seconds_ = 0;
+  int32_t num_failures_in_a_row_ = 0;
+
+  std::thread thread_;
+};
+
+}  // namespace cupola
+
+#endif  // CUPOLA_ENGINE_ENGINE_H_

@@ -1,0 +1,11 @@
+#include "engine/fit.h"
+
+namespace cupola {
+
+Fit Judge(const Demand& demand, const Supply& supply) {
+  if (demand.pages_at_end > supply.total) return Fit::kNever;
+  if (demand.pages_now > supply.free - supply.promised) return Fit::kLater;
+  return Fit::kNow;
+}
+
+}  // namespace cupola

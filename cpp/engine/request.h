@@ -1,0 +1,47 @@
+// One sequence to generate, as the engine keeps it: what was asked, and how far it has come.
+//
+// It knows token ids and pages, no text. Only the scheduler changes its progress.
+#ifndef CUPOLA_ENGINE_REQUEST_H_
+#define CUPOLA_ENGINE_REQUEST_H_
+
+#include <algorithm>
+#include <cstdint>
+#include <vector>
+
+#include "sampling/sampling_params.h"
+
+namespace cupola {
+
+struct Request {
+  // What was asked.
+  int64_t id = 0;
+  int32_t priority = 0;  // larger is served first
+  int32_t max_tokens = 1;
+  SamplingParams sampling;
+  std::vector<int32_t> stop_ids;
+
+  // How far it has come.
+  std::vector<int32_t> tokens;  // the prompt, then what was generated
+  int32_t num_prompt = 0;
+  int32_t num_computed = 0;  // tokens whose keys and values are in the pages
+  std::vector<int32_t> pages;
+  uint64_t arrival = 0;  // the scheduler's count of requests, for first come, first served
+  bool running = false;
+  bool started = false;  // it was admitted once; a preempted request stays started
+
+  int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }
+  int32_t num_generated() const { return num_tokens() - num_prompt; }
+  // Tokens that the model must still read before the next one can be sampled.
+  int32_t num_uncomputed() const { return num_tokens() - num_computed; }
+  // All but the newest token is in the pages: the next step yields a token for one row of work.
+  bool decoding() const { return running && num_computed > 0 && num_uncomputed() == 1; }
+  // The last token generated is never read again, so it needs no place in the cache.
+  int32_t max_cached_tokens() const { return num_prompt + max_tokens - 1; }
+  bool IsStopId(int32_t token) const {
+    return std::find(stop_ids.begin(), stop_ids.end(), token) != stop_ids.end();
+  }
+};
+
+}  // namespace cupola
+
+#endif  // CUPOLA_ENGINE_REQUEST_H_

@@ -1,0 +1,251 @@
+#include "engine/scheduler.h"
+
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+namespace cupola {
+
+Scheduler::Scheduler(const Limits& limits) : limits_(limits), pool_(limits.num_pages) {}
+
+bool Scheduler::CanEverFit(const Limits& limits, int64_t num_prompt, int64_t max_tokens) {
+  if (num_prompt + max_tokens > limits.max_context) return false;
+  const int32_t pages = limits.PagesFor(static_cast<int32_t>(num_prompt + max_tokens - 1));
+  const Supply everything{limits.num_pages, limits.num_pages, 0};
+  return Judge(Demand{pages, pages}, everything) != Fit::kNever;
+}
+
+void Scheduler::Add(std::unique_ptr<Request> request) {
+  Request* added = request.get();
+  added->arrival = num_arrivals_++;
+  if (!requests_.emplace(added->id, std::move(request)).second) {
+    throw std::logic_error("scheduler: request id " + std::to_string(added->id) + " is in use");
+  }
+  waiting_.insert(added);
+}
+
+void Scheduler::Abort(int64_t id, DeltaBatch* out) {
+  const auto it = requests_.find(id);
+  if (it == requests_.end()) return;
+  out->AddEnd(id, FinishReason::kAbort);
+  Remove(it->second.get(), FinishReason::kAbort);
+}
+
+// The story of a step: those that generate come first, then those that still read their prompt, and
+// what is left of the budget goes to those that wait. If somebody had to give up its pages, nobody
+// new comes in: the pages are short, and the one preempted stands at the head of the queue.
+const StepPlan& Scheduler::Schedule() {
+  plan_.sequences.clear();
+  plan_.preempted = false;
+  plan_.budget_left = limits_.max_step_tokens;
+  PlanDecodes();
+  PlanPrefills();
+  if (!plan_.preempted) AdmitWaiting();
+  return plan_;
+}
+
+void Scheduler::PlanDecodes() {
+  // Victims are taken from the end of `running_`, so nobody planned before `i` is ever one.
+  for (size_t i = 0; i < running_.size(); ++i) {
+    Request* request = running_[i];
+    if (request->decoding() && GrowOrPreempt(request)) PlanRows(request);
+  }
+}
+
+void Scheduler::PlanPrefills() {
+  for (Request* request : running_) {
+    if (plan_.budget_left == 0) return;
+    if (!request->decoding()) PlanRows(request);
+  }
+}
+
+void Scheduler::AdmitWaiting() {
+  while (plan_.budget_left > 0 && CanAdmitHead()) {
+    Request* request = *waiting_.begin();
+    Admit(request);
+    PlanRows(request);
+  }
+}
+
+void Scheduler::PlanRows(Request* request) {
+  const int32_t num_rows = std::min(request->num_uncomputed(), plan_.budget_left);
+  plan_.sequences.push_back({request, num_rows, num_rows == request->num_uncomputed()});
+  plan_.budget_left -= num_rows;
+}
+
+// Gives a decoding request the page that its next token needs, if it needs one. False if that took
+// the pages of `request` itself.
+bool Scheduler::GrowOrPreempt(Request* request) {
+  const Demand demand = DemandOf(*request);
+  while (Judge(demand, Supply{pool_.num_total(), pool_.num_free(), 0}) != Fit::kNow) {
+    Request* victim = running_.back();
+    Preempt(victim);
+    if (victim == request) return false;
+  }
+  pool_.Take(demand.pages_now, &request->pages);
+  return true;
+}
+
+bool Scheduler::CanAdmitHead() const {
+  if (waiting_.empty()) return false;
+  if (static_cast<int32_t>(running_.size()) >= limits_.max_running()) return false;
+  return Judge(DemandOf(**waiting_.begin()), SupplyForAdmission()) == Fit::kNow;
+}
+
+// All pages of the tokens so far are taken at once, so that only decodes ever grow.
+void Scheduler::Admit(Request* request) {
+  pool_.Take(DemandOf(*request).pages_now, &request->pages);
+  waiting_.erase(request);
+  running_.insert(std::upper_bound(running_.begin(), running_.end(), request, RankOrder()),
+                  request);
+  request->running = true;
+  if (!request->started) counters_.prompt_tokens += request->num_prompt;
+  request->started = true;
+}
+
+void Scheduler::Preempt(Request* request) {
+  pool_.Give(&request->pages);
+  request->num_computed = 0;
+  request->running = false;
+  running_.erase(std::find(running_.begin(), running_.end(), request));
+  waiting_.insert(request);
+  plan_.preempted = true;
+  ++counters_.preemptions;
+}
+
+void Scheduler::Commit(const std::vector<int32_t>& sampled, DeltaBatch* out) {
+  const auto samples = [](const PlannedSequence& sequence) { return sequence.samples; };
+  const auto expected = std::count_if(plan_.sequences.begin(), plan_.sequences.end(), samples);
+  if (static_cast<int64_t>(sampled.size()) != expected) {
+    throw std::logic_error("scheduler: " + std::to_string(sampled.size()) + " tokens for " +
+                           std::to_string(expected) + " sampled rows");
+  }
+  size_t next = 0;
+  for (const PlannedSequence& sequence : plan_.sequences) {
+    sequence.request->num_computed += sequence.num_rows;
+    if (sequence.samples) Accept(sequence.request, sampled[next++], out);
+  }
+  plan_.sequences.clear();
+}
+
+void Scheduler::Accept(Request* request, int32_t token, DeltaBatch* out) {
+  if (token == kNoToken) {
+    out->AddError(request->id, "the model returned logits that are not finite");
+    Remove(request, FinishReason::kError);
+    return;
+  }
+  ++counters_.generated_tokens;
+  if (request->IsStopId(token)) {
+    out->AddEnd(request->id, FinishReason::kStop);
+    Remove(request, FinishReason::kStop);
+    return;
+  }
+  request->tokens.push_back(token);
+  const bool last = request->num_generated() >= request->max_tokens;
+  const FinishReason finish = last ? FinishReason::kLength : FinishReason::kNone;
+  out->AddToken(request->id, token, finish);
+  if (last) Remove(request, finish);
+}
+
+void Scheduler::Remove(Request* request, FinishReason reason) {
+  pool_.Give(&request->pages);
+  if (request->running) {
+    running_.erase(std::find(running_.begin(), running_.end(), request));
+  } else {
+    waiting_.erase(request);
+  }
+  switch (reason) {
+    case FinishReason::kAbort:
+      ++counters_.aborted;
+      break;
+    case FinishReason::kError:
+      ++counters_.failed;
+      break;
+    default:
+      ++counters_.finished;
+  }
+  const int64_t id = request->id;  // a copy: the request dies in erase
+  requests_.erase(id);
+}
+
+void Scheduler::FailStep(const std::string& message, DeltaBatch* out) {
+  if (plan_.empty()) {
+    EndAll(FinishReason::kError, message, out);
+    return;
+  }
+  // The pool is emptied first and the books are made to agree with it: whatever state the failure
+  // left behind, no page can be lost or given back twice.
+  pool_.Reset();
+  for (Request* request : running_) {
+    request->pages.clear();
+    request->num_computed = 0;
+    request->running = false;
+    waiting_.insert(request);
+  }
+  running_.clear();
+  for (const PlannedSequence& sequence : plan_.sequences) {
+    out->AddError(sequence.request->id, message);
+    Remove(sequence.request, FinishReason::kError);
+  }
+  plan_.sequences.clear();
+}
+
+void Scheduler::EndAll(FinishReason reason, const std::string& message, DeltaBatch* out) {
+  pool_.Reset();
+  for (const auto& [id, request] : requests_) {
+    if (reason == FinishReason::kError) {
+      out->AddError(id, message);
+      ++counters_.failed;
+    } else {
+      out->AddEnd(id, reason);
+      ++counters_.aborted;
+    }
+  }
+  running_.clear();
+  waiting_.clear();
+  plan_.sequences.clear();
+  requests_.clear();
+}
+
+void Scheduler::CheckIntegrity() const {
+  std::vector<int32_t> held;
+  for (const Request* request : running_) {
+    held.insert(held.end(), request->pages.begin(), request->pages.end());
+    if (static_cast<int32_t>(request->pages.size()) < limits_.PagesFor(request->num_computed)) {
+      throw std::logic_error("scheduler: request " + std::to_string(request->id) + " has " +
+                             std::to_string(request->pages.size()) + " pages for " +
+                             std::to_string(request->num_computed) + " tokens");
+    }
+  }
+  for (const Request* request : waiting_) {
+    if (!request->pages.empty()) {
+      throw std::logic_error("scheduler: request " + std::to_string(request->id) +
+                             " waits with pages");
+    }
+  }
+  if (running_.size() + waiting_.size() != requests_.size()) {
+    throw std::logic_error("scheduler: " + std::to_string(running_.size()) + " running + " +
+                           std::to_string(waiting_.size()) +
+                           " waiting != " + std::to_string(requests_.size()) + " requests");
+  }
+  pool_.CheckHeld(held);
+}
+
+Demand Scheduler::DemandOf(const Request& request) const {
+  const int32_t held = static_cast<int32_t>(request.pages.size());
+  return {limits_.PagesFor(request.num_tokens()) - held,
+          limits_.PagesFor(request.max_cached_tokens())};
+}
+
+// One page of growth is kept for every running request that will grow. Without it a newcomer would
+// often be preempted within a page's worth of steps, and its prefill would be in vain.
+Supply Scheduler::SupplyForAdmission() const {
+  int32_t promised = 0;
+  for (const Request* request : running_) {
+    const int32_t held = static_cast<int32_t>(request->pages.size());
+    if (held < limits_.PagesFor(request->max_cached_tokens())) ++promised;
+  }
+  return {pool_.num_total(), pool_.num_free(), promised};
+}
+
+}  // namespace cupola

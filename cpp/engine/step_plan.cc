@@ -1,0 +1,49 @@
+#include "engine/step_plan.h"
+
+namespace cupola {
+
+namespace {
+
+void Clear(StepInput* input) {
+  for (std::vector<int32_t>* array :
+       {&input->ids, &input->positions, &input->slots, &input->q_indptr, &input->page_indptr,
+        &input->page_ids, &input->kv_len, &input->out_rows}) {
+    array->clear();
+  }
+}
+
+void AppendSequence(const PlannedSequence& sequence, int32_t page_size, StepInput* input) {
+  const Request& request = *sequence.request;
+  const int32_t end = request.num_computed + sequence.num_rows;
+  for (int32_t position = request.num_computed; position < end; ++position) {
+    const int32_t page = request.pages[position / page_size];
+    input->ids.push_back(request.tokens[position]);
+    input->positions.push_back(position);
+    input->slots.push_back(page * page_size + position % page_size);
+  }
+  // Pages beyond `end` may be reserved already; the kernels need only see those in use.
+  const int32_t num_pages = (end + page_size - 1) / page_size;
+  input->page_ids.insert(input->page_ids.end(), request.pages.begin(),
+                         request.pages.begin() + num_pages);
+  input->q_indptr.push_back(static_cast<int32_t>(input->ids.size()));
+  input->page_indptr.push_back(static_cast<int32_t>(input->page_ids.size()));
+  input->kv_len.push_back(end);
+  if (sequence.samples) input->out_rows.push_back(static_cast<int32_t>(input->ids.size()) - 1);
+}
+
+}  // namespace
+
+void BuildStepInput(const StepPlan& plan, int32_t page_size, StepInput* input) {
+  Clear(input);
+  input->q_indptr.push_back(0);
+  input->page_indptr.push_back(0);
+  for (const PlannedSequence& sequence : plan.sequences) {
+    AppendSequence(sequence, page_size, input);
+  }
+  // A forward always yields one row at least; when nobody samples, its result is not looked at.
+  if (input->out_rows.empty()) {
+    input->out_rows.push_back(static_cast<int32_t>(input->ids.size()) - 1);
+  }
+}
+
+}  // namespace cupola

@@ -1,0 +1,32 @@
+// What one step will do: which sequences read how many tokens, and who samples.
+#ifndef CUPOLA_ENGINE_STEP_PLAN_H_
+#define CUPOLA_ENGINE_STEP_PLAN_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "engine/request.h"
+#include "model/step_input.h"
+
+namespace cupola {
+
+struct PlannedSequence {
+  Request* request;
+  int32_t num_rows;  // tokens to read, from request->num_computed on
+  bool samples;      // they reach the end of its tokens, so the last row yields a new one
+};
+
+struct StepPlan {
+  std::vector<PlannedSequence> sequences;
+  bool preempted = false;  // someone lost its pages for this step
+  int32_t budget_left = 0;
+
+  bool empty() const { return sequences.empty(); }
+};
+
+// Fills `*input` for `plan`; every sequence already has pages for the rows it will write.
+void BuildStepInput(const StepPlan& plan, int32_t page_size, StepInput* input);
+
+}  // namespace cupola
+
+#endif  // CUPOLA_ENGINE_STEP_PLAN_H_

@@ -1,0 +1,123 @@
+// The engine as Python sees it: cupola.engine.*
+#include <tvm/ffi/container/array.h>
+#include <tvm/ffi/container/tuple.h>
+#include <tvm/ffi/reflection/registry.h>
+
+#include <algorithm>
+#include <string>
+
+#include "ffi/objects.h"
+
+namespace cupola {
+
+namespace ffi = tvm::ffi;
+
+namespace {
+
+class EngineObj : public ffi::Object {
+ public:
+  EngineObj(const ModelRef& model, const EngineOptions& options)
+      : engine(model->model, options) {}
+  Engine engine;
+  static constexpr bool _type_mutable = true;
+  TVM_FFI_DECLARE_OBJECT_INFO_FINAL("cupola.Engine", EngineObj, ffi::Object);
+};
+
+class EngineRef : public ffi::ObjectRef {
+ public:
+  explicit EngineRef(tvm::ffi::ObjectPtr<EngineObj> object) : ffi::ObjectRef(std::move(object)) {}
+  TVM_FFI_DEFINE_OBJECT_REF_METHODS_NOTNULLABLE(EngineRef, ffi::ObjectRef, EngineObj);
+};
+
+EngineRef MakeEngine(ModelRef model, int64_t num_pages, int64_t max_batch, int64_t max_step_tokens,
+                     int64_t max_context, int64_t max_queue, int64_t num_threads,
+                     bool check_every_step) {
+  const ModelInfo& info = model->model->info();
+  EngineOptions options;
+  options.limits.num_pages = static_cast<int32_t>(num_pages);
+  options.limits.page_size = info.page_size;
+  options.limits.max_batch = std::min(static_cast<int32_t>(max_batch), info.max_batch);
+  options.limits.max_step_tokens =
+      std::min(static_cast<int32_t>(max_step_tokens), info.max_step_tokens);
+  options.limits.max_context = static_cast<int32_t>(max_context);
+  options.max_queue = static_cast<int32_t>(max_queue);
+  options.num_threads = static_cast<int32_t>(num_threads);
+  options.check_every_step = check_every_step;
+  return EngineRef(ffi::make_object<EngineObj>(model, options));
+}
+
+int64_t Add(EngineRef engine, int64_t id, int64_t priority, ffi::Bytes token_ids,
+            ffi::Bytes stop_ids, int64_t max_tokens, int64_t min_tokens, double temperature,
+            int64_t top_k, double top_p, double min_p, int64_t seed) {
+  auto request = std::make_unique<Request>();
+  request->id = id;
+  request->priority = static_cast<int32_t>(priority);
+  request->tokens = DecodeInt32(token_ids);
+  request->num_prompt = request->num_tokens();
+  request->stop_ids = DecodeInt32(stop_ids);
+  request->max_tokens = static_cast<int32_t>(max_tokens);
+  request->sampling.min_tokens = static_cast<int32_t>(min_tokens);
+  request->sampling.temperature = static_cast<float>(temperature);
+  request->sampling.top_k = static_cast<int32_t>(top_k);
+  request->sampling.top_p = static_cast<float>(top_p);
+  request->sampling.min_p = static_cast<float>(min_p);
+  request->sampling.seed = static_cast<uint64_t>(seed);
+  return static_cast<int64_t>(engine->engine.Add(std::move(request)));
+}
+
+// (words, errors): for each delta its request id, finish reason, index of its error or -1, number of
+// tokens, and the tokens.
+using Output = ffi::Tuple<ffi::Bytes, ffi::Array<ffi::String>>;
+
+Output Take(EngineRef engine) {
+  const DeltaBatch batch = engine->engine.Take();
+  std::vector<int64_t> words;
+  words.reserve(batch.deltas.size() * 5);
+  auto token = batch.tokens.begin();
+  for (const DeltaBatch::Delta& delta : batch.deltas) {
+    words.insert(words.end(), {delta.request_id, static_cast<int64_t>(delta.finish),
+                               delta.error_index, delta.num_tokens});
+    words.insert(words.end(), token, token + delta.num_tokens);
+    token += delta.num_tokens;
+  }
+  ffi::Array<ffi::String> errors;
+  for (const std::string& error : batch.errors) errors.push_back(error);
+  return Output(EncodeInt64(words), errors);
+}
+
+// In the order of the fields of EngineStats in Python; the times are seconds.
+using StatsTuple = ffi::Tuple<ffi::Bytes, double, double>;
+
+StatsTuple Stats(EngineRef engine) {
+  const EngineStats stats = engine->engine.stats();
+  const SchedulerCounters& counters = stats.counters;
+  return StatsTuple(
+      EncodeInt64({stats.running, stats.waiting, stats.pages_total, stats.pages_free,
+                       stats.steps, counters.preemptions, counters.prompt_tokens,
+                       counters.generated_tokens, counters.finished, counters.aborted,
+                       counters.failed}),
+          stats.step_seconds, engine->engine.last_step_age());
+}
+
+}  // namespace
+
+TVM_FFI_STATIC_INIT_BLOCK() {
+  namespace refl = tvm::ffi::reflection;
+  refl::ObjectDef<EngineObj>();
+  refl::GlobalDef()
+      .def("cupola.engine.create", MakeEngine)
+      .def("cupola.engine.add", Add)
+      .def("cupola.engine.abort",
+           [](EngineRef engine, int64_t id) { engine->engine.Abort(id); })
+      .def("cupola.engine.take", Take)
+      .def("cupola.engine.stats", Stats)
+      .def("cupola.engine.event_fd",
+           [](EngineRef engine) -> int64_t { return engine->engine.output_fd(); })
+      .def("cupola.engine.alive", [](EngineRef engine) { return engine->engine.alive(); })
+      .def("cupola.engine.failure",
+           [](EngineRef engine) { return ffi::String(engine->engine.failure()); })
+      .def("cupola.engine.drain", [](EngineRef engine) { engine->engine.Drain(); })
+      .def("cupola.engine.close", [](EngineRef engine) { engine->engine.Close(); });
+}
+
+}  // namespace cupola

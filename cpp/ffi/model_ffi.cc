@@ -1,0 +1,78 @@
+// Models as Python makes them: cupola.model.*
+#include <tvm/ffi/container/array.h>
+#include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/reflection/registry.h>
+
+#include <string>
+
+#include "ffi/objects.h"
+#include "model/compiled_model.h"
+#include "model/scripted_model.h"
+
+namespace cupola {
+
+namespace ffi = tvm::ffi;
+
+namespace {
+
+ModelRef MakeModel(std::shared_ptr<Model> model) {
+  return ModelRef(ffi::make_object<ModelObj>(std::move(model)));
+}
+
+ModelRef MakeScripted(int64_t vocab_size, int64_t first_id, int64_t num_ids, int64_t eos_id,
+                      int64_t eos_every, int64_t poison_id, int64_t page_size, int64_t step_us,
+                      int64_t token_us, int64_t fail_at_step, int64_t fail_steps) {
+  Script script;
+  script.vocab_size = static_cast<int32_t>(vocab_size);
+  script.first_id = static_cast<int32_t>(first_id);
+  script.num_ids = static_cast<int32_t>(num_ids);
+  script.eos_id = static_cast<int32_t>(eos_id);
+  script.eos_every = static_cast<int32_t>(eos_every);
+  script.poison_id = static_cast<int32_t>(poison_id);
+  script.page_size = static_cast<int32_t>(page_size);
+  script.step_us = step_us;
+  script.token_us = token_us;
+  script.fail_at_step = fail_at_step;
+  script.fail_steps = fail_steps;
+  return MakeModel(std::make_shared<ScriptedModel>(script));
+}
+
+ModelRef MakeCompiled(ffi::String library, ffi::String alloc_kv_cache_name,
+                      ffi::String forward_name, int64_t vocab_size, int64_t page_size,
+                      int64_t max_step_tokens, int64_t max_batch,
+                      ffi::Array<ffi::Tensor> weights) {
+  ModelInfo info;
+  info.vocab_size = static_cast<int32_t>(vocab_size);
+  info.page_size = static_cast<int32_t>(page_size);
+  info.max_step_tokens = static_cast<int32_t>(max_step_tokens);
+  info.max_batch = static_cast<int32_t>(max_batch);
+  return MakeModel(std::make_shared<CompiledModel>(library, alloc_kv_cache_name, forward_name,
+                                                   info, std::move(weights)));
+}
+
+CompiledModel* CompiledOf(const ModelRef& model) {
+  auto* compiled = dynamic_cast<CompiledModel*>(model->model.get());
+  if (compiled == nullptr) TVM_FFI_THROW(TypeError) << "this model is not a compiled one";
+  return compiled;
+}
+
+ffi::Tensor ForwardOnce(ModelRef model, ffi::Array<ffi::Tensor> step) {
+  return CompiledOf(model)->ForwardTensors({step.begin(), step.end()});
+}
+
+}  // namespace
+
+TVM_FFI_STATIC_INIT_BLOCK() {
+  namespace refl = tvm::ffi::reflection;
+  refl::ObjectDef<ModelObj>();
+  refl::GlobalDef()
+      .def("cupola.model.scripted", MakeScripted)
+      .def("cupola.model.compiled", MakeCompiled)
+      .def("cupola.model.alloc_kv_cache",
+           [](ModelRef model, int64_t num_pages) {
+             CompiledOf(model)->AllocKvCache(static_cast<int32_t>(num_pages));
+           })
+      .def("cupola.model.forward", ForwardOnce);
+}
+
+}  // namespace cupola

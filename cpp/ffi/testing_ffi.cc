@@ -1,0 +1,167 @@
+// Doors for tests: the scheduler step by step, without a thread or a model, and the sampler alone.
+// cupola.testing.*
+#include <tvm/ffi/container/array.h>
+#include <tvm/ffi/container/map.h>
+#include <tvm/ffi/container/shape.h>
+#include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/reflection/registry.h>
+
+#include <algorithm>
+#include <string>
+
+#include "engine/scheduler.h"
+#include "ffi/objects.h"
+#include "sampling/sampler.h"
+
+namespace cupola {
+
+namespace ffi = tvm::ffi;
+
+namespace {
+
+using Report = ffi::Map<ffi::String, ffi::Shape>;
+
+class SchedulerObj : public ffi::Object {
+ public:
+  explicit SchedulerObj(const Limits& limits) : limits(limits), scheduler(limits) {}
+  const Limits limits;
+  Scheduler scheduler;
+  static constexpr bool _type_mutable = true;
+  TVM_FFI_DECLARE_OBJECT_INFO_FINAL("cupola.testing.Scheduler", SchedulerObj, ffi::Object);
+};
+
+class SchedulerRef : public ffi::ObjectRef {
+ public:
+  explicit SchedulerRef(tvm::ffi::ObjectPtr<SchedulerObj> object) : ffi::ObjectRef(std::move(object)) {}
+  TVM_FFI_DEFINE_OBJECT_REF_METHODS_NOTNULLABLE(SchedulerRef, ffi::ObjectRef, SchedulerObj);
+};
+
+constexpr int32_t kStopId = 1;
+constexpr int32_t kPlainId = 0;
+
+SchedulerRef MakeScheduler(int64_t num_pages, int64_t page_size, int64_t max_batch,
+                           int64_t max_step_tokens, int64_t max_context) {
+  Limits limits;
+  limits.num_pages = static_cast<int32_t>(num_pages);
+  limits.page_size = static_cast<int32_t>(page_size);
+  limits.max_batch = static_cast<int32_t>(max_batch);
+  limits.max_step_tokens = static_cast<int32_t>(max_step_tokens);
+  limits.max_context = static_cast<int32_t>(max_context);
+  return SchedulerRef(ffi::make_object<SchedulerObj>(limits));
+}
+
+// False if the request can never fit; it is then not taken.
+bool Add(SchedulerRef self, int64_t id, int64_t num_prompt, int64_t max_tokens, int64_t priority) {
+  if (!Scheduler::CanEverFit(self->limits, num_prompt, max_tokens)) return false;
+  auto request = std::make_unique<Request>();
+  request->id = id;
+  request->priority = static_cast<int32_t>(priority);
+  request->max_tokens = static_cast<int32_t>(max_tokens);
+  request->num_prompt = static_cast<int32_t>(num_prompt);
+  request->tokens.assign(num_prompt, kPlainId);
+  request->stop_ids = {kStopId};
+  self->scheduler.Add(std::move(request));
+  self->scheduler.CheckIntegrity();
+  return true;
+}
+
+// Pairs (id, finish reason) of the requests that ended.
+ffi::Shape EndsOf(const DeltaBatch& batch) {
+  std::vector<int64_t> ends;
+  for (const DeltaBatch::Delta& delta : batch.deltas) {
+    if (delta.finish == FinishReason::kNone) continue;
+    ends.insert(ends.end(), {delta.request_id, static_cast<int64_t>(delta.finish)});
+  }
+  return ffi::Shape(ends);
+}
+
+ffi::Shape Abort(SchedulerRef self, int64_t id) {
+  DeltaBatch out;
+  self->scheduler.Abort(id, &out);
+  self->scheduler.CheckIntegrity();
+  return EndsOf(out);
+}
+
+// What one step did:
+//   planned   (id, rows, samples) of each planned sequence, in order
+//   ended     (id, finish reason)
+//   tokens    ids that got a token
+//   running   ids in rank order, before the step was booked
+//   facts     preempted?, budget left, head could be admitted?, waiting, free pages
+Report ReportOf(const Scheduler& scheduler, const StepPlan& plan) {
+  std::vector<int64_t> planned, running;
+  for (const PlannedSequence& sequence : plan.sequences) {
+    planned.insert(planned.end(), {sequence.request->id, sequence.num_rows, sequence.samples});
+  }
+  for (const Request* request : scheduler.running()) running.push_back(request->id);
+  Report report;
+  report.Set("planned", ffi::Shape(planned));
+  report.Set("running", ffi::Shape(running));
+  report.Set("facts", ffi::Shape({plan.preempted, plan.budget_left, scheduler.CanAdmitHead(),
+                                  scheduler.num_waiting(), scheduler.pool().num_free()}));
+  return report;
+}
+
+// Schedules, "samples" a stop id for each request in `stopping` (a plain token for the others) and
+// books the step; or, when `fails`, reports it as failed.
+Report Step(SchedulerRef self, ffi::Shape stopping, bool fails) {
+  Scheduler& scheduler = self->scheduler;
+  const StepPlan& plan = scheduler.Schedule();
+  scheduler.CheckIntegrity();
+  Report report = ReportOf(scheduler, plan);
+  std::vector<int32_t> sampled;
+  for (const PlannedSequence& sequence : plan.sequences) {
+    if (!sequence.samples) continue;
+    const auto found = std::find(stopping.begin(), stopping.end(), sequence.request->id);
+    sampled.push_back(found != stopping.end() ? kStopId : kPlainId);
+  }
+  DeltaBatch out;
+  if (fails) {
+    scheduler.FailStep("failed on purpose", &out);
+  } else {
+    scheduler.Commit(sampled, &out);
+  }
+  scheduler.CheckIntegrity();
+  std::vector<int64_t> tokens;
+  for (const DeltaBatch::Delta& delta : out.deltas) {
+    if (delta.num_tokens > 0) tokens.push_back(delta.request_id);
+  }
+  report.Set("tokens", ffi::Shape(tokens));
+  report.Set("ended", EndsOf(out));
+  return report;
+}
+
+// `count` draws from one float32 row [vocab], at the positions 0 .. count - 1.
+ffi::Shape Sample(ffi::TensorView logits, double temperature, int64_t top_k, double top_p,
+                  double min_p, int64_t seed, int64_t count, ffi::Shape banned) {
+  SamplingParams params;
+  params.temperature = static_cast<float>(temperature);
+  params.top_k = static_cast<int32_t>(top_k);
+  params.top_p = static_cast<float>(top_p);
+  params.min_p = static_cast<float>(min_p);
+  params.seed = static_cast<uint64_t>(seed);
+  const std::vector<int32_t> banned_ids(banned.begin(), banned.end());
+  Sampler sampler;
+  std::vector<int64_t> drawn;
+  for (int64_t position = 0; position < count; ++position) {
+    drawn.push_back(sampler.Sample(static_cast<const float*>(logits.data_ptr()),
+                                   static_cast<int32_t>(logits.size(0)), params, position,
+                                   banned_ids));
+  }
+  return ffi::Shape(drawn);
+}
+
+}  // namespace
+
+TVM_FFI_STATIC_INIT_BLOCK() {
+  namespace refl = tvm::ffi::reflection;
+  refl::ObjectDef<SchedulerObj>();
+  refl::GlobalDef()
+      .def("cupola.testing.scheduler", MakeScheduler)
+      .def("cupola.testing.add", Add)
+      .def("cupola.testing.abort", Abort)
+      .def("cupola.testing.step", Step)
+      .def("cupola.testing.sample", Sample);
+}
+
+}  // namespace cupola

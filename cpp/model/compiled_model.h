@@ -1,0 +1,61 @@
+// The typed door to a compiled library (a TVM Relax virtual machine), through tvm_ffi alone.
+//
+// It knows the names and the arguments of the library's functions, and owns its KV cache. TVM's
+// thread pool belongs to the calling thread: Start and Forward are for one thread.
+#ifndef CUPOLA_MODEL_COMPILED_MODEL_H_
+#define CUPOLA_MODEL_COMPILED_MODEL_H_
+
+#include <tvm/ffi/container/array.h>
+#include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/extra/module.h>
+#include <tvm/ffi/function.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "model/model.h"
+
+namespace cupola {
+
+// An int32 argument that changes with every step: one allocation, seen through views of its front.
+class StepBuffer {
+ public:
+  // A tensor [values.size()] that holds `values` until the next call.
+  tvm::ffi::Tensor View(const std::vector<int32_t>& values);
+
+ private:
+  tvm::ffi::Optional<tvm::ffi::Tensor> storage_;
+};
+
+class CompiledModel : public Model {
+ public:
+  // Loads `library` and looks its functions up. `weights` are the arguments of forward, in order.
+  CompiledModel(const std::string& library, const std::string& alloc_kv_cache_name,
+                const std::string& forward_name, const ModelInfo& info,
+                tvm::ffi::Array<tvm::ffi::Tensor> weights);
+
+  const ModelInfo& info() const override { return info_; }
+  void Start(int32_t num_pages, int32_t num_threads) override;
+  LogitsView Forward(const StepInput& input) override;
+
+  void AllocKvCache(int32_t num_pages);
+  // The library's forward on tensors as they are: logits [m, logit_stride].
+  tvm::ffi::Tensor ForwardTensors(const std::vector<tvm::ffi::Tensor>& step);
+
+ private:
+  static constexpr int kNumStepArguments = 8;
+
+  const ModelInfo info_;
+  tvm::ffi::Module vm_;
+  tvm::ffi::Function alloc_kv_cache_;
+  tvm::ffi::Function forward_;
+  tvm::ffi::Array<tvm::ffi::Tensor> weights_;
+  tvm::ffi::Optional<tvm::ffi::Array<tvm::ffi::Tensor>> kv_cache_;
+  StepBuffer buffers_[kNumStepArguments];
+  tvm::ffi::Optional<tvm::ffi::Tensor> logits_;  // keeps the rows of the last view alive
+};
+
+}  // namespace cupola
+
+#endif  // CUPOLA_MODEL_COMPILED_MODEL_H_

@@ -1,0 +1,166 @@
+#include "sampling/sampler.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "support/rng.h"
+
+namespace cupola {
+
+namespace {
+
+// Temperatures below this are greedy: dividing by them leaves only the largest logit anyway.
+constexpr float kMinTemperature = 1e-5f;
+// How many blocks top-p looks into first: nearly always enough for a trained model.
+constexpr int32_t kFirstGuess = 32;
+
+bool MoreProbable(const Candidate& a, const Candidate& b) {
+  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+}
+
+double SumOf(std::vector<Candidate>::const_iterator begin,
+             std::vector<Candidate>::const_iterator end) {
+  double sum = 0;
+  for (; begin != end; ++begin) sum += begin->weight;
+  return sum;
+}
+
+// Cuts `*candidates` to the fewest, most probable ones whose weights reach `mass`: a quickselect
+// that halves the range in question, so only a few elements are ever sorted.
+void SelectMass(double mass, std::vector<Candidate>* candidates) {
+  constexpr std::ptrdiff_t kSmall = 32;
+  auto begin = candidates->begin();
+  auto end = candidates->end();
+  while (end - begin > kSmall) {
+    const auto middle = begin + (end - begin) / 2;
+    std::nth_element(begin, middle, end, MoreProbable);
+    const double upper = SumOf(begin, middle);
+    if (upper >= mass) {
+      end = middle;
+    } else {
+      mass -= upper;
+      begin = middle;
+    }
+  }
+  std::sort(begin, end, MoreProbable);
+  while (begin != end && mass > 0) mass -= (begin++)->weight;
+  candidates->erase(begin, candidates->end());
+}
+
+int32_t DrawFrom(const std::vector<Candidate>& candidates, double uniform) {
+  double rest = uniform * SumOf(candidates.begin(), candidates.end());
+  for (const Candidate& candidate : candidates) {
+    rest -= candidate.weight;
+    if (rest < 0) return candidate.id;
+  }
+  return candidates.back().id;  // rounding ate the last sliver
+}
+
+}  // namespace
+
+int32_t Sampler::Sample(const float* logits, int32_t vocab_size, const SamplingParams& params,
+                        uint64_t position, const std::vector<int32_t>& banned) {
+  float max;
+  if (!ScanRow(logits, vocab_size, &block_max_, &max)) return kNoToken;
+  if (!banned.empty()) {
+    masked_.assign(logits, logits + vocab_size);
+    for (int32_t id : banned) {
+      if (id >= 0 && id < vocab_size) masked_[id] = std::numeric_limits<float>::lowest();
+    }
+    logits = masked_.data();
+    ScanRow(logits, vocab_size, &block_max_, &max);
+  }
+  return SampleFinite(logits, vocab_size, max, params, position);
+}
+
+int32_t Sampler::SampleFinite(const float* logits, int32_t vocab_size, float max,
+                              const SamplingParams& params, uint64_t position) {
+  const bool greedy = !(params.temperature >= kMinTemperature) || params.top_k == 1;
+  if (greedy) return FindFirst(logits, vocab_size, max);
+  const double uniform = Uniform(params.seed, position);
+  const bool limited = params.top_k > 0 && params.top_k < vocab_size;
+  if (!limited && params.top_p >= 1.0f) {
+    return DrawFromAll(logits, vocab_size, max, params, uniform);
+  }
+  candidates_.clear();
+  if (limited) {
+    KeepTopK(logits, vocab_size, params.top_k);
+    WeighCandidates(max, params.temperature);
+    if (params.top_p < 1.0f) {
+      SelectMass(params.top_p * SumOf(candidates_.begin(), candidates_.end()), &candidates_);
+    }
+  } else {
+    KeepTopP(logits, vocab_size, max, params);
+  }
+  const auto improbable = [&](const Candidate& c) { return c.weight < params.min_p || c.weight == 0; };
+  candidates_.erase(std::remove_if(candidates_.begin(), candidates_.end(), improbable),
+                    candidates_.end());
+  return DrawFrom(candidates_, uniform);
+}
+
+int32_t Sampler::DrawFromAll(const float* logits, int32_t vocab_size, float max,
+                             const SamplingParams& params, double uniform) {
+  ComputeWeights(logits, vocab_size, max, params.temperature, params.min_p, &weights_,
+                 &block_sum_);
+  double total = 0;
+  for (double sum : block_sum_) total += sum;
+  double rest = uniform * total;
+  size_t block = 0;
+  while (block + 1 < block_sum_.size() && rest >= block_sum_[block]) rest -= block_sum_[block++];
+  const int32_t begin = static_cast<int32_t>(block) * kLogitBlock;
+  const int32_t end = std::min(vocab_size, begin + kLogitBlock);
+  int32_t last = -1;
+  for (int32_t id = begin; id < end; ++id) {
+    if (weights_[id] == 0.0f) continue;
+    last = id;
+    rest -= weights_[id];
+    if (rest < 0) return id;
+  }
+  // Rounding ate the last sliver; a block with nothing in it at all falls back to the best token.
+  return last >= 0 ? last : FindFirst(logits, vocab_size, max);
+}
+
+// At least `count` logits are as large as the bound, because `count` blocks have one: a cheap lower
+// bound of the count-th largest logit.
+float Sampler::BlockBound(int32_t count) {
+  if (count > static_cast<int32_t>(block_max_.size())) return std::numeric_limits<float>::lowest();
+  bounds_ = block_max_;
+  std::nth_element(bounds_.begin(), bounds_.begin() + (count - 1), bounds_.end(),
+                   [](float a, float b) { return a > b; });
+  return bounds_[count - 1];
+}
+
+void Sampler::KeepTopK(const float* logits, int32_t vocab_size, int32_t k) {
+  CollectAtLeast(logits, vocab_size, block_max_, BlockBound(k), &candidates_);
+  if (static_cast<int32_t>(candidates_.size()) > k) {
+    std::nth_element(candidates_.begin(), candidates_.begin() + (k - 1), candidates_.end(),
+                     MoreProbable);
+    candidates_.resize(k);
+  }
+  // A fixed order, so that a draw does not depend on how the candidates were found.
+  std::sort(candidates_.begin(), candidates_.end(), MoreProbable);
+}
+
+void Sampler::KeepTopP(const float* logits, int32_t vocab_size, float max,
+                       const SamplingParams& params) {
+  ComputeWeights(logits, vocab_size, max, params.temperature, 0.0f, &weights_, &block_sum_);
+  double total = 0;
+  for (double sum : block_sum_) total += sum;
+  const double mass = params.top_p * total;
+  const int32_t num_blocks = static_cast<int32_t>(block_max_.size());
+  for (int32_t guess = kFirstGuess;; guess *= 8) {
+    candidates_.clear();
+    CollectAtLeast(logits, vocab_size, block_max_, BlockBound(guess), &candidates_);
+    WeighCandidates(max, params.temperature);
+    if (guess > num_blocks || SumOf(candidates_.begin(), candidates_.end()) >= mass) break;
+  }
+  SelectMass(mass, &candidates_);
+}
+
+void Sampler::WeighCandidates(float max, float temperature) {
+  for (Candidate& candidate : candidates_) {
+    candidate.weight = Weight(candidate.logit, max, temperature);
+  }
+}
+
+}  // namespace cupola
