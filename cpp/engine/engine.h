@@ -4,8 +4,8 @@
 // a lock-free queue, results leave it through the output queue; between the two nothing is shared
 // but a few atomics. It knows no text, no Python and no interpreter lock.
 //
-// Every accepted request ends with exactly one finishing delta, whatever happens: a failed step ends
-// its own requests, an engine that keeps failing ends all of them, and so does Close.
+// Every accepted request ends with exactly one finishing delta, whatever happens: a failed step
+// ends its own requests, an engine that keeps failing ends all of them, and so does Close.
 #ifndef CUPOLA_ENGINE_ENGINE_H_
 #define CUPOLA_ENGINE_ENGINE_H_
 

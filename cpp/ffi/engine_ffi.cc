@@ -16,8 +16,7 @@ namespace {
 
 class EngineObj : public ffi::Object {
  public:
-  EngineObj(const ModelRef& model, const EngineOptions& options)
-      : engine(model->model, options) {}
+  EngineObj(const ModelRef& model, const EngineOptions& options) : engine(model->model, options) {}
   Engine engine;
   static constexpr bool _type_mutable = true;
   TVM_FFI_DECLARE_OBJECT_INFO_FINAL("cupola.Engine", EngineObj, ffi::Object);
@@ -65,8 +64,8 @@ int64_t Add(EngineRef engine, int64_t id, int64_t priority, ffi::Bytes token_ids
   return static_cast<int64_t>(engine->engine.Add(std::move(request)));
 }
 
-// (words, errors): for each delta its request id, finish reason, index of its error or -1, number of
-// tokens, and the tokens.
+// (words, errors): for each delta its request id, finish reason, index of its error or -1, number
+// of tokens, and the tokens.
 using Output = ffi::Tuple<ffi::Bytes, ffi::Array<ffi::String>>;
 
 Output Take(EngineRef engine) {
@@ -92,11 +91,10 @@ StatsTuple Stats(EngineRef engine) {
   const EngineStats stats = engine->engine.stats();
   const SchedulerCounters& counters = stats.counters;
   return StatsTuple(
-      EncodeInt64({stats.running, stats.waiting, stats.pages_total, stats.pages_free,
-                       stats.steps, counters.preemptions, counters.prompt_tokens,
-                       counters.generated_tokens, counters.finished, counters.aborted,
-                       counters.failed}),
-          stats.step_seconds, engine->engine.last_step_age());
+      EncodeInt64({stats.running, stats.waiting, stats.pages_total, stats.pages_free, stats.steps,
+                   counters.preemptions, counters.prompt_tokens, counters.generated_tokens,
+                   counters.finished, counters.aborted, counters.failed}),
+      stats.step_seconds, engine->engine.last_step_age());
 }
 
 }  // namespace
@@ -107,8 +105,7 @@ TVM_FFI_STATIC_INIT_BLOCK() {
   refl::GlobalDef()
       .def("cupola.engine.create", MakeEngine)
       .def("cupola.engine.add", Add)
-      .def("cupola.engine.abort",
-           [](EngineRef engine, int64_t id) { engine->engine.Abort(id); })
+      .def("cupola.engine.abort", [](EngineRef engine, int64_t id) { engine->engine.Abort(id); })
       .def("cupola.engine.take", Take)
       .def("cupola.engine.stats", Stats)
       .def("cupola.engine.event_fd",

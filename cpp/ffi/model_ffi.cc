@@ -39,15 +39,14 @@ ModelRef MakeScripted(int64_t vocab_size, int64_t first_id, int64_t num_ids, int
 
 ModelRef MakeCompiled(ffi::String library, ffi::String alloc_kv_cache_name,
                       ffi::String forward_name, int64_t vocab_size, int64_t page_size,
-                      int64_t max_step_tokens, int64_t max_batch,
-                      ffi::Array<ffi::Tensor> weights) {
+                      int64_t max_step_tokens, int64_t max_batch, ffi::Array<ffi::Tensor> weights) {
   ModelInfo info;
   info.vocab_size = static_cast<int32_t>(vocab_size);
   info.page_size = static_cast<int32_t>(page_size);
   info.max_step_tokens = static_cast<int32_t>(max_step_tokens);
   info.max_batch = static_cast<int32_t>(max_batch);
-  return MakeModel(std::make_shared<CompiledModel>(library, alloc_kv_cache_name, forward_name,
-                                                   info, std::move(weights)));
+  return MakeModel(std::make_shared<CompiledModel>(library, alloc_kv_cache_name, forward_name, info,
+                                                   std::move(weights)));
 }
 
 CompiledModel* CompiledOf(const ModelRef& model) {

@@ -26,7 +26,8 @@ class ModelObj : public tvm::ffi::Object {
 
 class ModelRef : public tvm::ffi::ObjectRef {
  public:
-  explicit ModelRef(tvm::ffi::ObjectPtr<ModelObj> object) : tvm::ffi::ObjectRef(std::move(object)) {}
+  explicit ModelRef(tvm::ffi::ObjectPtr<ModelObj> object)
+      : tvm::ffi::ObjectRef(std::move(object)) {}
   TVM_FFI_DEFINE_OBJECT_REF_METHODS_NOTNULLABLE(ModelRef, tvm::ffi::ObjectRef, ModelObj);
 };
 

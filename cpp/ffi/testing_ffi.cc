@@ -32,7 +32,8 @@ class SchedulerObj : public ffi::Object {
 
 class SchedulerRef : public ffi::ObjectRef {
  public:
-  explicit SchedulerRef(tvm::ffi::ObjectPtr<SchedulerObj> object) : ffi::ObjectRef(std::move(object)) {}
+  explicit SchedulerRef(tvm::ffi::ObjectPtr<SchedulerObj> object)
+      : ffi::ObjectRef(std::move(object)) {}
   TVM_FFI_DEFINE_OBJECT_REF_METHODS_NOTNULLABLE(SchedulerRef, ffi::ObjectRef, SchedulerObj);
 };
 

@@ -36,8 +36,7 @@ ffi::Module LoadVirtualMachine(const std::string& library) {
   if (!load.has_value()) throw std::runtime_error(library + " holds no compiled model");
   ffi::Module vm = load.value()().cast<ffi::Module>();
   const int cpu = static_cast<int>(kDLCPU);
-  vm->GetFunction("vm_initialization")
-      .value()(cpu, 0, kPooledAllocator, cpu, 0, kPooledAllocator);
+  vm->GetFunction("vm_initialization").value()(cpu, 0, kPooledAllocator, cpu, 0, kPooledAllocator);
   return vm;
 }
 

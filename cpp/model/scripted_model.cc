@@ -66,8 +66,7 @@ void ScriptedModel::FillRow(const StepInput& input, int32_t row, float* logits) 
   }
   const bool poisoned = script_.poison_id >= 0 && last == script_.poison_id;
   const uint32_t choice = hash >> 16;
-  const bool ends =
-      script_.eos_id >= 0 && script_.eos_every > 0 && choice % script_.eos_every == 0;
+  const bool ends = script_.eos_id >= 0 && script_.eos_every > 0 && choice % script_.eos_every == 0;
   const int32_t next =
       ends ? script_.eos_id : script_.first_id + static_cast<int32_t>(choice % script_.num_ids);
   const float rest = poisoned ? std::numeric_limits<float>::quiet_NaN() : 0.0f;

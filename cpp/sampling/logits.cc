@@ -127,8 +127,7 @@ void ComputeWeights(const float* logits, int32_t size, float max, float temperat
   for (int32_t block = 0; block < num_blocks; ++block) {
     const int32_t begin = block * kLogitBlock;
     const float* x = WholeBlock(logits, size, begin, padded);
-    (*block_sum)[block] =
-        WeighBlock(x, max, 1.0f / temperature, floor, weights->data() + begin);
+    (*block_sum)[block] = WeighBlock(x, max, 1.0f / temperature, floor, weights->data() + begin);
   }
 }
 

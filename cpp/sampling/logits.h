@@ -18,7 +18,8 @@ struct Candidate {
   int32_t id;
 };
 
-// The largest logit, and the largest of each block in `*block_max`. False if any is NaN or infinite.
+// The largest logit, and the largest of each block in `*block_max`. False if any is NaN or
+// infinite.
 bool ScanRow(const float* logits, int32_t size, std::vector<float>* block_max, float* max);
 
 // The lowest id whose logit is `max`.

@@ -92,7 +92,9 @@ int32_t Sampler::SampleFinite(const float* logits, int32_t vocab_size, float max
   } else {
     KeepTopP(logits, vocab_size, max, params);
   }
-  const auto improbable = [&](const Candidate& c) { return c.weight < params.min_p || c.weight == 0; };
+  const auto improbable = [&](const Candidate& c) {
+    return c.weight < params.min_p || c.weight == 0;
+  };
   candidates_.erase(std::remove_if(candidates_.begin(), candidates_.end(), improbable),
                     candidates_.end());
   return DrawFrom(candidates_, uniform);
@@ -100,8 +102,7 @@ int32_t Sampler::SampleFinite(const float* logits, int32_t vocab_size, float max
 
 int32_t Sampler::DrawFromAll(const float* logits, int32_t vocab_size, float max,
                              const SamplingParams& params, double uniform) {
-  ComputeWeights(logits, vocab_size, max, params.temperature, params.min_p, &weights_,
-                 &block_sum_);
+  ComputeWeights(logits, vocab_size, max, params.temperature, params.min_p, &weights_, &block_sum_);
   double total = 0;
   for (double sum : block_sum_) total += sum;
   double rest = uniform * total;
