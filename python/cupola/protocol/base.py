@@ -1,0 +1,46 @@
+"""The base of every request model: strict about names, tolerant about what changes nothing.
+
+A field that a model does not declare is one of three kinds:
+
+    ignored   it cannot change the answer (`user`, `metadata`, ...): accepted and dropped
+    neutral   it could change the answer, but this value means "off" (`logprobs: false`): accepted and dropped
+    other     refused by name
+
+Nothing is dropped silently: both lists are data of the model's class, and documented there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
+
+
+class WireModel(BaseModel):
+    """A frozen value that came off the wire; undeclared fields are refused unless a list below names them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    IGNORED: ClassVar[frozenset[str]] = frozenset()
+    NEUTRAL: ClassVar[Mapping[str, tuple[JsonValue, ...]]] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_what_changes_nothing(cls, data: object) -> object:
+        if not isinstance(data, dict):
+            return data
+        undeclared = data.keys() - cls.model_fields.keys()
+        dropped = {name for name in undeclared if cls._changes_nothing(name, data[name])}
+        return {name: value for name, value in data.items() if name not in dropped} if dropped else data
+
+    @classmethod
+    def _changes_nothing(cls, name: str, value: object) -> bool:
+        if name in cls.IGNORED:
+            return True
+        if name not in cls.NEUTRAL:
+            return False
+        # `0 == False` in Python: a neutral value counts only with its own type, but 0.0 is as good as 0.
+        return value is None or any(
+            value == neutral and isinstance(value, bool) == isinstance(neutral, bool) for neutral in cls.NEUTRAL[name]
+        )

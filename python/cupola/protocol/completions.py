@@ -1,0 +1,75 @@
+"""`/v1/completions`: request and response as OpenAI defines them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
+from pydantic_core import PydanticCustomError
+
+from cupola.protocol.generation import GenerationFields, ResponseModel, TokenId, Usage
+
+MAX_PROMPTS = 1024
+
+Prompt = str | tuple[TokenId, ...]
+
+
+def _as_prompts(value: object) -> object:
+    """Brings the four forms of `prompt` (text, texts, ids, lists of ids) into one: a list of prompts."""
+    prompts = [value] if isinstance(value, str) or _are_ids(value) else value
+    if not isinstance(prompts, list) or not all(isinstance(item, str) or _are_ids(item) for item in prompts):
+        raise PydanticCustomError(
+            "prompt_type", "must be a string, a list of strings, a list of token ids or a list of such lists"
+        )
+    return prompts
+
+
+def _are_ids(value: object) -> bool:
+    """Whether this is one prompt as token ids (an empty list is none)."""
+    return isinstance(value, list) and bool(value) and all(type(item) is int and 0 <= item < 2**31 for item in value)
+
+
+class CompletionRequest(GenerationFields):
+    """`prompt` is a string, a list of strings, a list of token ids, or a list of such lists."""
+
+    NEUTRAL: ClassVar[Mapping[str, tuple[JsonValue, ...]]] = {
+        **GenerationFields.NEUTRAL,
+        "best_of": (1,),
+        "echo": (False,),
+        "logprobs": (),
+        "suffix": ("",),
+    }
+
+    prompt: Annotated[tuple[Prompt, ...], BeforeValidator(_as_prompts), Field(min_length=1, max_length=MAX_PROMPTS)]
+
+    @model_validator(mode="after")
+    def _bound_the_choices(self) -> CompletionRequest:
+        choices = len(self.prompt) * (self.n or 1)
+        if choices > MAX_PROMPTS:
+            raise PydanticCustomError(
+                "too_many_choices",
+                "{choices} completions (prompts times `n`) are more than the {limit} of one request",
+                {"choices": choices, "limit": MAX_PROMPTS, "param": "n"},
+            )
+        return self
+
+
+class CompletionChoice(ResponseModel):
+    """One completion; `index` counts prompts first, then the `n` of a prompt."""
+
+    index: int
+    text: str
+    logprobs: None = None
+    finish_reason: Literal["stop", "length"]
+
+
+class Completion(ResponseModel):
+    """The whole response of a request without `stream`."""
+
+    id: str
+    object: Literal["text_completion"] = "text_completion"
+    created: int
+    model: str
+    choices: tuple[CompletionChoice, ...]
+    usage: Usage

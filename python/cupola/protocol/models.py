@@ -1,0 +1,24 @@
+"""`/v1/models`: which models are served, and under which names."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from cupola.protocol.generation import ResponseModel
+
+
+class ModelCard(ResponseModel):
+    """One name under which a model answers; `max_model_len` is its context in tokens."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str = "cupola"
+    max_model_len: int
+
+
+class ModelList(ResponseModel):
+    """All of them."""
+
+    object: Literal["list"] = "list"
+    data: tuple[ModelCard, ...]

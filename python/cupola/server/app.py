@@ -1,0 +1,159 @@
+"""The application: the route table, the layers around it, and the one place where an exception becomes a response.
+
+A new endpoint is a module with a handler and one line in ROUTES.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cupola.errors import CupolaError
+from cupola.protocol.chat import ChatCompletion, ChatCompletionRequest
+from cupola.protocol.completions import Completion, CompletionRequest
+from cupola.protocol.errors import ApiError, ErrorBody, api_error
+from cupola.protocol.models import ModelCard, ModelList
+from cupola.server.access import AccessLog
+from cupola.server.auth import BearerAuth
+from cupola.server.chat import chat_completions
+from cupola.server.completions import completions
+from cupola.server.connection import ClientDisconnectedError
+from cupola.server.health import health, ready
+from cupola.server.lifecycle import DrainGate, Lifecycle
+from cupola.server.limits import BodyLimit
+from cupola.server.metrics import metrics
+from cupola.server.models import get_model, list_models
+from cupola.server.openapi import describe_bodies, request_body
+from cupola.server.record import record_of
+from cupola.server.responses import error_response
+from cupola.server.served_model import ServedModel
+from cupola.server.services import ServerSettings, Services
+from cupola.server.telemetry import Telemetry
+from cupola.server.web import Asset, load_assets
+
+Handler = Callable[[Services, Request], Awaitable[Response]]
+
+_LOG = logging.getLogger("cupola.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One line of the route table. `body` and `result` are what the OpenAPI document says about it."""
+
+    method: str
+    path: str
+    handler: Handler
+    body: type[BaseModel] | None = None
+    result: type[BaseModel] | None = None
+
+
+ROUTES = (
+    Route("POST", "/v1/chat/completions", chat_completions, ChatCompletionRequest, ChatCompletion),
+    Route("POST", "/v1/completions", completions, CompletionRequest, Completion),
+    Route("GET", "/v1/models", list_models, result=ModelList),
+    Route("GET", "/v1/models/{model:path}", get_model, result=ModelCard),
+    Route("GET", "/health", health),
+    Route("GET", "/ready", ready),
+    Route("GET", "/metrics", metrics),
+)
+OPEN_PATHS = frozenset({"/health", "/ready"})  # no API key needed
+
+
+def create_app(model: ServedModel, settings: ServerSettings, lifecycle: Lifecycle) -> FastAPI:
+    """Builds the application around a started engine; starting and ending both is the caller's."""
+    assets = load_assets()
+    telemetry = Telemetry(model.engine.stats, frozenset(route.path for route in ROUTES) | assets.keys())
+    services = Services(model, lifecycle, telemetry, settings)
+    layers = [Middleware(AccessLog, observe=telemetry.observe)]
+    if settings.api_keys:
+        layers.append(Middleware(BearerAuth, keys=settings.api_keys, open_paths=OPEN_PATHS | assets.keys()))
+    layers.append(Middleware(DrainGate, lifecycle=lifecycle))
+    layers.append(Middleware(BodyLimit, limit=settings.max_body_bytes))
+    app = FastAPI(
+        title="Cupola",
+        docs_url=None,  # that page, and the other, would load scripts from elsewhere
+        redoc_url=None,
+        middleware=layers,
+        exception_handlers=_EXCEPTION_HANDLERS,
+    )
+    for route in ROUTES:
+        _add_route(app, route, services)
+    _add_page(app, assets)
+    describe_bodies(app, [route.body for route in ROUTES if route.body is not None])
+    return app
+
+
+def _add_route(app: FastAPI, route: Route, services: Services) -> None:
+    async def endpoint(request: Request) -> Response:
+        return await route.handler(services, request)
+
+    app.add_api_route(
+        route.path,
+        endpoint,
+        methods=[route.method],
+        name=route.handler.__name__,
+        description=route.handler.__doc__,
+        response_model=route.result,
+        responses={"default": {"model": ErrorBody}},
+        openapi_extra=request_body(route.body) if route.body is not None else None,
+    )
+
+
+def _add_page(app: FastAPI, assets: Mapping[str, Asset]) -> None:
+    for path, asset in assets.items():
+
+        async def endpoint(request: Request, asset: Asset = asset) -> Response:
+            return asset.respond(request)
+
+        app.add_route(path, endpoint, methods=["GET"], include_in_schema=False)
+
+
+async def _on_api_error(_request: Request, error: ApiError) -> Response:
+    return error_response(error)
+
+
+async def _on_cupola_error(request: Request, error: CupolaError) -> Response:
+    answer = api_error(error)
+    if answer.status >= 500:
+        _LOG.error("%s: %s", record_of(request.scope).id, error.message)
+    return error_response(answer)
+
+
+async def _on_http_error(request: Request, error: HTTPException) -> Response:
+    """Starlette's own refusals: no such path, other method."""
+    messages = {
+        404: f"There is nothing at {request.method} {request.url.path[:200]}.",
+        405: f"{request.url.path[:200]} does not take {request.method}.",
+    }
+    codes = {404: "not_found", 405: "method_not_allowed"}
+    status = error.status_code
+    message = messages.get(status, str(error.detail))
+    return error_response(ApiError(status, message, code=codes.get(status), headers=error.headers))
+
+
+async def _on_disconnect(_request: Request, _error: Exception) -> Response:
+    """Nobody reads this response; its status is for the log."""
+    return Response(status_code=499)
+
+
+async def _on_bug(request: Request, _error: Exception) -> Response:
+    message = f"The server failed; its log says more about request {record_of(request.scope).id}."
+    return error_response(ApiError(500, message, code="internal_error"))
+
+
+_EXCEPTION_HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
+    ApiError: _on_api_error,
+    CupolaError: _on_cupola_error,
+    HTTPException: _on_http_error,
+    ClientDisconnectedError: _on_disconnect,
+    Exception: _on_bug,
+}

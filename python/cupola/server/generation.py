@@ -1,0 +1,155 @@
+"""The choices of one request, running side by side in the engine. Knows deltas, no wire format.
+
+A `Generation` is used in an `async with`: whatever ends the block (the last token, an error, a client that went
+away) also ends every choice that still runs, and with it frees its pages.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from cupola.engine.async_engine import AsyncEngine
+from cupola.engine.output import TextDelta
+from cupola.engine.request import FinishReason, SamplingParams
+from cupola.engine.stream import TextStream
+from cupola.errors import EngineError
+from cupola.protocol.generation import Usage
+
+WireFinishReason = Literal["stop", "length"]
+Text = tuple[str, WireFinishReason]  # the whole text of one choice, and why it ended
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One choice: a prompt's token ids, and how to continue it. Jobs with the same `prompt_index` share a prompt."""
+
+    prompt_index: int
+    prompt: Sequence[int]
+    sampling: SamplingParams
+    priority: int = 0
+
+
+class Generation:
+    """Runs jobs and counts their tokens."""
+
+    def __init__(self, engine: AsyncEngine, jobs: Sequence[Job]) -> None:
+        self._engine = engine
+        self._jobs = tuple(jobs)
+        self._streams: list[TextStream] = []
+        self._prompt_tokens: dict[int, int] = {}
+        self._completion_tokens = [0] * len(self._jobs)
+        self.first_token: float | None = None  # time.perf_counter
+
+    async def start(self) -> None:
+        """Hands every job to the engine; what the engine refuses is raised here, before any answer begins."""
+        try:
+            for job in self._jobs:
+                stream = self._engine.submit(job.prompt, job.sampling, priority=job.priority)
+                self._streams.append(stream)
+                self._prompt_tokens[job.prompt_index] = stream.prompt_tokens
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """Ends what still runs, and frees its pages; safe to call at any time, and twice."""
+        for stream in self._streams:
+            await stream.aclose()
+
+    async def __aenter__(self) -> Generation:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    @property
+    def choices(self) -> int:
+        """How many run."""
+        return len(self._jobs)
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far; each prompt counts once, however many choices continue it."""
+        prompt, completion = sum(self._prompt_tokens.values()), sum(self._completion_tokens)
+        return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+
+    async def deltas(self) -> AsyncGenerator[tuple[int, TextDelta], None]:
+        """(index of the choice, what is new about it), in the order in which the engine produces them."""
+        async with contextlib.aclosing(_merge(self._streams)) as merged:
+            async for index, delta in merged:
+                self._count(index, delta)
+                yield index, delta
+
+    async def texts(self) -> list[Text]:
+        """Waits for every choice to end."""
+        texts: list[list[str]] = [[] for _ in self._jobs]
+        reasons: list[WireFinishReason] = ["stop"] * len(self._jobs)
+        async with contextlib.aclosing(self.deltas()) as deltas:
+            async for index, delta in deltas:
+                texts[index].append(delta.text)
+                if delta.finish_reason is not None:
+                    reasons[index] = wire_reason(delta.finish_reason)
+        return [("".join(parts), reason) for parts, reason in zip(texts, reasons, strict=True)]
+
+    def _count(self, index: int, delta: TextDelta) -> None:
+        if self.first_token is None and (delta.token_ids or delta.finish_reason is not None):
+            self.first_token = time.perf_counter()
+        self._completion_tokens[index] += len(delta.token_ids)
+        if delta.usage is not None:
+            # The engine's own count is the last word: it includes a stop token, which no delta shows.
+            self._completion_tokens[index] = delta.usage.completion_tokens
+
+
+def wire_reason(reason: FinishReason) -> WireFinishReason:
+    """The API's word for it.
+
+    Raises:
+        EngineError: the request was ended from inside; that is no success, and never told as one.
+    """
+    if reason is FinishReason.STOP:
+        return "stop"
+    if reason is FinishReason.LENGTH:
+        return "length"
+    raise EngineError("The engine ended the request before it was complete.")
+
+
+async def _merge(streams: Sequence[TextStream]) -> AsyncGenerator[tuple[int, TextDelta], None]:
+    """What all streams yield, as it comes. One stream, the common case, needs no task of its own."""
+    if len(streams) == 1:
+        async for delta in streams[0]:
+            yield 0, delta
+        return
+    arrivals: asyncio.Queue[tuple[int, TextDelta] | BaseException | None] = asyncio.Queue()
+    tasks = [asyncio.create_task(_pump(index, stream, arrivals)) for index, stream in enumerate(streams)]
+    try:
+        running = len(tasks)
+        while running:
+            arrival = await arrivals.get()
+            if arrival is None:
+                running -= 1
+            elif isinstance(arrival, BaseException):
+                raise arrival
+            else:
+                yield arrival
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+async def _pump(
+    index: int, stream: TextStream, arrivals: asyncio.Queue[tuple[int, TextDelta] | BaseException | None]
+) -> None:
+    try:
+        async for delta in stream:
+            arrivals.put_nowait((index, delta))
+    except Exception as error:  # raised again by the reader of the queue
+        arrivals.put_nowait(error)
+    else:
+        arrivals.put_nowait(None)

@@ -1,0 +1,71 @@
+"""The model behind the endpoints: its engine and its names. Knows no HTTP."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cupola.engine.async_engine import AsyncEngine
+from cupola.protocol.conversation import ChatMessage
+from cupola.protocol.errors import model_not_found
+
+_HANG_SECONDS = 120.0  # far longer than any step; a thread that has work and is silent for so long is stuck
+
+
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """One engine under one or more names; the first is the one that responses carry.
+
+    Args:
+        engine: a started engine.
+        names: at least one.
+        created: Unix time.
+    """
+
+    engine: AsyncEngine
+    names: tuple[str, ...]
+    created: int
+
+    @classmethod
+    def of(cls, engine: AsyncEngine, names: Sequence[str] = ()) -> ServedModel:
+        """The engine's model under `names`, or under its own name."""
+        return cls(engine, tuple(names) or (engine.model_name,), int(time.time()))
+
+    @property
+    def name(self) -> str:
+        """The name that responses carry."""
+        return self.names[0]
+
+    def check_name(self, name: str) -> None:
+        """Raises ApiError 404 for a name that is not served."""
+        if name not in self.names:
+            raise model_not_found(name, self.names)
+
+    async def tokenize_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
+        """The conversation as token ids, up to where the assistant's next message begins.
+
+        Raises:
+            RequestError: the model has no chat template, or it refuses these messages.
+        """
+        return await self.engine.tokenize_chat([self._template_message(message) for message in messages])
+
+    def fault(self) -> str | None:
+        """Why the engine cannot work, or None while it can."""
+        if not self.engine.healthy:
+            return f"The engine has failed: {self.engine.failure or 'it was closed'}."
+        stats = self.engine.stats()
+        if stats.running + stats.waiting > 0 and stats.last_step_age > _HANG_SECONDS:
+            return f"The engine has given no sign of life for {stats.last_step_age:.0f} s."
+        return None
+
+    def _template_message(self, message: ChatMessage) -> dict[str, str]:
+        fields = {"role": self._template_role(message.role), "content": message.text}
+        optional = {"name": message.name, "tool_call_id": message.tool_call_id}
+        return fields | {name: value for name, value in optional.items() if value is not None}
+
+    def _template_role(self, role: str) -> str:
+        """`developer` is OpenAI's new word for `system`; few templates know it."""
+        template = self.engine.chat_template
+        knows_developer = template is not None and "developer" in template.source
+        return "system" if role == "developer" and not knows_developer else role
