@@ -6,7 +6,6 @@ and that copy is the one in use, so that an edit shows without a new installatio
 
 from __future__ import annotations
 
-import importlib.resources
 from pathlib import Path
 
 from cupola.errors import StorageError
@@ -18,7 +17,7 @@ def resource_folder(name: str) -> Path:
     Raises:
         StorageError: the installation lacks it.
     """
-    package = Path(str(importlib.resources.files("cupola")))
+    package = Path(__file__).resolve().parent
     repository = package.parents[1]
     in_source_tree = (repository / "pyproject.toml").is_file() and package == repository / "python" / "cupola"
     folder = (repository if in_source_tree else package) / name
