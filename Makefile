@@ -1,0 +1,118 @@
+# Cupola's front door. `make` alone lists the targets.
+#
+#   make serve    everything from a clean clone to a chat page
+#   make test     the same set-up, then the tests
+
+PYTHON ?= python3
+VENV ?= .venv
+GOLDENS_VENV ?= .venv-goldens
+MODEL ?= smollm2
+HOST ?= 127.0.0.1
+PORT ?= 8000
+PYTEST_ARGS ?=
+PIP ?= $(BIN)/python -m pip
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := $(VENV)/bin
+MADE := $(VENV)/.made
+INSTALLED := $(VENV)/.installed
+TOOLS := $(VENV)/.tools
+GOLDENS_READY := $(GOLDENS_VENV)/.installed
+GOLDENS_IN := build/goldens/inputs
+GOLDENS_NEW := build/goldens/new
+
+CPP := $(shell find cpp -name '*.h' -o -name '*.cc')
+
+.PHONY: help venv install serve test lint format bench goldens goldens-check sanitize clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | \
+	  while IFS=$$'\t' read -r name text; do printf '  make %-14s %s\n' "$$name" "$$text"; done
+	@printf '\n  variables: MODEL=%s HOST=%s PORT=%s PYTHON=%s VENV=%s PYTEST_ARGS=\n' \
+	  '$(MODEL)' '$(HOST)' '$(PORT)' '$(PYTHON)' '$(VENV)'
+
+# --- set-up ---------------------------------------------------------------------------------------------------------
+
+$(MADE):
+	@command -v $(PYTHON) > /dev/null || \
+	  { echo "error: $(PYTHON) is not installed; hint: install Python 3.11 or later (apt-get install python3 python3-venv)" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is $$($(PYTHON) -V 2>&1), but Cupola needs Python 3.11 or later; hint: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || \
+	  { echo "error: $(PYTHON) cannot make virtual environments; hint: apt-get install python3-venv" >&2; exit 1; }
+	@command -v $${CXX:-c++} > /dev/null || \
+	  { echo "error: there is no C++ compiler ($${CXX:-c++}); hint: apt-get install g++, or set CXX" >&2; exit 1; }
+	@echo "Making the virtual environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# Without build isolation the build folder is good for the next time, so that an edit compiles one file and not all.
+$(INSTALLED): pyproject.toml CMakeLists.txt $(CPP) | $(MADE)
+	@echo "Installing Cupola and what it needs into $(VENV)"
+	@$(PIP) install --disable-pip-version-check --quiet -r <($(BIN)/python scripts/requirements.py build)
+	@$(PIP) install --disable-pip-version-check --quiet --no-build-isolation -e .
+	@touch $@
+
+$(TOOLS): pyproject.toml | $(INSTALLED)
+	@echo "Installing the tools for tests and checks into $(VENV)"
+	@$(PIP) install --disable-pip-version-check --quiet -r <($(BIN)/python scripts/requirements.py test dev)
+	@touch $@
+
+venv: $(MADE)  ## make the virtual environment
+install: $(INSTALLED)  ## install Cupola into it (again only when pyproject.toml, CMakeLists.txt or cpp/ changed)
+
+# --- use ------------------------------------------------------------------------------------------------------------
+
+serve: $(INSTALLED)  ## serve MODEL on HOST:PORT with a chat page (fetches and compiles it the first time)
+	@exec $(BIN)/cupola serve $(MODEL) --host $(HOST) --port $(PORT)
+
+bench: $(INSTALLED)  ## measure decode and prefill of MODEL in process
+	@$(BIN)/python scripts/bench.py $(MODEL)
+
+# --- checks ---------------------------------------------------------------------------------------------------------
+
+test: $(INSTALLED) $(TOOLS)  ## all fast tests, also those on the real model
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(INSTALLED) $(TOOLS)  ## style, types, import rule, C++ format
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/clang-format --dry-run -Werror $(CPP)
+
+format: $(INSTALLED) $(TOOLS)  ## bring all files into format
+	@$(BIN)/ruff check --fix-only --quiet
+	@$(BIN)/ruff format
+	@$(BIN)/clang-format -i $(CPP)
+
+sanitize: $(INSTALLED) $(TOOLS)  ## tests of the native engine under the address, undefined and thread sanitizers
+	@scripts/sanitize address,undefined
+	@scripts/sanitize thread
+
+# --- goldens: what transformers and torch compute, in an environment of their own -----------------------------------
+
+$(GOLDENS_READY): scripts/goldens/requirements.txt
+	@$(PYTHON) -m venv $(GOLDENS_VENV)
+	@echo "Installing torch and transformers into $(GOLDENS_VENV)"
+	@$(GOLDENS_VENV)/bin/python -m pip install --disable-pip-version-check --quiet -r scripts/goldens/requirements.txt
+	@touch $@
+
+.PHONY: goldens-new
+goldens-new: $(INSTALLED) $(GOLDENS_READY)
+	@$(BIN)/python scripts/goldens/inputs.py $(GOLDENS_IN)
+	@PYTHONPATH=tests $(GOLDENS_VENV)/bin/python scripts/goldens/write.py --out $(GOLDENS_NEW) \
+	  --gguf $(GOLDENS_IN)/model.gguf --tokenizer $(GOLDENS_IN)/tokenizer.json
+
+goldens: goldens-new  ## write tests/goldens anew with transformers and torch
+	@cp $(GOLDENS_NEW)/* tests/goldens/
+
+goldens-check: goldens-new  ## write them elsewhere, and fail when they differ from tests/goldens
+	@$(GOLDENS_VENV)/bin/python scripts/goldens/check.py tests/goldens $(GOLDENS_NEW)
+
+clean:  ## remove the environments and everything built (not the cache of models)
+	rm -rf $(VENV) $(GOLDENS_VENV) build dist artifacts .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

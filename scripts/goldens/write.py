@@ -1,0 +1,34 @@
+"""Writes the golden files with torch and transformers; `make goldens` runs it in an environment of its own.
+
+python scripts/goldens/write.py --gguf FILE --tokenizer tokenizer.json --out tests/goldens
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from checkpoint import load_smollm2
+from smollm2 import write_smollm2
+from tiny import write_tiny
+from tokenizers import Tokenizer
+
+INPUTS = Path(__file__).resolve().parents[2] / "tests" / "goldens"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--gguf", type=Path, required=True, help="SmolLM2-135M-Instruct as a GGUF file")
+    parser.add_argument("--tokenizer", type=Path, required=True, help="its tokenizer.json, as Cupola writes it")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    arguments = parser.parse_args()
+    torch.manual_seed(0)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    write_tiny(arguments.out)
+    tokenizer = Tokenizer.from_file(str(arguments.tokenizer))
+    write_smollm2(load_smollm2(arguments.gguf), tokenizer, INPUTS, arguments.out)
+
+
+if __name__ == "__main__":
+    main()
