@@ -1,0 +1,1 @@
+"""From a checkpoint to a compiled folder: configuration, target, lowering, packing."""

@@ -1,0 +1,178 @@
+"""`compile_model`: a checkpoint and a configuration in, a compiled folder out, whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+
+from cupola.compiler import library
+from cupola.compiler.config import CompileConfig
+from cupola.compiler.target import CpuTarget
+from cupola.errors import StorageError, UsageError
+from cupola.manifest import KvCache, Limits, Manifest, Shape, SpecialIds, Stamp, Weight
+from cupola.models import registry
+from cupola.models.decoder import declare
+from cupola.models.parameter import Parameter
+from cupola.models.spec import DecoderSpec
+from cupola.quantize.layouts import OUT_BLOCK
+from cupola.quantize.schemes import SCHEMES, choose_format
+from cupola.weights.checkpoint import Checkpoint
+from cupola.weights.convert import check_sources, convert
+
+MANIFEST = "model.json"
+LIBRARY = "lib.so"
+GENERATION_CONFIG = "generation_config.json"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a compilation is: `done` of `total` units of the named stage."""
+
+    stage: str
+    done: int
+    total: int
+
+
+OnProgress = Callable[[Progress], None]
+
+
+def compile_model(
+    checkpoint: Checkpoint, config: CompileConfig, target: CpuTarget, folder: Path, on_progress: OnProgress
+) -> Manifest:
+    """Compiles into `folder`, which appears only when it is complete.
+
+    Args:
+        checkpoint: the opened model.
+        folder: where to; an existing compiled folder there is replaced, anything else is refused.
+
+    Raises:
+        ModelError: the checkpoint is inconsistent, or of an architecture that is not supported.
+        StorageError: the folder cannot be written.
+        UsageError: `folder` exists and is not a compiled model.
+    """
+    _check_output(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise StorageError(f"cannot write to `{folder.parent}`: {error.strerror}") from error
+    try:
+        manifest = _compile_into(work, checkpoint, config, target, on_progress)
+        _publish(work, folder)
+        return manifest
+    except OSError as error:
+        raise StorageError(f"cannot write `{folder}`: {error.strerror}", hint="is the disk full?") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _compile_into(
+    work: Path, checkpoint: Checkpoint, config: CompileConfig, target: CpuTarget, on_progress: OnProgress
+) -> Manifest:
+    architecture, spec = registry.read(checkpoint.config)
+    scheme = SCHEMES[config.model.quant]
+    parameters = _parameters(spec, checkpoint, config.model.quant)
+    dtype = config.kv_cache.dtype
+    if dtype == "auto":
+        dtype = "float32" if scheme.name == "f32" else "float16"
+    elements = library.page_layout(spec, config.kv_cache.page_size, dtype).elements
+    kv_cache = KvCache(page_size=config.kv_cache.page_size, dtype=dtype, page_elements=elements)
+
+    checkpoint.write_text_files(work)
+    on_progress(Progress("compile", 0, 1))
+    built = library.build(spec, parameters, kv_cache, config.limits, target, work / LIBRARY)
+    on_progress(Progress("compile", 1, 1))
+    ordered = [parameters[name] for name in built.weight_names]
+    weights = convert(checkpoint, ordered, work, lambda done, total: on_progress(Progress("convert", done, total)))
+
+    manifest = Manifest(
+        name=checkpoint.name,
+        architecture=architecture.name,
+        scheme=scheme.name,
+        stamp=stamp(),
+        target=target.describe(),
+        shape=_shape(spec, config.model.max_context),
+        kv_cache=kv_cache,
+        limits=Limits(max_step_tokens=config.limits.max_step_tokens, max_batch=config.limits.max_batch),
+        special_ids=_special_ids(work),
+        weights=weights,
+        files=_hashes(work, weights, on_progress),
+        memory=dict(built.memory),
+    )
+    (work / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    return manifest
+
+
+def stamp() -> Stamp:
+    """The versions that a library is bound to."""
+    return Stamp(cupola=version("cupola"), tvm=version("apache-tvm"), tvm_ffi=version("apache-tvm-ffi"))
+
+
+def _parameters(spec: DecoderSpec, checkpoint: Checkpoint, quant: str) -> dict[str, Parameter]:
+    """The model's parameters with the formats that the scheme and the checkpoint's own formats give them."""
+    declared = tuple(declare(spec))
+    check_sources(checkpoint, declared)
+    chosen = {}
+    for parameter in declared:
+        infos = [checkpoint.tensors[source.name] for source in parameter.sources]
+        chosen[parameter.name] = replace(parameter, format=choose_format(parameter.role, infos, SCHEMES[quant]))
+    return chosen
+
+
+def _shape(spec: DecoderSpec, max_context: int) -> Shape:
+    if max_context > spec.max_context:
+        raise UsageError(
+            f"model.max_context is {max_context}, but the model was trained for {spec.max_context} tokens",
+            hint=f"ask for at most {spec.max_context}",
+        )
+    return Shape(
+        vocab_size=spec.vocab_size,
+        logit_stride=-(-spec.vocab_size // OUT_BLOCK) * OUT_BLOCK,
+        hidden_size=spec.hidden_size,
+        num_layers=spec.num_layers,
+        num_heads=spec.num_heads,
+        num_kv_heads=spec.num_kv_heads,
+        head_dim=spec.head_dim,
+        max_context=max_context or spec.max_context,
+    )
+
+
+def _special_ids(work: Path) -> SpecialIds:
+    """Special ids out of generation_config.json, which every checkpoint reader writes."""
+    path = work / GENERATION_CONFIG
+    values = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    eos = values.get("eos_token_id")
+    eos_ids = tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,)
+    return SpecialIds(bos=values.get("bos_token_id"), eos=eos_ids, pad=values.get("pad_token_id"))
+
+
+def _hashes(work: Path, weights: Sequence[Weight], on_progress: OnProgress) -> dict[str, str]:
+    paths = sorted(path for path in work.iterdir() if path.is_file())
+    hashes = {}
+    for done, path in enumerate(paths):
+        on_progress(Progress("hash", done, len(paths)))
+        with path.open("rb") as file:
+            hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    on_progress(Progress("hash", len(paths), len(paths)))
+    return hashes
+
+
+def _check_output(folder: Path) -> None:
+    if folder.exists() and not (folder / MANIFEST).is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise UsageError(f"`{folder}` exists and is not a compiled model", hint="name another folder with -o")
+
+
+def _publish(work: Path, folder: Path) -> None:
+    """Puts the finished folder in place; a compiled model that was there is replaced."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    work.chmod(0o755)
+    work.rename(folder)
+
+

@@ -1,0 +1,94 @@
+"""The compile configuration: one TOML file, read into frozen values with every key checked."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cupola.errors import UsageError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class TargetConfig(_Section):
+    """What code is generated for."""
+
+    kind: Literal["llvm"] = "llvm"
+    cpu: str = "auto"
+    isa: Literal["auto", "avx2", "plain"] = "auto"
+
+
+class ModelConfig(_Section):
+    """How the model is stored."""
+
+    quant: Literal["f32", "q8", "q4"] = "q4"
+    max_context: int = Field(0, ge=0)
+
+
+class KvCacheConfig(_Section):
+    """The pages of keys and values."""
+
+    page_size: Literal[8, 16, 32, 64] = 16
+    dtype: Literal["auto", "float16", "float32"] = "auto"
+
+
+class LimitsConfig(_Section):
+    """Upper bounds of one step."""
+
+    max_step_tokens: int = Field(512, ge=1, le=1 << 20)
+    max_batch: int = Field(128, ge=1, le=1 << 16)
+
+
+class CompileConfig(_Section):
+    """All of `compile_configs/*.toml`."""
+
+    target: TargetConfig = TargetConfig()
+    model: ModelConfig = ModelConfig()
+    kv_cache: KvCacheConfig = KvCacheConfig()
+    limits: LimitsConfig = LimitsConfig()
+
+    def with_quant(self, quant: str | None) -> CompileConfig:
+        """The same configuration with another scheme.
+
+        Raises:
+            UsageError: there is no such scheme.
+        """
+        if quant is None:
+            return self
+        return _parse({**self.model_dump(), "model": {**self.model.model_dump(), "quant": quant}}, "--quant")
+
+
+def load(path: Path) -> CompileConfig:
+    """Reads a TOML file.
+
+    Raises:
+        UsageError: the file is missing, is no TOML, or has an unknown key or a value that is not allowed.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration `{path}`: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"`{path}` is not valid TOML: {error}") from error
+    return _parse(values, str(path))
+
+
+def _parse(values: dict[str, object], where: str) -> CompileConfig:
+    try:
+        return CompileConfig.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise UsageError(f"{where}: unknown key `{key}`", hint=f"known keys: {', '.join(_keys())}") from error
+        raise UsageError(f"{where}: `{key}` is {first['input']!r}: {first['msg'].lower()}") from error
+
+
+def _keys() -> list[str]:
+    sections = CompileConfig.model_fields
+    return [f"{name}.{key}" for name, field in sections.items() for key in field.annotation.model_fields]  # type: ignore[union-attr]

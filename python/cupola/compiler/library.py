@@ -1,0 +1,200 @@
+"""The device library: a decoder as an IRModule, lowered by TVM, linked into lib.so.
+
+This file and `target.py` are where the compiler's Python side names TVM's passes.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import tvm
+from tvm import relax
+from tvm.relax import transform
+from tvm.relax.frontend import nn
+
+from cupola.compiler import pipeline
+from cupola.compiler.config import LimitsConfig
+from cupola.compiler.target import CpuTarget
+from cupola.errors import StorageError
+from cupola.kernels.cpu.isa import BY_NAME
+from cupola.kernels.cpu.operations import CpuOperations
+from cupola.kernels.cpu.pages import HeadShape, PageLayout
+from cupola.kernels.operations import Step
+from cupola.manifest import Functions, KvCache
+from cupola.models.decoder import Decoder
+from cupola.models.parameter import Parameter
+from cupola.models.spec import DecoderSpec
+
+
+@dataclass(frozen=True)
+class Library:
+    """What was built, and what a caller of it must know.
+
+    Args:
+        weight_names: the order of `forward`'s weights.
+        memory: bytes of working memory of each function at the compiled limits.
+    """
+
+    weight_names: tuple[str, ...]
+    memory: Mapping[str, int]
+
+
+class _Entry(nn.Module):
+    """The library's functions around a decoder."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+
+    def forward(
+        self,
+        ids: nn.Tensor,
+        positions: nn.Tensor,
+        slots: nn.Tensor,
+        q_indptr: nn.Tensor,
+        page_indptr: nn.Tensor,
+        page_ids: nn.Tensor,
+        kv_len: nn.Tensor,
+        out_rows: nn.Tensor,
+        kv: list[nn.Tensor],
+    ) -> nn.Tensor:
+        step = Step(ids, positions, slots, q_indptr, page_indptr, page_ids, kv_len, out_rows)
+        return self.decoder.run(step, list(kv))
+
+
+def page_layout(spec: DecoderSpec, page_size: int, dtype: str) -> PageLayout:
+    """The pages of one layer."""
+    return PageLayout(HeadShape(spec.num_heads, spec.num_kv_heads, spec.head_dim), page_size, dtype)
+
+
+def build(
+    spec: DecoderSpec,
+    parameters: Mapping[str, Parameter],
+    kv_cache: KvCache,
+    limits: LimitsConfig,
+    target: CpuTarget,
+    path: Path,
+) -> Library:
+    """Compiles a decoder for `target` and writes the shared library to `path`.
+
+    Raises:
+        StorageError: the library could not be linked or written.
+    """
+    pages = page_layout(spec, kv_cache.page_size, kv_cache.dtype)
+    operations = CpuOperations(BY_NAME[target.isa], pages.heads, pages, spec.rotary.dim)
+    with target.tvm_target():
+        module, weights = _export(spec, operations, parameters, kv_cache)
+        module = _with_alloc_kv_cache(module, spec.num_layers, kv_cache)
+        module = _with_bounds(module, limits)
+        planned = _plan(module)
+        memory = _working_memory(planned)
+        lowered = _lower(planned)
+        pipeline.register()
+        executable = relax.build(
+            lowered, target.tvm_target(), relax_pipeline=None, tir_pipeline=pipeline.CPU_PIPELINE
+        )
+    try:
+        executable.export_library(str(path))
+    except (OSError, RuntimeError, subprocess.SubprocessError) as error:
+        raise StorageError(
+            f"cannot link `{path.name}`: {str(error).strip().splitlines()[-1]}",
+            hint="a C++ compiler (g++ or clang++) must be installed, and the output folder writable",
+        ) from error
+    return Library(weights, memory)
+
+
+def _export(
+    spec: DecoderSpec, operations: CpuOperations, parameters: Mapping[str, Parameter], kv_cache: KvCache
+) -> tuple[tvm.IRModule, tuple[str, ...]]:
+    """The decoder as Relax, and its weights' names in order."""
+
+    def ints(extent: str) -> nn.spec.Tensor:
+        return nn.spec.Tensor([extent], "int32")
+
+    page_tensors = [
+        nn.spec.Tensor(["num_pages", kv_cache.page_elements], kv_cache.dtype) for _ in range(spec.num_layers)
+    ]
+    signature = {
+        Functions().forward: {
+            "ids": ints("n"),
+            "positions": ints("n"),
+            "slots": ints("n"),
+            "q_indptr": ints("b1"),
+            "page_indptr": ints("b1"),
+            "page_ids": ints("p"),
+            "kv_len": ints("b"),
+            "out_rows": ints("m"),
+            "kv": page_tensors,
+            "$": {"param_mode": "packed", "effect_mode": "none"},
+        }
+    }
+    module, named = _Entry(Decoder(spec, operations, parameters)).export_tvm(signature)
+    return module, tuple(name.removeprefix("decoder.") for name, _ in named)
+
+
+def _with_alloc_kv_cache(module: tvm.IRModule, layers: int, kv_cache: KvCache) -> tvm.IRModule:
+    """Adds alloc_kv_cache(num_pages) -> one tensor of uninitialized pages a layer."""
+    builder = relax.BlockBuilder(module)
+    num_pages = tvm.tirx.Var("num_pages", "int64")
+    argument = relax.Var("num_pages", relax.ShapeType([num_pages]))
+    shape = relax.ShapeExpr([num_pages, tvm.tirx.IntImm("int64", kv_cache.page_elements)])
+    with builder.function(Functions().alloc_kv_cache, [argument]):
+        alloc = relax.op.builtin.alloc_tensor
+        tensors = [builder.emit(alloc(shape, kv_cache.dtype, runtime_device_index=0)) for _ in range(layers)]
+        builder.emit_func_output(builder.emit(relax.Tuple(tensors)))
+    return builder.finalize()
+
+
+def _with_bounds(module: tvm.IRModule, limits: LimitsConfig) -> tvm.IRModule:
+    """Tells the memory planner how large a step can be, so that working memory is planned once."""
+    name = Functions().forward
+    bounds = {"n": limits.max_step_tokens, "m": limits.max_batch, "b": limits.max_batch}
+    module[name] = module[name].with_attr("tir_var_upper_bound", bounds)
+    return module
+
+
+def _plan(module: tvm.IRModule) -> tvm.IRModule:
+    """Relax down to explicit storage. Kernels are final already, so that nothing is fused or scheduled here."""
+    return tvm.transform.Sequential(
+        [
+            transform.LegalizeOps(),
+            transform.ToNonDataflow(),
+            transform.RemovePurityChecking(),
+            transform.CallTIRRewrite(),
+            transform.StaticPlanBlockMemory(),
+        ]
+    )(module)
+
+
+def _lower(module: tvm.IRModule) -> tvm.IRModule:
+    """Explicit storage down to instructions of TVM's virtual machine."""
+    return tvm.transform.Sequential(
+        [
+            transform.LowerAllocTensor(),
+            transform.KillAfterLastUse(),
+            transform.LowerRuntimeBuiltin(),
+            transform.ComputePrimValue(),
+            transform.VMShapeLower(),
+            transform.AttachGlobalSymbol(),
+        ]
+    )(module)
+
+
+def _working_memory(planned: tvm.IRModule) -> dict[str, int]:
+    """Bytes of statically planned storage of each function."""
+    sizes: dict[str, int] = {}
+    for name, function in planned.functions.items():
+        if isinstance(function, relax.Function):
+            found: list[int] = []
+            relax.analysis.post_order_visit(function, lambda node: found.extend(_storage_bytes(node)))  # noqa: B023
+            sizes[name.name_hint] = sum(found)
+    return sizes
+
+
+def _storage_bytes(node: object) -> list[int]:
+    """The size of one planned storage, where the node allocates one."""
+    if not isinstance(node, relax.Call) or getattr(node.op, "name", "") != "relax.memory.alloc_storage":
+        return []
+    return [int(extent) for extent in node.args[0].values if isinstance(extent, tvm.tirx.IntImm)]

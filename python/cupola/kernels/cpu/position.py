@@ -1,0 +1,100 @@
+"""Rotary positions, and the append of new keys and values to their pages.
+
+Frequencies depend on the model (theta, scaling) and come as a vector; cosines and sines are computed once a step for the
+positions at hand and shared by all layers. Halves are rotated as Hugging Face does: (x[i], x[i + D/2]) is one pair
+(Su et al., 2021).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from cupola.kernels.cpu.emit import LANES, Arg, Expr, Span, cast, fma, for_each_row, f32, kernel, let, serial, size_var, splat
+from cupola.kernels.cpu.pages import HeadShape, PageLayout
+
+
+def rotary_table(half: int, magnitude: float) -> tirx.PrimFunc:
+    """(positions int32[n], frequencies float32[D/2]) -> float32[n, 2, D/2]: cosines and sines, times `magnitude`."""
+    n = size_var("n")
+
+    def body(positions: Span, frequencies: Span, table: Span) -> None:
+        def row(i: Expr) -> None:
+            position = cast(positions.at(i), "float32")
+            with serial(half) as j:
+                angle = let(position * frequencies.at(j))
+                table.put(i * (2 * half) + j, let(tirx.cos(angle) * f32(magnitude)))
+                table.put(i * (2 * half) + half + j, let(tirx.sin(angle) * f32(magnitude)))
+
+        for_each_row(n, row)
+
+    args = {
+        "positions": Arg((n,), "int32"),
+        "frequencies": Arg((half,), "float32"),
+        "table": Arg((n, 2, half), "float32"),
+    }
+    return kernel("rotary_table", args, body)
+
+
+@dataclass(frozen=True)
+class AppendSpec:
+    """Where q, k and v lie in a row of the fused projection, and how many values of a head are rotated."""
+
+    heads: HeadShape
+    pages: PageLayout
+    row_width: int  # of the fused projection, padding included
+    rotary_dim: int
+
+
+def rotate_append(spec: AppendSpec) -> tirx.PrimFunc:
+    """Rotates q and k, scales q by 1/sqrt(D), and writes k and v to their slots.
+
+    (qkv float32[n, row_width], table, slots int32[n], pages) -> q float32[n, H, D]; `pages` is written in place.
+    """
+    n, num_pages = size_var("n"), size_var("num_pages")
+    heads, pages = spec.heads, spec.pages
+    half = spec.rotary_dim // 2
+
+    def body(qkv: Span, table: Span, slots: Span, pages_: Span, q: Span) -> None:
+        def row(i: Expr) -> None:
+            slot = cast(slots.at(i), "int64")
+            page, token = let(tirx.floordiv(slot, pages.page_size)), let(tirx.floormod(slot, pages.page_size))
+            base = let(i * spec.row_width)
+
+            def rotated(source: Expr, write) -> None:
+                _rotate(qkv, source, table, let(i * (2 * half)), half, heads.dim, write)
+
+            with serial(heads.queries) as h:
+                out = let((i * heads.queries + h) * heads.dim)
+                scale = splat(f32(heads.dim**-0.5))
+                rotated(let(base + h * heads.dim), lambda at, value: q.store(out + at, let(value * scale)))
+            with serial(heads.keys) as h:
+                key = let(base + (heads.queries + h) * heads.dim)
+                rotated(key, lambda at, value: pages.write_key(pages_, page, h, token, at, value))
+                value = let(base + (heads.queries + heads.keys + h) * heads.dim)
+                with serial(heads.dim // LANES) as j:
+                    pages.write_value(pages_, page, h, token, j * LANES, qkv.load(value + j * LANES))
+
+        for_each_row(n, row)
+
+    args = {
+        "qkv": Arg((n, spec.row_width), "float32"),
+        "table": Arg((n, 2, half), "float32"),
+        "slots": Arg((n,), "int32"),
+        "pages_": Arg((num_pages, pages.elements), pages.dtype),
+        "q": Arg((n, heads.queries * heads.dim), "float32"),
+    }
+    return kernel("rotate_append", args, body)
+
+
+def _rotate(x: Span, source: Expr, table: Span, row: Expr, half: int, dim: int, write) -> None:
+    """Calls write(offset in head, eight values) for one head; values past the rotary part pass unchanged."""
+    with serial(half // LANES) as j:
+        cos, sin = table.load(row + j * LANES), table.load(row + half + j * LANES)
+        a, b = x.load(source + j * LANES), x.load(source + half + j * LANES)
+        write(j * LANES, fma(a, cos, let(-let(b * sin))))
+        write(half + j * LANES, fma(b, cos, let(a * sin)))
+    if dim > 2 * half:
+        with serial(dim // LANES, start=2 * half // LANES) as j:
+            write(j * LANES, x.load(source + j * LANES))

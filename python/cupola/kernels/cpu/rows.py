@@ -1,0 +1,89 @@
+"""Rows of tables: token embeddings out of packed weights, and the rows of a step of which logits are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tvm import tirx
+
+from cupola.kernels.cpu.emit import LANES, Arg, Expr, Span, bits, cast, fma, for_each_row, kernel, let, serial, size_var, splat
+from cupola.quantize.formats import GROUP, Format
+from cupola.quantize.layouts import OUT_BLOCK, Q4_BLOCK_BYTES, Q8_BLOCK_BYTES
+
+
+
+
+def embed(fmt: Format, vocabulary: int, width: int) -> tirx.PrimFunc:
+    """(ids int32[n], packed table of [vocabulary, width]) -> float32[n, width]."""
+    n = size_var("n")
+    blocks = -(-vocabulary // OUT_BLOCK)
+    read_row, table = {
+        Format.F32: (_read_f32, Arg((blocks, width, OUT_BLOCK), "float32")),
+        Format.Q8: (_read_q8, Arg((blocks, width // GROUP, Q8_BLOCK_BYTES), "uint8")),
+        Format.Q4: (_read_q4, Arg((blocks, width // GROUP, Q4_BLOCK_BYTES), "uint8")),
+    }[fmt]
+
+    def body(ids: Span, w: Span, y: Span) -> None:
+        def row(i: Expr) -> None:
+            token = cast(ids.at(i), "int64")
+            read_row(w, token, width, lambda at, value: y.store(i * width + at, value))
+
+        for_each_row(n, row)
+
+    args = {"ids": Arg((n,), "int32"), "w": table, "y": Arg((n, width), "float32")}
+    return kernel(f"embed_{fmt.value}", args, body)
+
+
+def take(width: int) -> tirx.PrimFunc:
+    """(x float32[n, width], rows int32[m]) -> x[rows], float32[m, width]."""
+    n, m = size_var("n"), size_var("m")
+
+    def body(x: Span, rows: Span, y: Span) -> None:
+        def row(i: Expr) -> None:
+            source = let(cast(rows.at(i), "int64") * width)
+            with serial(width // LANES) as j:
+                y.store(i * width + j * LANES, x.load(source + j * LANES))
+
+        for_each_row(m, row)
+
+    args = {"x": Arg((n, width), "float32"), "rows": Arg((m,), "int32"), "y": Arg((m, width), "float32")}
+    return kernel("take_rows", args, body)
+
+
+def _block(row: Expr) -> tuple[Expr, Expr, Expr]:
+    """(column block, half, output within the half) of a matrix row."""
+    within = let(tirx.floormod(row, OUT_BLOCK))
+    return let(tirx.floordiv(row, OUT_BLOCK)), let(tirx.floordiv(within, LANES)), let(tirx.floormod(within, LANES))
+
+
+def _read_f32(w: Span, row: Expr, width: int, write: Callable[[Expr, Expr], None]) -> None:
+    base = let(tirx.floordiv(row, OUT_BLOCK) * (width * OUT_BLOCK) + tirx.floormod(row, OUT_BLOCK))
+    with serial(width) as k:
+        write(k, w.at(base + k * OUT_BLOCK))
+
+
+def _read_q8(w: Span, row: Expr, width: int, write: Callable[[Expr, Expr], None]) -> None:
+    block, half, out = _block(row)
+    w16 = Span(w.buffer.view("float16"))
+    with serial(width // GROUP) as group:
+        at = let((block * (width // GROUP) + group) * Q8_BLOCK_BYTES)
+        scale = splat(cast(w16.at(at // 2 + half * LANES + out), "float32"), 4)
+        for quad in range(8):
+            codes = w.load(at + 2 * OUT_BLOCK + (half * 8 + quad) * 32 + out * 4, 4)
+            write(let(group * GROUP + quad * 4), let(cast(bits(codes, "int8x4"), "float32x4") * scale))
+
+
+def _read_q4(w: Span, row: Expr, width: int, write: Callable[[Expr, Expr], None]) -> None:
+    block, half, out = _block(row)
+    w16 = Span(w.buffer.view("float16"))
+    with serial(width // GROUP) as group:
+        at = let((block * (width // GROUP) + group) * Q4_BLOCK_BYTES)
+        scale = splat(cast(w16.at(at // 2 + half * LANES + out), "float32"), 4)
+        minimum = splat(cast(w16.at(at // 2 + OUT_BLOCK + half * LANES + out), "float32"), 4)
+        for step in range(4):
+            codes = w.load(at + 4 * OUT_BLOCK + (half * 4 + step) * 32 + out * 4, 4)
+            low = let(codes & splat(tirx.IntImm("uint8", 15), 4))
+            high = let(codes >> splat(tirx.IntImm("uint8", 4), 4))
+            for part, nibbles in enumerate((low, high)):
+                value = fma(cast(nibbles, "float32x4"), scale, minimum)
+                write(let(group * GROUP + part * 16 + step * 4), value)

@@ -1,0 +1,105 @@
+"""What a model may ask of a device: the operations of a decoder, and the tensors that pass between them.
+
+Models are written against `Operations`; each kind of device implements it (`cpu.operations` for processors). Operations
+are as large as they can be fused on every device: a linear layer takes its residual, a norm ends in the form in which the
+following product wants its input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from tvm.relax.frontend import nn
+
+from cupola.quantize.formats import Format
+
+Pages: TypeAlias = nn.Tensor  # [num_pages, page elements]: the keys and values of one layer
+Activation: TypeAlias = tuple[nn.Tensor, ...]  # the input of a product: one float tensor, or integers and their scales
+
+
+class Matrix(nn.Parameter):
+    """A packed weight matrix [rows, inputs]."""
+
+    def __init__(self, shape: Sequence[int], dtype: str, fmt: Format, rows: int, inputs: int) -> None:
+        super().__init__(shape, dtype)
+        self.format, self.rows, self.inputs = fmt, rows, inputs
+
+
+@dataclass(frozen=True)
+class Step:
+    """The integers that describe one step; n rows, b sequences, p pages, m wanted rows.
+
+    Args:
+        ids: int32 [n], tokens of all sequences, one after the other.
+        positions: int32 [n].
+        slots: int32 [n], page * page_size + offset where a token's key and value go.
+        q_indptr: int32 [b + 1], rows of sequence s are q_indptr[s] to q_indptr[s + 1].
+        page_indptr: int32 [b + 1], pages of sequence s are page_ids[page_indptr[s]] to page_ids[page_indptr[s + 1]].
+        page_ids: int32 [p].
+        kv_len: int32 [b], tokens of each sequence after this step.
+        out_rows: int32 [m], rows of which logits are wanted.
+    """
+
+    ids: nn.Tensor
+    positions: nn.Tensor
+    slots: nn.Tensor
+    q_indptr: nn.Tensor
+    page_indptr: nn.Tensor
+    page_ids: nn.Tensor
+    kv_len: nn.Tensor
+    out_rows: nn.Tensor
+
+
+class Operations(Protocol):
+    """The operations of one kind of device."""
+
+    @property
+    def page_elements(self) -> int:
+        """Elements of one page of one layer."""
+        ...
+
+    def vector(self, size: int) -> nn.Parameter:
+        """Declares a float32 vector."""
+        ...
+
+    def matrix(self, fmt: Format, rows: int, inputs: int) -> Matrix:
+        """Declares a packed matrix [rows, inputs]."""
+        ...
+
+    def embed(self, ids: nn.Tensor, table: Matrix) -> nn.Tensor:
+        """Rows of a token table: float32 [n, inputs]."""
+        ...
+
+    def rotary_table(self, positions: nn.Tensor, frequencies: Sequence[float], magnitude: float) -> nn.Tensor:
+        """Cosines and sines of the step's positions, for `rotate_append`."""
+        ...
+
+    def activation(self, x: nn.Tensor, matrix: Matrix) -> Activation:
+        """x in the form in which `linear` with `matrix` wants it."""
+        ...
+
+    def normed_activation(self, x: nn.Tensor, weight: nn.Tensor, eps: float, matrix: Matrix) -> Activation:
+        """RMSNorm(x) in the form in which `linear` with `matrix` wants it."""
+        ...
+
+    def linear(self, x: Activation, matrix: Matrix, residual: nn.Tensor | None = None) -> nn.Tensor:
+        """x W^T (+ residual): float32 [n, rows of W]."""
+        ...
+
+    def gated_linear(self, x: Activation, matrix: Matrix) -> nn.Tensor:
+        """silu(x G^T) * (x U^T) for W = [G; U]: float32 [n, rows of W / 2]."""
+        ...
+
+    def rotate_append(self, qkv: nn.Tensor, table: nn.Tensor, step: Step, pages: Pages) -> tuple[nn.Tensor, Pages]:
+        """Rotates q and k, scales q, writes k and v to their slots; returns q [n, heads * D] and the pages."""
+        ...
+
+    def attention(self, q: nn.Tensor, step: Step, pages: Pages) -> nn.Tensor:
+        """Causal attention of each row over its sequence's pages: float32 [n, heads * D]."""
+        ...
+
+    def take(self, x: nn.Tensor, rows: nn.Tensor) -> nn.Tensor:
+        """x[rows]."""
+        ...
