@@ -74,7 +74,8 @@ async def _generation(model: ServedModel, body: ChatCompletionRequest) -> Genera
     prompt = await model.tokenize_chat(body.messages)
     priority = body.priority or 0
     jobs = [Job(0, prompt, sampling, priority) for sampling in choice_sampling(body, model.engine.default_params)]
-    return Generation(model.engine, jobs)
+    limit = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
+    return Generation(model.engine, jobs, {"prompt": "messages", "max_tokens": limit})
 
 
 def _completion(identity: Identity, texts: Sequence[Text], usage: Usage) -> ChatCompletion:

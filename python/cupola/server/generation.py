@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +17,7 @@ from cupola.engine.async_engine import AsyncEngine
 from cupola.engine.output import TextDelta
 from cupola.engine.request import FinishReason, SamplingParams
 from cupola.engine.stream import TextStream
-from cupola.errors import EngineError
+from cupola.errors import CupolaError, EngineError, RequestError
 from cupola.protocol.generation import Usage
 
 WireFinishReason = Literal["stop", "length"]
@@ -35,11 +35,18 @@ class Job:
 
 
 class Generation:
-    """Runs jobs and counts their tokens."""
+    """Runs jobs and counts their tokens.
 
-    def __init__(self, engine: AsyncEngine, jobs: Sequence[Job]) -> None:
+    Args:
+        engine: where they run.
+        jobs: at least one.
+        param_names: what the endpoint calls the engine's parameters, where that is different; for errors.
+    """
+
+    def __init__(self, engine: AsyncEngine, jobs: Sequence[Job], param_names: Mapping[str, str] | None = None) -> None:
         self._engine = engine
         self._jobs = tuple(jobs)
+        self._param_names = param_names or {}
         self._streams: list[TextStream] = []
         self._prompt_tokens: dict[int, int] = {}
         self._completion_tokens = [0] * len(self._jobs)
@@ -52,7 +59,11 @@ class Generation:
                 stream = self._engine.submit(job.prompt, job.sampling, priority=job.priority)
                 self._streams.append(stream)
                 self._prompt_tokens[job.prompt_index] = stream.prompt_tokens
-        except BaseException:
+        except RequestError as error:
+            error.param = self._param_names.get(error.param or "", error.param)
+            await self.aclose()
+            raise
+        except CupolaError:
             await self.aclose()
             raise
 

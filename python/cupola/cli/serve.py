@@ -1,0 +1,148 @@
+"""`cupola serve`: takes the port, opens the model, prints the addresses, serves until a signal comes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import socket
+
+    from cupola.engine.async_engine import AsyncEngine
+    from cupola.engine.options import EngineOptions
+    from cupola.server.services import ServerSettings
+
+
+class LogLevel(str, Enum):
+    """How much the server writes to its log, on standard error."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What one `cupola serve` was asked for."""
+
+    model: str
+    backend: str
+    names: tuple[str, ...]
+    host: str
+    options: EngineOptions
+    settings: ServerSettings
+
+
+def serve_command(
+    model: Annotated[
+        str, typer.Argument(help="A compiled folder, or any name that `cupola compile` takes (compiled on first use).")
+    ] = "smollm2",
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 means all of this machine's.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
+    served_model_name: Annotated[
+        list[str] | None, typer.Option(help="Name of the model in the API; repeat it for aliases.")
+    ] = None,
+    max_batch: Annotated[int | None, typer.Option(min=1, help="Most requests that run at once.")] = None,
+    max_context: Annotated[int | None, typer.Option(min=1, help="Most tokens of one request.")] = None,
+    kv_cache_memory: Annotated[
+        str | None, typer.Option(help="Memory for the KV cache, such as `512MiB` or `4GiB`.")
+    ] = None,
+    num_threads: Annotated[int, typer.Option(min=0, help="Threads of the model; 0 means one a core.")] = 0,
+    quant: Annotated[str | None, typer.Option(help="Scheme for compile-on-first-use: `f32`, `q8`, `q4`.")] = None,
+    backend: Annotated[str, typer.Option(help="`auto`, `compiled` or `scripted`.")] = "auto",
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option(help="Key that clients have to send; repeat it for several.", envvar="CUPOLA_API_KEY"),
+    ] = None,
+    timeout_drain: Annotated[
+        float, typer.Option(min=0, help="Seconds that a stopping server gives to running requests.")
+    ] = 30.0,
+    log_level: Annotated[LogLevel, typer.Option(help="How much to log.")] = LogLevel.INFO,
+) -> None:
+    """Serve a model: an OpenAI-compatible API and a chat page.
+
+    Examples: `cupola serve`, `cupola serve ./my-model --port 8080`, `cupola serve --api-key secret --host 0.0.0.0`
+    """
+    import uvloop
+
+    from cupola.cli.sizes import parse_size
+    from cupola.engine.options import EngineOptions
+    from cupola.server.process import listen
+    from cupola.server.services import ServerSettings
+
+    plan = _Plan(
+        model=model,
+        backend=backend,
+        names=tuple(served_model_name or ()),
+        host=host,
+        options=EngineOptions(
+            max_batch=max_batch,
+            max_context=max_context,
+            kv_cache_memory=None if kv_cache_memory is None else parse_size(kv_cache_memory, "--kv-cache-memory"),
+            num_threads=num_threads,
+            quant=quant,
+        ),
+        settings=ServerSettings(api_keys=tuple(api_key or ()), drain_seconds=timeout_drain),
+    )
+    _set_up_log(log_level)
+    with listen(host, port) as listener:
+        uvloop.run(_serve(plan, listener))
+
+
+async def _serve(plan: _Plan, listener: socket.socket) -> None:
+    import time
+
+    from cupola.engine.async_engine import AsyncEngine
+    from cupola.server.app import create_app
+    from cupola.server.lifecycle import Lifecycle
+    from cupola.server.process import serve
+    from cupola.server.served_model import ServedModel
+
+    started = time.perf_counter()
+    # In this thread: nothing else runs yet, and Ctrl-C works as everywhere.
+    async with AsyncEngine(plan.model, backend=plan.backend, config=plan.options) as engine:
+        model = ServedModel.of(engine, plan.names)
+        lifecycle = Lifecycle()
+        app = create_app(model, plan.settings, lifecycle)
+        address = _address(plan.host, listener.getsockname()[1])
+        print(_banner(engine, model.names, address, time.perf_counter() - started), flush=True)
+        await serve(app, model, lifecycle, listener, plan.settings.drain_seconds)
+
+
+def _banner(engine: AsyncEngine, names: Sequence[str], address: str, seconds: float) -> str:
+    """The first screen: what is served, with which sizes, and where."""
+    from cupola import __version__
+
+    config, manifest = engine.config, engine.manifest
+    slots = config.num_pages * config.page_size
+    lines = {
+        "model": f"{', '.join(names)} ({manifest.architecture}, {manifest.scheme}, {engine.backend} backend)",
+        "context": f"{config.max_context} tokens, up to {config.max_batch} requests at once",
+        "KV cache": f"{config.num_pages} pages of {config.page_size} tokens = {slots} tokens",
+        "chat page": f"{address}/",
+        "API base": f"{address}/v1",
+        "health": f"{address}/health",
+        "metrics": f"{address}/metrics",
+    }
+    rows = [f"  {name:<10} {value}" for name, value in lines.items()]
+    return "\n".join([f"Cupola {__version__} ready in {seconds:.1f} s", *rows])
+
+
+def _address(host: str, port: int) -> str:
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{shown}:{port}"
+
+
+def _set_up_log(level: LogLevel) -> None:
+    import logging
+
+    logging.basicConfig(
+        level=level.value.upper(), format="%(asctime)s %(levelname)-8s %(message)s", datefmt="%H:%M:%S", force=True
+    )
+    # uvicorn's own lines about starting and stopping repeat what ours say better.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

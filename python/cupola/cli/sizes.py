@@ -1,0 +1,35 @@
+"""Amounts of memory as people write them on a command line."""
+
+from __future__ import annotations
+
+import re
+
+from cupola.errors import UsageError
+
+_UNITS = {
+    "": 1,
+    "b": 1,
+    "k": 2**10,
+    "kb": 10**3,
+    "kib": 2**10,
+    "m": 2**20,
+    "mb": 10**6,
+    "mib": 2**20,
+    "g": 2**30,
+    "gb": 10**9,
+    "gib": 2**30,
+}
+_SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
+
+
+def parse_size(text: str, option: str) -> int:
+    """Bytes of `512MiB`, `4GB`, `1.5g` or a plain number of bytes.
+
+    Raises:
+        UsageError: not a size; the message names the option.
+    """
+    match = _SIZE.fullmatch(text)
+    unit = _UNITS.get(match[2].lower()) if match else None
+    if match is None or unit is None or float(match[1]) == 0:
+        raise UsageError(f"`{option}` is `{text}`, which is not an amount of memory.", hint="write 512MiB or 4GiB")
+    return int(float(match[1]) * unit)
