@@ -88,7 +88,7 @@ ffi::Shape Abort(SchedulerRef self, int64_t id) {
 //   ended     (id, finish reason)
 //   tokens    ids that got a token
 //   running   ids in rank order, before the step was booked
-//   facts     preempted?, budget left, head could be admitted?, waiting, free pages
+//   facts     preempted?, budget left, head could be admitted?, waiting
 Report ReportOf(const Scheduler& scheduler, const StepPlan& plan) {
   std::vector<int64_t> planned, running;
   for (const PlannedSequence& sequence : plan.sequences) {
@@ -99,7 +99,7 @@ Report ReportOf(const Scheduler& scheduler, const StepPlan& plan) {
   report.Set("planned", ffi::Shape(planned));
   report.Set("running", ffi::Shape(running));
   report.Set("facts", ffi::Shape({plan.preempted, plan.budget_left, scheduler.CanAdmitHead(),
-                                  scheduler.num_waiting(), scheduler.pool().num_free()}));
+                                  scheduler.num_waiting()}));
   return report;
 }
 
@@ -162,6 +162,8 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("cupola.testing.add", Add)
       .def("cupola.testing.abort", Abort)
       .def("cupola.testing.step", Step)
+      .def("cupola.testing.free_pages",
+           [](SchedulerRef self) { return int64_t{self->scheduler.pool().num_free()}; })
       .def("cupola.testing.sample", Sample);
 }
 
