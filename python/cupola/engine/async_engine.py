@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from types import TracebackType
 
 from cupola.engine.admission import check_params, native_request
@@ -203,9 +203,7 @@ class AsyncEngine:
         request = native_request(
             next(self._ids), token_ids, params or self.default_params, priority, self.config, self.manifest
         )
-        mailbox = Mailbox(
-            request.id, len(request.token_ids), Detokenizer(self.tokenizer, request.sampling.stop)
-        )
+        mailbox = Mailbox(request.id, len(request.token_ids), Detokenizer(self.tokenizer, request.sampling.stop))
         self._backend.add(request)
         # The reader runs on this loop, so no delta can have been dispatched between `add` and here.
         self._mailboxes[request.id] = mailbox
@@ -214,7 +212,7 @@ class AsyncEngine:
 
     async def generate(
         self, prompt: Prompt, params: SamplingParams | None = None, *, priority: int = 0
-    ) -> AsyncIterator[TextDelta]:
+    ) -> AsyncGenerator[TextDelta, None]:
         """`async for delta in engine.generate(...)`: the deltas of one request. Raises as `submit` does."""
         check_params(params or self.default_params, self.manifest)
         token_ids = await self.tokenize(prompt) if isinstance(prompt, str) else prompt
@@ -222,9 +220,7 @@ class AsyncEngine:
             async for delta in stream:
                 yield delta
 
-    async def complete(
-        self, prompt: Prompt, params: SamplingParams | None = None, *, priority: int = 0
-    ) -> Completion:
+    async def complete(self, prompt: Prompt, params: SamplingParams | None = None, *, priority: int = 0) -> Completion:
         """The whole output of one request. Raises as `submit` does."""
         token_ids = await self.tokenize(prompt) if isinstance(prompt, str) else prompt
         async with self.submit(token_ids, params, priority=priority) as stream:
@@ -232,7 +228,7 @@ class AsyncEngine:
 
     async def stream_chat(
         self, messages: Sequence[Message], params: SamplingParams | None = None
-    ) -> AsyncIterator[TextDelta]:
+    ) -> AsyncGenerator[TextDelta, None]:
         """The deltas of the assistant's next message. Raises as `render_chat` and `submit` do."""
         async with self.submit(await self.tokenize_chat(messages), params) as stream:
             async for delta in stream:
@@ -249,15 +245,15 @@ class AsyncEngine:
 
     # The end.
 
-    async def drain(self, timeout: float | None = None) -> bool:
-        """Refuse new requests and wait until the accepted ones have ended; after `timeout` seconds abort the rest.
+    async def drain(self, grace: float | None = None) -> bool:
+        """Refuse new requests and wait until the accepted ones have ended; after `grace` seconds abort the rest.
 
         Returns whether all of them ended by themselves.
         """
         self._draining = True
         self._backend.drain()
         try:
-            await asyncio.wait_for(self._idle.wait(), timeout)
+            await asyncio.wait_for(self._idle.wait(), grace)
         except TimeoutError:
             for request_id in list(self._mailboxes):
                 self._backend.abort(request_id)
@@ -302,12 +298,13 @@ class AsyncEngine:
         self._loop = None
 
     def _check_alive(self) -> None:
-        if self._closed:
-            raise EngineError("The engine is closed")
-        if not self._backend.alive:
-            raise self._death()
+        if not self.healthy:
+            raise self.death()
 
-    def _death(self) -> EngineError:
+    def death(self) -> EngineError:
+        """The error of a request to an engine that is dead or closed."""
+        if self._closed:
+            return EngineError("The engine is closed")
         return EngineError(f"The engine died: {self._backend.failure or 'unknown cause'}", hint="Restart the server.")
 
     def _on_event(self) -> None:
@@ -325,17 +322,23 @@ class AsyncEngine:
                     self._backend.abort(delta.request_id)
         if not self._backend.alive:
             self._detach()
-            self._fail_all(self._death())
+            self._fail_all(self.death())
 
-    def _forget(self, request_id: int) -> bool:
-        known = self._mailboxes.pop(request_id, None) is not None
-        if not self._mailboxes:
-            self._idle.set()
-        return known
+    def _forget(self, request_id: int) -> None:
+        self._mailboxes.pop(request_id, None)
+        self._note_idle()
 
     def _abandon(self, request_id: int) -> None:
-        if self._forget(request_id) and not self._closed:
-            self._backend.abort(request_id)
+        # A dropped stream may be collected on any thread: nothing here may touch the loop directly.
+        if self._mailboxes.pop(request_id, None) is None or self._closed:
+            return
+        self._backend.abort(request_id)
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._note_idle)
+
+    def _note_idle(self) -> None:
+        if not self._mailboxes:
+            self._idle.set()
 
     def _fail_all(self, error: CupolaError) -> None:
         for mailbox in self._mailboxes.values():

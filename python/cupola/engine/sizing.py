@@ -1,0 +1,94 @@
+"""How large an engine is: from the model's limits, the user's options and the machine's memory."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import psutil  # type: ignore[import-untyped]
+
+from cupola.engine.options import EngineOptions
+from cupola.engine.request import EngineConfig
+from cupola.errors import UsageError
+from cupola.manifest import Manifest
+
+# Part of the available memory that the KV pages take when the user says nothing.
+_DEFAULT_SHARE = 0.25
+
+
+def engine_config(manifest: Manifest, options: EngineOptions, available: int | None = None) -> EngineConfig:
+    """Resolve every option.
+
+    The pool holds at least one page and at most what `max_batch` requests of `max_context` tokens can fill. The
+    context is cut to what the whole pool can hold, so that every request that is accepted can run alone.
+
+    Args:
+        available: bytes of memory that the machine has free; None asks the system.
+
+    Raises:
+        UsageError: an option is out of range.
+    """
+    max_context = _choose("max_context", options.max_context, manifest.shape.max_context)
+    max_batch = _choose("max_batch", options.max_batch, manifest.limits.max_batch)
+    max_step_tokens = _choose("max_step_tokens", options.max_step_tokens, manifest.limits.max_step_tokens)
+    if max_step_tokens < max_batch:
+        # A step takes one token of each running request at least.
+        max_batch = max_step_tokens
+    page_size = manifest.kv_cache.page_size
+    wanted = max_batch * math.ceil(max_context / page_size)
+    num_pages = options.num_pages
+    if num_pages is None:
+        num_pages = min(wanted, _affordable_pages(manifest, options.kv_cache_memory, available))
+    elif num_pages < 1:
+        raise UsageError(f"`num_pages` is {num_pages}; allowed: at least 1")
+    if options.max_queue < 1:
+        raise UsageError(f"`max_queue` is {options.max_queue}; allowed: at least 1")
+    if options.num_threads < 0:
+        raise UsageError(f"`num_threads` is {options.num_threads}; allowed: 0 (one a core) or more")
+    return EngineConfig(
+        num_pages=num_pages,
+        page_size=page_size,
+        max_batch=max_batch,
+        max_step_tokens=max_step_tokens,
+        max_context=min(max_context, num_pages * page_size),
+        max_queue=options.max_queue,
+        num_threads=options.num_threads,
+    )
+
+
+def kv_bytes_per_page(manifest: Manifest) -> int:
+    """Bytes of one page in all layers."""
+    return manifest.kv_cache.page_bytes * manifest.shape.num_layers
+
+
+def available_memory() -> int:
+    """Bytes that this process can still take: the machine's, or less where a control group limits it."""
+    available = psutil.virtual_memory().available
+    try:
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+    except (OSError, ValueError):
+        return available
+    return available if limit == "max" else max(0, min(available, int(limit) - used))
+
+
+def _affordable_pages(manifest: Manifest, kv_cache_memory: int | None, available: int | None) -> int:
+    page_bytes = kv_bytes_per_page(manifest)
+    if kv_cache_memory is None:
+        free = available_memory() if available is None else available
+        return max(1, int(free * _DEFAULT_SHARE) // page_bytes)
+    if kv_cache_memory < page_bytes:
+        raise UsageError(
+            f"`kv_cache_memory` is {kv_cache_memory} bytes, but one page of this model takes {page_bytes}",
+            hint=f"A context of {manifest.shape.max_context} tokens takes "
+            f"{page_bytes * math.ceil(manifest.shape.max_context / manifest.kv_cache.page_size)} bytes.",
+        )
+    return kv_cache_memory // page_bytes
+
+
+def _choose(option: str, chosen: int | None, limit: int) -> int:
+    if chosen is None:
+        return limit
+    if not 1 <= chosen <= limit:
+        raise UsageError(f"`{option}` is {chosen}; allowed: 1 to {limit}, the limit of the compiled model")
+    return chosen

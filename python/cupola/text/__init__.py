@@ -1,0 +1,1 @@
+"""Text: tokenizing, incremental detokenizing with stop strings, chat templates. Nothing here knows the engine."""

@@ -1,0 +1,107 @@
+"""Token ids to text, piece by piece, with stop strings.
+
+The pieces, put together, are the text of all ids, cut before the stop string that is complete first; where the
+ids were cut into pieces makes no difference. Nothing is given out that could still change: an incomplete UTF-8
+character waits, and so does the longest end of the text that could be the start of a stop string.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cupola.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What one call gave.
+
+    Args:
+        text: new text.
+        tokens: how many of the given ids were used; fewer than given if a stop string was complete before the end.
+        stopped: a stop string was found; nothing may be pushed after it.
+    """
+
+    text: str
+    tokens: int
+    stopped: bool
+
+
+class Detokenizer:
+    """The text of one sequence of token ids.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        stop: strings that end the text and are not part of it; none of them is empty.
+    """
+
+    __slots__ = ("_decoder", "_first", "_held", "_stop", "_strip", "_tokenizer")
+
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
+        self._tokenizer = tokenizer
+        self._stop = tuple(stop)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._held = ""  # decoded, but possibly the start of a stop string
+        self._first = True
+        self._strip = tokenizer.decoder_rules.strip_start
+
+    def push(self, token_ids: Sequence[int]) -> Piece:
+        """Add ids; gives the text that is certain now."""
+        text: list[str] = []
+        for index, token_id in enumerate(token_ids):
+            certain, stopped = self._certain(self._decoder.decode(self._bytes(token_id)))
+            text.append(certain)
+            if stopped:
+                return Piece("".join(text), index + 1, True)
+        return Piece("".join(text), len(token_ids), False)
+
+    def finish(self) -> Piece:
+        """No more ids: gives the text that was held back. An incomplete character becomes U+FFFD."""
+        certain, stopped = self._certain(self._decoder.decode(b"", final=True))
+        rest = "" if stopped else self._held
+        self._held = ""
+        return Piece(certain + rest, 0, stopped)
+
+    def _bytes(self, token_id: int) -> bytes:
+        if not self._first:
+            data = self._tokenizer.token_bytes(token_id)
+        else:
+            data = self._tokenizer.first_token_bytes(token_id)
+            self._first = token_id in self._tokenizer.special_ids
+        while self._strip and data:
+            # Some tokenizers put spaces before the whole text, which may be spread over several tokens.
+            if not data.startswith(b" "):
+                self._strip = 0
+                break
+            data = data[1:]
+            self._strip -= 1
+        return data
+
+    def _certain(self, text: str) -> tuple[str, bool]:
+        """Text that is not held back, given that `text` follows; and whether a stop string is complete."""
+        if not self._stop:
+            return text, False
+        held = self._held + text
+        found = [(at + len(stop), at) for stop in self._stop if (at := held.find(stop)) >= 0]
+        if found:
+            self._held = ""
+            return held[: min(found)[1]], True
+        keep = max(_overlap(held, stop) for stop in self._stop)
+        self._held = held[len(held) - keep :]
+        return held[: len(held) - keep], False
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that is a start of `stop`, but not all of it."""
+    for length in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0
+
+
+def decode(tokenizer: Tokenizer, token_ids: Iterable[int]) -> str:
+    """The text of a whole sequence of ids, special tokens left out."""
+    detokenizer = Detokenizer(tokenizer)
+    return detokenizer.push(tuple(token_ids)).text + detokenizer.finish().text
