@@ -45,7 +45,9 @@ def packed_shape(fmt: Format, shape: tuple[int, int]) -> tuple[int, int, int]:
     if fmt is Format.F32:
         return blocks, inputs, OUT_BLOCK
     if inputs % GROUP:
-        raise ModelError(f"a matrix with {inputs} inputs cannot be stored as {fmt.value}: it needs a multiple of {GROUP}")
+        raise ModelError(
+            f"a matrix with {inputs} inputs cannot be stored as {fmt.value}: it needs a multiple of {GROUP}"
+        )
     return blocks, inputs // GROUP, _BLOCK_BYTES[fmt]
 
 
@@ -104,9 +106,8 @@ def unpack_quantized(packed: np.ndarray, fmt: Format, shape: tuple[int, int]) ->
 
 
 def _pack_f32(matrix: np.ndarray) -> np.ndarray:
-    rows, inputs = matrix.shape
     padded = _pad_rows(np.asarray(matrix, np.float32))
-    return np.ascontiguousarray(padded.reshape(-1, OUT_BLOCK, inputs).transpose(0, 2, 1))
+    return np.ascontiguousarray(padded.reshape(-1, OUT_BLOCK, matrix.shape[1]).transpose(0, 2, 1))
 
 
 def _pack_q8(matrix: Quantized) -> np.ndarray:

@@ -44,7 +44,7 @@ ROUNDED_TYPES = frozenset(
 )
 SUPPORTED_TYPES = FLOAT_TYPES | frozenset(EXACT_TYPES) | ROUNDED_TYPES
 
-_SCALARS = {
+_SCALARS: Mapping[int, np.dtype] = {
     GGUFValueType.UINT8: np.dtype("<u1"),
     GGUFValueType.INT8: np.dtype("<i1"),
     GGUFValueType.UINT16: np.dtype("<u2"),
@@ -126,7 +126,7 @@ class GgufFile:
 
     def _read_bytes(self, tensor: GgufTensor, offset: int, count: int) -> np.ndarray:
         data = np.empty(count, np.uint8)
-        view = memoryview(data)
+        view = memoryview(data)  # type: ignore[arg-type]  # arrays are buffers; the stubs say so from 3.12 on
         try:
             with self.path.open("rb", buffering=0) as file:
                 file.seek(tensor.offset + offset)
@@ -235,8 +235,8 @@ class _Header:
 
     def _scalar_type(self, code: int, key: str) -> np.dtype:
         try:
-            return _SCALARS[GGUFValueType(code)]
-        except (ValueError, KeyError) as error:
+            return _SCALARS[code]
+        except KeyError as error:
             raise UnsupportedError(f"{self.path} has metadata {key} of the unknown type {code}") from error
 
     def _tensor_row(self) -> tuple[str, tuple[int, ...], int, int]:
@@ -252,11 +252,11 @@ class _Header:
             kind = GGMLQuantizationType(code)
         except ValueError:
             kind = None
-        if kind not in SUPPORTED_TYPES or kind is None:
+        if kind is None or kind not in SUPPORTED_TYPES:
+            what = f"the unknown type {code}" if kind is None else f"the type {kind.name}"
             known = ", ".join(sorted(t.name for t in SUPPORTED_TYPES))
             raise UnsupportedError(
-                f"{self.path} has tensor {name} of the {'unknown type ' + str(code) if kind is None else 'type ' + kind.name}",
-                hint=f"Cupola reads the tensor types {known}.",
+                f"{self.path} has tensor {name} of {what}", hint=f"Cupola reads the tensor types {known}."
             )
         block, block_bytes = GGML_QUANT_SIZES[kind]
         if block > 1 and (len(shape) < 2 or shape[-1] % block):

@@ -24,7 +24,8 @@ _SPACE = "\u2581"  # how SentencePiece writes a space
 _BYTE_MODELS = ("gpt2",)  # byte-level BPE with a list of merges
 _PIECE_MODELS = ("llama",)  # SentencePiece BPE: merges follow from the scores
 
-# Control tokens that end a turn in one family of models or another; a file's own eos id does not always cover them.
+# Tokens that end a turn in one family of models or another. A file's own eos id does not always cover them, and some
+# files do not even mark them as control tokens; llama.cpp treats them as both all the same.
 _END_TEXTS = frozenset(
     (
         *("<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|return|>", "<|call|>", "<|endoftext|>"),
@@ -71,7 +72,9 @@ class _Vocabulary:
         if len(self.ids) != len(self.tokens):
             raise ModelError(f"{file.path} has a token twice in its vocabulary")
         types = self._numbers("token_type")
-        self.types = np.full(len(self.tokens), _Type.NORMAL) if types is None else types
+        self.types = np.full(len(self.tokens), _Type.NORMAL) if types is None else types.copy()
+        self._ends = sorted(self.ids[text] for text in _END_TEXTS & self.ids.keys())
+        self.types[self._ends] = _Type.CONTROL
 
     def tokenizer(self) -> Tokenizer:
         model = self._file.metadata.get(f"{_PREFIX}model")
@@ -95,8 +98,7 @@ class _Vocabulary:
         The file's own end id comes first among the ends.
         """
         named = [i for key in ("eos", "eot", "eom") if (i := self._id(key)) is not None]
-        known = [self.ids[text] for text in sorted(_END_TEXTS) if self._is_control(text)]
-        ends = list(dict.fromkeys(named + known))
+        ends = list(dict.fromkeys(named + self._ends))
         if {"<|return|>", "<|call|>", "<|end|>"} <= self.ids.keys():  # there it ends a message, not the turn
             ends = [i for i in ends if i != self.ids["<|end|>"]]
         config = {
@@ -107,7 +109,7 @@ class _Vocabulary:
         return {key: value for key, value in config.items() if value is not None}
 
     def _byte_level(self, rule: PreTokenizer) -> Tokenizer:
-        merges = [tuple(_cut_merge(merge)) for merge in self._texts("merges")]
+        merges = [_cut_merge(merge) for merge in self._texts("merges")]
         tokenizer = Tokenizer(BPE(vocab=self.ids, merges=merges, ignore_merges=rule.ignore_merges))
         tokenizer.pre_tokenizer = rule.build()
         tokenizer.decoder = decoders.ByteLevel()
@@ -168,9 +170,6 @@ class _Vocabulary:
                 pair=[*before, "$A", *after, *(f"{t}:1" for t in before), "$B:1", *(f"{t}:1" for t in after)],
                 special_tokens=[(token, self.ids[token]) for token in around],
             )
-
-    def _is_control(self, text: str) -> bool:
-        return text in self.ids and bool(self.types[self.ids[text]] == _Type.CONTROL)
 
     def _name_of_rule(self) -> str:
         name = self._file.metadata.get(f"{_PREFIX}pre", "default")

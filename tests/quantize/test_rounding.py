@@ -1,0 +1,76 @@
+"""Rounding to 8 and 4 bits: error bounds, corner cases, refused values."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cupola.errors import ModelError
+from cupola.quantize.formats import GROUP, Format
+from cupola.quantize.rounding import dequantize, quantize
+
+
+def groups_of(matrix: np.ndarray) -> np.ndarray:
+    return matrix.reshape(-1, GROUP)
+
+
+def normal(rows: int, inputs: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal((rows, inputs), dtype=np.float32)
+
+
+def test_q8_is_within_half_a_step() -> None:
+    matrix = normal(64, 256)
+    error = np.abs(dequantize(quantize(matrix, Format.Q8)) - matrix)
+    step = np.abs(groups_of(matrix)).max(axis=1, keepdims=True) / 127
+    assert (groups_of(error) <= step * 0.51).all()  # the hundredth is float16's share
+
+
+def test_q4_beats_plain_rounding_between_the_extremes() -> None:
+    matrix = normal(256, 256)
+    groups = groups_of(matrix)
+    low, high = groups.min(axis=1, keepdims=True), groups.max(axis=1, keepdims=True)
+    step = (high - low) / 15
+    plain = np.rint((groups - low) / step) * step + low
+    ours = groups_of(dequantize(quantize(matrix, Format.Q4)))
+    error, plain_error = ((ours - groups) ** 2).sum(axis=1), ((plain - groups) ** 2).sum(axis=1)
+    assert error.sum() < 0.95 * plain_error.sum()
+    assert (error <= plain_error * 1.02).all()  # float16 scales and minima may cost a little in single groups
+
+
+@pytest.mark.parametrize("fmt", [Format.Q8, Format.Q4])
+def test_what_is_on_the_grid_stays(fmt: Format) -> None:
+    """Weights that are multiples of a float16 step, extremes included, come back exactly."""
+    random = np.random.default_rng(3)
+    low, high = (-127, 127) if fmt is Format.Q8 else (0, 15)
+    steps = random.integers(low, high + 1, (32, 64)).astype(np.float32)
+    steps[:, ::GROUP], steps[:, 1::GROUP] = low, high
+    matrix = steps * np.float32(0.25) - np.float32(0 if fmt is Format.Q8 else 2)
+    np.testing.assert_array_equal(dequantize(quantize(matrix, fmt)), matrix)
+
+
+@pytest.mark.parametrize("fmt", [Format.Q8, Format.Q4])
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.5, 1e-9])
+def test_groups_of_one_value(fmt: Format, value: float) -> None:
+    matrix = np.full((4, 32), value, np.float32)
+    np.testing.assert_allclose(dequantize(quantize(matrix, fmt)), matrix, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("fmt", [Format.Q8, Format.Q4])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
+def test_values_that_do_not_fit_are_refused(fmt: Format, value: float) -> None:
+    matrix = normal(4, 64)
+    matrix[2, 40] = value
+    with pytest.raises(ModelError, match="not finite"):
+        quantize(matrix, fmt)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(1e-5, 1e3))
+def test_error_is_bounded_for_any_scale(seed: int, spread: float) -> None:
+    matrix = normal(4, 64, seed) * np.float32(spread)
+    groups = groups_of(matrix)
+    reach = groups.max(axis=1, keepdims=True) - groups.min(axis=1, keepdims=True)
+    for fmt, levels in ((Format.Q8, 127), (Format.Q4, 15)):
+        error = groups_of(dequantize(quantize(matrix, fmt))) - groups
+        assert (np.sqrt((error**2).mean(axis=1, keepdims=True)) <= reach / levels + 1e-6).all()
