@@ -1,7 +1,7 @@
 """Tiny random Llama models, made from a seed: the same folder wherever and whenever it is made.
 
 `scripts/goldens` runs them through transformers, `tests/numerics` through a compiled library. Each differs from its
-neighbours in one thing that can go wrong. NumPy and safetensors only, so that both environments can import it.
+neighbours in one thing that can go wrong. Both environments import this file: it needs no more than they share.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from pathlib import Path
 
 import numpy as np
 from safetensors.numpy import save_file
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 
 PREFILL = 48  # tokens of the prompt
 DECODE = 32  # teacher-forced tokens after it
@@ -98,10 +101,13 @@ class TinyModel:
         return np.random.default_rng(self.seed + 1).integers(3, self.vocab, PREFILL + DECODE).tolist()
 
     def write(self, folder: Path) -> None:
-        """Writes config.json and model.safetensors (a Hugging Face folder but for its tokenizer)."""
+        """Writes a Hugging Face folder; the tokenizer's words are t0, t1, ..."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(json.dumps(self.config(), indent=2))
         save_file(self.weights(), folder / "model.safetensors", metadata={"format": "pt"})
+        tokenizer = Tokenizer(WordLevel({f"t{i}": i for i in range(self.vocab)}, unk_token="t0"))
+        tokenizer.pre_tokenizer = Whitespace()
+        tokenizer.save(str(folder / "tokenizer.json"))
 
 
 TINY_MODELS = (

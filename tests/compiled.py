@@ -1,0 +1,22 @@
+"""Compiled folders for tests, made by the command that users have."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def compiled_folder(model: str, quant: str | None = None) -> Path:
+    """Runs `cupola compile MODEL --cached --print-path [--quant QUANT]`.
+
+    Raises:
+        RuntimeError: the command failed; the message holds what it said.
+    """
+    command = [sys.executable, "-m", "cupola", "compile", model, "--cached", "--print-path"]
+    if quant is not None:
+        command += ["--quant", quant]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)} exited with {result.returncode}:\n{result.stderr}")
+    return Path(result.stdout.splitlines()[-1])

@@ -1,0 +1,50 @@
+"""Fixtures that every test may use: the real model, fetched and compiled through the product.
+
+Both steps go through the ordinary cache under its lock, so that parallel workers and later runs share the result, and a
+change of the compiler compiles anew.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from compiled import compiled_folder
+from cupola.weights.source import open_checkpoint
+
+MODEL = "smollm2"
+
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct."""
+    return open_checkpoint(MODEL).path
+
+
+@pytest.fixture(scope="session")
+def compiled_smollm2() -> Path:
+    """The default model compiled as a user gets it: the Q4_1 file's own integers."""
+    return compiled_folder(MODEL)
+
+
+@pytest.fixture(scope="session")
+def compiled_smollm2_f32() -> Path:
+    """The default model dequantized to float32."""
+    return compiled_folder(MODEL, "f32")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> object:
+    """In CI nothing is missing by accident: a skipped test of the page or of the model is a failure there."""
+    report = yield
+    if report.skipped and os.environ.get("CI") and any(item.iter_markers("browser")) | any(item.iter_markers("model")):
+        report.outcome = "failed"
+        report.longrepr = f"skipped in CI: {report.longrepr}"
+    return report
