@@ -7,9 +7,12 @@ Written once by the compiler, read by the engine; it never changes after that. T
 
 from __future__ import annotations
 
+from importlib.metadata import version
+
 from pydantic import BaseModel, ConfigDict
 
 FORMAT_VERSION = 1
+FILE_NAME = "model.json"
 
 
 class _Frozen(BaseModel):
@@ -22,6 +25,11 @@ class Stamp(_Frozen):
     cupola: str
     tvm: str
     tvm_ffi: str
+
+    @classmethod
+    def current(cls) -> Stamp:
+        """The stamp of this installation."""
+        return cls(cupola=version("cupola"), tvm=version("apache-tvm"), tvm_ffi=version("apache-tvm-ffi"))
 
 
 class Shape(_Frozen):
@@ -96,7 +104,7 @@ class Manifest(_Frozen):
     architecture: str
     scheme: str
     stamp: Stamp
-    target: dict[str, str | int | bool | list[str]]
+    target: dict[str, str]
     shape: Shape
     kv_cache: KvCache
     limits: Limits

@@ -1,4 +1,4 @@
-"""Compiled models on first use: one folder a (checkpoint, configuration, target, versions), made once by whoever is first."""
+"""Compiled models on first use: one folder for each checkpoint, configuration, target and version, made once."""
 
 from __future__ import annotations
 
@@ -10,35 +10,43 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import cupola
-from cupola.compiler.compile import MANIFEST, OnProgress, compile_model, stamp
 from cupola.compiler.config import CompileConfig
+from cupola.compiler.progress import OnProgress
 from cupola.compiler.target import CpuTarget
 from cupola.errors import StorageError
+from cupola.manifest import FILE_NAME, Stamp
 from cupola.weights.cache import cache_root
 from cupola.weights.checkpoint import Checkpoint
 
 COMPILER_PACKAGES = ("compiler", "kernels", "models", "quantize", "weights")
 
 
-def compile_cached(
-    checkpoint: Checkpoint, config: CompileConfig, target: CpuTarget, on_progress: OnProgress
-) -> Path:
+def compile_cached(checkpoint: Checkpoint, config: CompileConfig, target: CpuTarget, on_progress: OnProgress) -> Path:
     """The compiled folder of a checkpoint; compiles when it is not in the cache.
 
     Several processes may ask at once: one compiles, the others wait for it.
     """
     key = _key(checkpoint, config, target)
     folder = cache_root() / "compiled" / f"{checkpoint.name}-{config.model.quant}-{key}"
-    if not (folder / MANIFEST).is_file():
+    if not (folder / FILE_NAME).is_file():
         with _lock(folder.with_suffix(".lock")):
-            if not (folder / MANIFEST).is_file():
+            if not (folder / FILE_NAME).is_file():
+                # Imported here, because the compiler takes a second to load and a hit does not need it.
+                from cupola.compiler.compile import compile_model
+
                 compile_model(checkpoint, config, target, folder, on_progress)
     return folder
 
 
 def _key(checkpoint: Checkpoint, config: CompileConfig, target: CpuTarget) -> str:
     digest = hashlib.sha256()
-    parts = (checkpoint.fingerprint(), config.model_dump_json(), repr(target), stamp().model_dump_json(), _sources())
+    parts = (
+        checkpoint.fingerprint(),
+        config.model_dump_json(),
+        repr(target),
+        Stamp.current().model_dump_json(),
+        _sources(),
+    )
     for part in parts:
         digest.update(part.encode() + b"\0")
     return digest.hexdigest()[:16]

@@ -6,16 +6,15 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
 
 from cupola.compiler import library
 from cupola.compiler.config import CompileConfig
+from cupola.compiler.progress import OnProgress, Progress
 from cupola.compiler.target import CpuTarget
 from cupola.errors import StorageError, UsageError
-from cupola.manifest import KvCache, Limits, Manifest, Shape, SpecialIds, Stamp, Weight
+from cupola.manifest import FILE_NAME, KvCache, Limits, Manifest, Shape, SpecialIds, Stamp
 from cupola.models import registry
 from cupola.models.decoder import declare
 from cupola.models.parameter import Parameter
@@ -25,21 +24,8 @@ from cupola.quantize.schemes import SCHEMES, choose_format
 from cupola.weights.checkpoint import Checkpoint
 from cupola.weights.convert import check_sources, convert
 
-MANIFEST = "model.json"
 LIBRARY = "lib.so"
 GENERATION_CONFIG = "generation_config.json"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a compilation is: `done` of `total` units of the named stage."""
-
-    stage: str
-    done: int
-    total: int
-
-
-OnProgress = Callable[[Progress], None]
 
 
 def compile_model(
@@ -95,23 +81,18 @@ def _compile_into(
         name=checkpoint.name,
         architecture=architecture.name,
         scheme=scheme.name,
-        stamp=stamp(),
+        stamp=Stamp.current(),
         target=target.describe(),
         shape=_shape(spec, config.model.max_context),
         kv_cache=kv_cache,
         limits=Limits(max_step_tokens=config.limits.max_step_tokens, max_batch=config.limits.max_batch),
         special_ids=_special_ids(work),
         weights=weights,
-        files=_hashes(work, weights, on_progress),
+        files=_hashes(work, on_progress),
         memory=dict(built.memory),
     )
-    (work / MANIFEST).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    (work / FILE_NAME).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return manifest
-
-
-def stamp() -> Stamp:
-    """The versions that a library is bound to."""
-    return Stamp(cupola=version("cupola"), tvm=version("apache-tvm"), tvm_ffi=version("apache-tvm-ffi"))
 
 
 def _parameters(spec: DecoderSpec, checkpoint: Checkpoint, quant: str) -> dict[str, Parameter]:
@@ -152,7 +133,7 @@ def _special_ids(work: Path) -> SpecialIds:
     return SpecialIds(bos=values.get("bos_token_id"), eos=eos_ids, pad=values.get("pad_token_id"))
 
 
-def _hashes(work: Path, weights: Sequence[Weight], on_progress: OnProgress) -> dict[str, str]:
+def _hashes(work: Path, on_progress: OnProgress) -> dict[str, str]:
     paths = sorted(path for path in work.iterdir() if path.is_file())
     hashes = {}
     for done, path in enumerate(paths):
@@ -164,7 +145,7 @@ def _hashes(work: Path, weights: Sequence[Weight], on_progress: OnProgress) -> d
 
 
 def _check_output(folder: Path) -> None:
-    if folder.exists() and not (folder / MANIFEST).is_file() and (folder.is_file() or any(folder.iterdir())):
+    if folder.exists() and not (folder / FILE_NAME).is_file() and (folder.is_file() or any(folder.iterdir())):
         raise UsageError(f"`{folder}` exists and is not a compiled model", hint="name another folder with -o")
 
 
@@ -174,5 +155,3 @@ def _publish(work: Path, folder: Path) -> None:
         shutil.rmtree(folder)
     work.chmod(0o755)
     work.rename(folder)
-
-

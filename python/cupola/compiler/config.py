@@ -27,7 +27,7 @@ class ModelConfig(_Section):
     """How the model is stored."""
 
     quant: Literal["f32", "q8", "q4"] = "q4"
-    max_context: int = Field(0, ge=0)
+    max_context: int = Field(default=0, ge=0)
 
 
 class KvCacheConfig(_Section):
@@ -40,8 +40,8 @@ class KvCacheConfig(_Section):
 class LimitsConfig(_Section):
     """Upper bounds of one step."""
 
-    max_step_tokens: int = Field(512, ge=1, le=1 << 20)
-    max_batch: int = Field(128, ge=1, le=1 << 16)
+    max_step_tokens: int = Field(default=512, ge=1, le=1 << 20)
+    max_batch: int = Field(default=128, ge=1, le=1 << 16)
 
 
 class CompileConfig(_Section):

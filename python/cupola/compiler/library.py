@@ -92,9 +92,7 @@ def build(
         memory = _working_memory(planned)
         lowered = _lower(planned)
         pipeline.register()
-        executable = relax.build(
-            lowered, target.tvm_target(), relax_pipeline=None, tir_pipeline=pipeline.CPU_PIPELINE
-        )
+        executable = relax.build(lowered, target.tvm_target(), relax_pipeline=None, tir_pipeline=pipeline.CPU_PIPELINE)
     try:
         executable.export_library(str(path))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import platform
 from dataclasses import dataclass
 from pathlib import Path
-
-import tvm
+from typing import TYPE_CHECKING
 
 from cupola.compiler.config import TargetConfig
 from cupola.errors import UsageError
+
+if TYPE_CHECKING:  # TVM takes a second to import, and a target is resolved even when the cache has the model
+    from tvm.target import Target
 
 X86 = ("x86_64", "amd64")
 AVX2_FLAGS = frozenset({"avx2", "fma", "f16c"})
@@ -24,8 +26,10 @@ class CpuTarget:
     isa: str
     machine: str
 
-    def tvm_target(self) -> tvm.target.Target:
+    def tvm_target(self) -> Target:
         """TVM's form of it."""
+        import tvm
+
         fields: dict[str, str] = {"kind": "llvm"}
         if self.cpu != "generic":
             fields["mcpu"] = self.cpu
@@ -47,14 +51,21 @@ def resolve(config: TargetConfig) -> CpuTarget:
     if cpu == "auto":
         cpu = "x86-64-v3" if machine in X86 and _cpu_flags() >= AVX2_FLAGS else "generic"
     elif cpu == "native":
-        cpu = str(tvm.get_global_func("target.llvm_get_system_cpu")())
+        cpu = _native_cpu()
     has_avx2 = machine in X86 and (cpu in AVX2_CPUS or (config.cpu == "native" and _cpu_flags() >= AVX2_FLAGS))
     isa = config.isa
     if isa == "auto":
         isa = "avx2" if has_avx2 else "plain"
     if isa == "avx2" and not has_avx2:
-        raise UsageError(f"target.isa is `avx2`, which target.cpu `{cpu}` does not have", hint="use isa = \"auto\"")
+        raise UsageError(f"target.isa is `avx2`, which target.cpu `{cpu}` does not have", hint='use isa = "auto"')
     return CpuTarget(cpu, isa, machine)
+
+
+def _native_cpu() -> str:
+    """LLVM's name of this machine's processor."""
+    import tvm
+
+    return str(tvm.get_global_func("target.llvm_get_system_cpu")())
 
 
 def _cpu_flags() -> frozenset[str]:

@@ -1,8 +1,8 @@
 """What a model may ask of a device: the operations of a decoder, and the tensors that pass between them.
 
-Models are written against `Operations`; each kind of device implements it (`cpu.operations` for processors). Operations
-are as large as they can be fused on every device: a linear layer takes its residual, a norm ends in the form in which the
-following product wants its input.
+Models are written against `Operations`; each kind of device implements it (`cpu.operations` for processors).
+Operations are as large as they can be fused on every device: a linear layer takes its residual, a norm ends in the form
+in which the following product wants its input.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def declare(spec: DecoderSpec) -> Iterator[Parameter]:
         yield matrix(f"{name}.down", Role.LINEAR, ffn, **{f"{mlp}.down_proj": hidden})
     yield vector("norm", "model.norm")
     if not spec.tied:
-        yield matrix("head", Role.EMBEDDING, hidden, **{"lm_head": spec.vocab_size})
+        yield matrix("head", Role.EMBEDDING, hidden, lm_head=spec.vocab_size)
 
 
 class Weights:
@@ -103,7 +103,7 @@ class Decoder(nn.Module):
             self.head = weights.matrix("head")
 
     def run(self, step: Step, kv: list[Pages]) -> nn.Tensor:
-        """Logits float32 [m, vocabulary rounded up] of the rows `step.out_rows`; the step's keys and values go to kv."""
+        """Logits float32 [m, vocabulary rounded up] of the rows `step.out_rows`; keys and values go to kv."""
         ops = self.ops
         x = ops.embed(step.ids, self.embedding)
         table = ops.rotary_table(step.positions, self.spec.rotary.frequencies, self.spec.rotary.magnitude)

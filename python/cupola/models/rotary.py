@@ -1,7 +1,7 @@
 """Rotary frequencies of a model, with the scalings that stretch its context.
 
-Sources: Su et al. 2021 (rotary), kaiokendev 2023 (linear), Llama 3.1 model card (llama3). Computed in float32, in the order
-of operations that Hugging Face transformers uses, because positions multiply whatever error there is.
+Sources: Su et al. 2021 (rotary), kaiokendev 2023 (linear), Llama 3.1 model card (llama3). Computed in float32, in the
+order of operations that Hugging Face transformers uses, because positions multiply whatever error there is.
 """
 
 from __future__ import annotations

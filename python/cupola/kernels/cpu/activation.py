@@ -1,7 +1,7 @@
 """Activations on their way into a matrix product: RMSNorm, and dynamic quantization to int8.
 
-A quantized row of K values is int8[K] and, for each group of 32, two float32: the scale d = max|x| / 127, and d times the
-sum of the group's integers, which multiplies the weights' minima.
+A quantized row of K values is int8[K] and, for each group of 32, two float32: the scale d = max|x| / 127, and d times
+the sum of the group's integers, which multiplies the weights' minima.
 """
 
 from __future__ import annotations

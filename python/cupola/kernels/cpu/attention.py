@@ -229,10 +229,17 @@ def _walk(queries: _Queries) -> None:
         parts = scratch(size * 2)
         _partial(queries, block, part, parts)
         for j in range(size):
-            _merge(heads.dim, (total, totals), (let(i64(j * heads.dim)), let(i64(j * 2))),
-                   (part, parts), (let(i64(j * heads.dim)), let(i64(j * 2))))
+            _merge(
+                heads.dim,
+                (total, totals),
+                (let(i64(j * heads.dim)), let(i64(j * 2))),
+                (part, parts),
+                (let(i64(j * heads.dim)), let(i64(j * 2))),
+            )
     for j in range(size):
-        _divide(heads.dim, (total, totals), (let(i64(j * heads.dim)), let(i64(j * 2))), queries.step.y, queries.offset(j))
+        _divide(
+            heads.dim, (total, totals), (let(i64(j * heads.dim)), let(i64(j * 2))), queries.step.y, queries.offset(j)
+        )
 
 
 def _by_splits(step: _Step) -> None:
@@ -242,11 +249,17 @@ def _by_splits(step: _Step) -> None:
             slot, head = let(tirx.floordiv(task, heads.keys)), let(tirx.floormod(task, heads.keys))
             cursor = scratch(1, "int64")
             cursor.put(0, i64(0))
-            with while_(lambda: tirx.And(
-                cursor.get(0) + i64(1) < step.sequences,
-                tirx.floordiv(tirx.Cast("int64", step.page_indptr.get(cursor.get(0) + i64(1))),
-                              i64(step.spec.block_pages)) + cursor.get(0) + i64(1) <= slot,
-            )):
+            with while_(
+                lambda: tirx.And(
+                    cursor.get(0) + i64(1) < step.sequences,
+                    tirx.floordiv(
+                        tirx.Cast("int64", step.page_indptr.get(cursor.get(0) + i64(1))), i64(step.spec.block_pages)
+                    )
+                    + cursor.get(0)
+                    + i64(1)
+                    <= slot,
+                )
+            ):
                 cursor.put(0, let(cursor.get(0) + i64(1)))
             s = let(cursor.get(0))
             block = let(slot - step.first_slot(s))

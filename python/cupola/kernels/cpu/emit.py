@@ -1,8 +1,8 @@
 """The words in which CPU kernels are written: a thin layer over TVM's IR builder.
 
-A kernel is a Python function that runs once, at compile time, and leaves TIR behind. Python loops unroll, `serial` loops
-stay. `let` names a value (an SSA register); a kernel names whatever it uses twice. Vectors are plain TIR types such as
-float32x8, which LLVM maps to registers.
+A kernel is a Python function that runs once, at compile time, and leaves TIR behind. Python loops unroll, `serial`
+loops stay. `let` names a value (an SSA register); a kernel names whatever it uses twice. Vectors are plain TIR types
+such as float32x8, which LLVM maps to registers.
 
 Traps of TVM 0.27 that this file absorbs:
 - A small buffer of the default scope becomes an LLVM alloca, which is promoted to registers when its indices are
@@ -14,14 +14,14 @@ Traps of TVM 0.27 that this file absorbs:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
 import tvm
 from tvm import tirx
 from tvm.script.ir_builder import IRBuilder
-from tvm.tirx.script.builder import ir as B
+from tvm.tirx.script.builder import ir
 
 Expr: TypeAlias = tvm.ir.Expr
 Index: TypeAlias = Expr | int
@@ -54,13 +54,12 @@ class Span:
     def store(self, offset: Index, value: Expr) -> None:
         """Stores a vector to neighbours (or one scalar)."""
         lanes = lanes_of(value)
-        if lanes == 1:
-            return self.put(offset, value)
-        B.buffer_store(self.buffer, value, [tirx.Ramp(_i64(offset), _i64(1), lanes)])
+        at = _i64(offset) if lanes == 1 else tirx.Ramp(_i64(offset), _i64(1), lanes)
+        ir.buffer_store(self.buffer, value, [at])
 
     def put(self, offset: Index, value: Expr) -> None:
         """Stores one element (which may itself be of a vector type)."""
-        B.buffer_store(self.buffer, value, [_i64(offset)])
+        ir.buffer_store(self.buffer, value, [_i64(offset)])
 
     def get(self, offset: Index) -> Expr:
         """An element as an expression that is evaluated where it is used."""
@@ -68,8 +67,8 @@ class Span:
 
     def prefetch(self, offset: Index) -> None:
         """Asks for the cache line of one element, to be read soon."""
-        address = B.address_of(self.buffer[_i64(offset)])
-        B.evaluate(tirx.call_intrin("void", "tirx.prefetch", address, i32(0), i32(3), i32(1)))
+        address = ir.address_of(self.buffer[_i64(offset)])
+        ir.evaluate(tirx.call_intrin("void", "tirx.prefetch", address, i32(0), i32(3), i32(1)))
 
 
 Body: TypeAlias = Callable[..., None]
@@ -77,13 +76,12 @@ Body: TypeAlias = Callable[..., None]
 
 def kernel(name: str, args: Mapping[str, Arg], body: Body) -> tirx.PrimFunc:
     """Emits one function: `body` is called with a `Span` for each argument, by name."""
-    with IRBuilder() as builder:
-        with B.prim_func(is_private=True):
-            B.func_name(name)
-            handles = {key: B.arg(key, B.buffer(a.shape, a.dtype)) for key, a in args.items()}
-            B.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
-            spans = {key: flat(handles[key], a.shape, a.dtype) for key, a in args.items()}
-            body(**spans)
+    with IRBuilder() as builder, ir.prim_func(is_private=True):
+        ir.func_name(name)
+        handles = {key: ir.arg(key, ir.buffer(a.shape, a.dtype)) for key, a in args.items()}
+        ir.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
+        spans = {key: flat(handles[key], a.shape, a.dtype) for key, a in args.items()}
+        body(**spans)
     return builder.get()
 
 
@@ -92,7 +90,7 @@ def flat(buffer: tirx.Var, shape: Sequence[Index], dtype: str) -> Span:
     size: Index = 1
     for extent in shape:
         size = size * extent
-    return Span(B.decl_buffer((size,), dtype, data=buffer.data))
+    return Span(ir.decl_buffer((size,), dtype, data=buffer.data))
 
 
 def size_var(name: str) -> tirx.Var:
@@ -106,25 +104,25 @@ def size_var(name: str) -> tirx.Var:
 @contextmanager
 def parallel(extent: Index) -> Iterator[Expr]:
     """A loop whose iterations are divided among the threads, and a barrier behind it; only inside `region`."""
-    with B.attr(0, "pragma_parallel_barrier_when_finish", 1), B.parallel(_i64(0), _i64(extent)) as index:
+    with ir.attr(0, "pragma_parallel_barrier_when_finish", 1), ir.parallel(_i64(0), _i64(extent)) as index:
         yield index
 
 
 @contextmanager
 def region() -> Iterator[None]:
     """One launch of the thread pool: code between `parallel` loops runs on every thread."""
-    with B.attr(0, "pragma_parallel_launch_point", 1):
+    with ir.attr(0, "pragma_parallel_launch_point", 1):
         yield
 
 
-def serial(extent: Index, start: Index = 0) -> Iterator[Expr]:
+def serial(extent: Index, start: Index = 0) -> AbstractContextManager[Expr]:
     """An ordinary loop: `with serial(n) as i`."""
-    return B.serial(_i64(start), _i64(extent))
+    return ir.serial(_i64(start), _i64(extent))
 
 
-def while_(condition: Callable[[], Expr]) -> Iterator[None]:
+def while_(condition: Callable[[], Expr]) -> AbstractContextManager[None]:
     """A loop that runs as long as `condition()` holds; it must read memory, with `Span.get`."""
-    return B.While(condition())
+    return ir.While(condition())
 
 
 def for_each_row(rows: Expr, body: Callable[[Expr], None], *, alone_up_to: int = 2) -> None:
@@ -143,11 +141,11 @@ def for_each_row(rows: Expr, body: Callable[[Expr], None], *, alone_up_to: int =
 
 def branch(condition: Expr, then: Callable[[], None], otherwise: Callable[[], None] | None = None) -> None:
     """If-then-else."""
-    with B.If(condition):
-        with B.Then():
+    with ir.If(condition):
+        with ir.Then():
             then()
         if otherwise is not None:
-            with B.Else():
+            with ir.Else():
                 otherwise()
 
 
@@ -169,7 +167,7 @@ def tiles(rows: Index, sizes: Sequence[int], body: Callable[[Expr, int], None], 
 
 def registers(count: int, dtype: str = "float32x8", fill: Expr | None = None) -> Span:
     """A few values that LLVM keeps in registers, as long as every index is a Python int."""
-    span = Span(B.alloc_buffer((count,), dtype))
+    span = Span(ir.alloc_buffer((count,), dtype))
     if fill is not None:
         for i in range(count):
             span.put(i, fill)
@@ -178,7 +176,7 @@ def registers(count: int, dtype: str = "float32x8", fill: Expr | None = None) ->
 
 def scratch(count: int, dtype: str = "float32") -> Span:
     """A block of memory of this thread's own, for the time of the enclosing loop body."""
-    return Span(B.alloc_buffer((count,), dtype))
+    return Span(ir.alloc_buffer((count,), dtype))
 
 
 # Values
@@ -186,7 +184,7 @@ def scratch(count: int, dtype: str = "float32") -> Span:
 
 def let(value: Expr) -> Expr:
     """Names a value, so that it is computed once."""
-    return B.Bind(value)
+    return ir.Bind(value)
 
 
 def i32(value: int) -> Expr:

@@ -1,7 +1,7 @@
 """Instruction sets: the few vector operations that a processor has and TIR does not.
 
-Every operation exists twice: as the processor's own instruction, and `PLAIN`, in portable TIR with the same integers out.
-A new instruction set is one more value of `Isa`.
+Every operation exists twice: as the processor's own instruction, and `PLAIN`, in portable TIR with the same integers
+out. A new instruction set is one more value of `Isa`.
 """
 
 from __future__ import annotations
@@ -58,9 +58,7 @@ PLAIN = Isa("plain", _plain_mul_pairs, _plain_add_pairs, _plain_negate_where)
 AVX2 = Isa(
     "avx2",
     mul_pairs=lambda u, s: _intrinsic("int16x16", "llvm.x86.avx2.pmadd.ub.sw", u, s),
-    add_pairs=lambda v: _intrinsic(
-        "int32x8", "llvm.x86.avx2.pmadd.wd", v, splat(tirx.IntImm("int16", 1), 16)
-    ),
+    add_pairs=lambda v: _intrinsic("int32x8", "llvm.x86.avx2.pmadd.wd", v, splat(tirx.IntImm("int16", 1), 16)),
     negate_where=lambda a, w: _intrinsic("int8x32", "llvm.x86.avx2.psign.b", a, w),
 )
 

@@ -194,7 +194,7 @@ def _q8(spec: LinearSpec, isa: Isa, n: Expr, spans: dict[str, Span]) -> BlockPro
 
 
 def _q8_dots(isa: Isa, q: Span, w: Span, at: Expr, rows: list[Expr]) -> list[list[Expr]]:
-    """Integer dot products of one group, [row][half]: |w| is the unsigned factor, the sign of w goes to the activation."""
+    """Integer products of one group, [row][half]: |w| is the unsigned factor, the sign of w goes to the activation."""
     dots: list[list[Expr]] = [[] for _ in rows]
     for half in range(HALVES):
         for quad in range(QUADS):
@@ -362,7 +362,7 @@ def _q4_long_tile(
 
 def _q4_dots(isa: Isa, q: Span, weights: _Q4Weights, rows: list[Expr]) -> list[list[Expr]]:
     """Dot products of one group, [row][half], as int16 pairs: 8 sums of two products of at most 15 * 127 fit."""
-    dots: list[list[Expr | None]] = [[None] * HALVES for _ in rows]
+    dots: list[list[Expr]] = [[None] * HALVES for _ in rows]
     for step in range(4):
         codes = [weights.low(half, step) for half in range(HALVES)]
         for part in range(2):
@@ -372,12 +372,10 @@ def _q4_dots(isa: Isa, q: Span, weights: _Q4Weights, rows: list[Expr]) -> list[l
                     product = isa.mul_pairs(codes[half][part], value)
                     before = dots[r][half]
                     dots[r][half] = product if before is None else let(before + product)
-    return dots  # type: ignore[return-value]
+    return dots
 
 
-def _q4_accumulate(
-    sums: Expr, dot: Expr, weights: _Q4Weights, half: int, scales: tuple[Expr, Expr]
-) -> Expr:
+def _q4_accumulate(sums: Expr, dot: Expr, weights: _Q4Weights, half: int, scales: tuple[Expr, Expr]) -> Expr:
     """sums + scale * (d * dot) + minimum * (d * sum of activations)."""
     d, d_sum = scales
     scaled = let(cast(dot, "float32x8") * d)

@@ -9,8 +9,10 @@ from tvm import tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
-from cupola.kernels.cpu import activation, attention, linear, position, rows
+from cupola.kernels.cpu import activation, attention, position, rows
 from cupola.kernels.cpu.isa import Isa
+from cupola.kernels.cpu.linear import LinearSpec
+from cupola.kernels.cpu.linear import linear as emit_linear
 from cupola.kernels.cpu.pages import HeadShape, PageLayout
 from cupola.kernels.operations import Activation, Matrix, Pages, Step
 from cupola.quantize.formats import GROUP, Format
@@ -64,14 +66,16 @@ class CpuOperations:
         return tuple(op.tensor_ir_op(function, "norm_quantize", [x, weight], _quantized(n, k)))
 
     def linear(self, x: Activation, matrix: Matrix, residual: nn.Tensor | None = None) -> nn.Tensor:
-        spec = linear.LinearSpec(matrix.format, matrix.inputs, matrix.rows, residual=residual is not None)
+        spec = LinearSpec(matrix.format, matrix.inputs, matrix.rows, residual=residual is not None)
         return self._product(spec, [*x, matrix, *([] if residual is None else [residual])])
 
     def gated_linear(self, x: Activation, matrix: Matrix) -> nn.Tensor:
-        return self._product(linear.LinearSpec(matrix.format, matrix.inputs, matrix.rows, gated=True), [*x, matrix])
+        return self._product(LinearSpec(matrix.format, matrix.inputs, matrix.rows, gated=True), [*x, matrix])
 
-    def _product(self, spec: linear.LinearSpec, args: list[nn.Tensor]) -> nn.Tensor:
-        return op.tensor_ir_op(self._kernel(linear.linear, spec, self._isa), spec.name, args, _f32(args[0].shape[0], spec.width))
+    def _product(self, spec: LinearSpec, args: list[nn.Tensor]) -> nn.Tensor:
+        return op.tensor_ir_op(
+            self._kernel(emit_linear, spec, self._isa), spec.name, args, _f32(args[0].shape[0], spec.width)
+        )
 
     def rotate_append(self, qkv: nn.Tensor, table: nn.Tensor, step: Step, pages: Pages) -> tuple[nn.Tensor, Pages]:
         spec = position.AppendSpec(self._heads, self._pages, int(qkv.shape[1]), self._rotary_dim)

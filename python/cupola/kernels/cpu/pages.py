@@ -1,8 +1,8 @@
 """The layout of one KV page, the only definition of it.
 
-A page holds `page_size` tokens of one layer, all key-value heads side by side; for each head first the keys, [D][tokens],
-then the values, [tokens][D]. Keys are transposed so that sixteen scores are sums over D of vectors, without a horizontal
-sum; values are not, so that the weighted sum runs over vectors as well.
+A page holds `page_size` tokens of one layer, all key-value heads side by side; for each head first the keys,
+[D][tokens], then the values, [tokens][D]. Keys are transposed so that sixteen scores are sums over D of vectors,
+without a horizontal sum; values are not, so that the weighted sum runs over vectors as well.
 """
 
 from __future__ import annotations
@@ -61,5 +61,3 @@ class PageLayout:
     def load(self, pages: Span, offset: Expr) -> Expr:
         """Eight stored elements as float32."""
         return cast(pages.load(offset), f"float32x{LANES}")
-
-

@@ -1,18 +1,37 @@
 """Rotary positions, and the append of new keys and values to their pages.
 
-Frequencies depend on the model (theta, scaling) and come as a vector; cosines and sines are computed once a step for the
-positions at hand and shared by all layers. Halves are rotated as Hugging Face does: (x[i], x[i + D/2]) is one pair
+Frequencies depend on the model (theta, scaling) and come as a vector; cosines and sines are computed once a step for
+the positions at hand and shared by all layers. Halves are rotated as Hugging Face does: (x[i], x[i + D/2]) is one pair
 (Su et al., 2021).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from tvm import tirx
 
-from cupola.kernels.cpu.emit import LANES, Arg, Expr, Span, cast, fma, for_each_row, f32, kernel, let, serial, size_var, splat
+from cupola.kernels.cpu.emit import (
+    LANES,
+    Arg,
+    Expr,
+    Index,
+    Span,
+    cast,
+    f32,
+    fma,
+    for_each_row,
+    kernel,
+    let,
+    serial,
+    size_var,
+    splat,
+)
 from cupola.kernels.cpu.pages import HeadShape, PageLayout
+
+Write: TypeAlias = Callable[[Index, Expr], None]  # (offset in the head, eight values)
 
 
 def rotary_table(half: int, magnitude: float) -> tirx.PrimFunc:
@@ -62,7 +81,7 @@ def rotate_append(spec: AppendSpec) -> tirx.PrimFunc:
             page, token = let(tirx.floordiv(slot, pages.page_size)), let(tirx.floormod(slot, pages.page_size))
             base = let(i * spec.row_width)
 
-            def rotated(source: Expr, write) -> None:
+            def rotated(source: Expr, write: Write) -> None:
                 _rotate(qkv, source, table, let(i * (2 * half)), half, heads.dim, write)
 
             with serial(heads.queries) as h:
@@ -88,7 +107,7 @@ def rotate_append(spec: AppendSpec) -> tirx.PrimFunc:
     return kernel("rotate_append", args, body)
 
 
-def _rotate(x: Span, source: Expr, table: Span, row: Expr, half: int, dim: int, write) -> None:
+def _rotate(x: Span, source: Expr, table: Span, row: Expr, half: int, dim: int, write: Write) -> None:
     """Calls write(offset in head, eight values) for one head; values past the rotary part pass unchanged."""
     with serial(half // LANES) as j:
         cos, sin = table.load(row + j * LANES), table.load(row + half + j * LANES)

