@@ -34,6 +34,7 @@ class ModelRef : public tvm::ffi::ObjectRef {
 // Integers pass as the bytes of an array: one copy, however long the prompt.
 inline std::vector<int32_t> DecodeInt32(const tvm::ffi::Bytes& bytes) {
   std::vector<int32_t> values(bytes.size() / sizeof(int32_t));
+  if (values.empty()) return values;  // memcpy takes no null pointer, not even for nothing
   std::memcpy(values.data(), bytes.data(), values.size() * sizeof(int32_t));
   return values;
 }

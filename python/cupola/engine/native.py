@@ -43,6 +43,7 @@ LIBRARY_VARIABLE = "CUPOLA_NATIVE_LIBRARY"
 _FINISH_REASONS = (None, FinishReason.STOP, FinishReason.LENGTH, FinishReason.ABORT, FinishReason.ERROR)
 _QUEUE_FULL, _DRAINING, _TOO_LONG, _BAD_TOKEN, _STOPPED = 1, 2, 3, 4, 5
 _WORD = 0xFFFF_FFFF_FFFF_FFFF
+_MOST = 1 << 30  # sizes and their sums fit 32 bits
 
 
 class NativeModel:
@@ -231,6 +232,8 @@ class NativeEngine:
         """
         sampling = request.sampling
         _check_sampling(sampling)
+        if abs(request.priority) > _MOST:
+            raise RequestError(f"priority is {request.priority}, but must be within +-{_MOST}", param="priority")
         if not request.token_ids:
             raise RequestError("the prompt is empty", param="prompt")
         with self._live_lock:
@@ -403,22 +406,24 @@ def _aligned(values: np.ndarray) -> np.ndarray:
 
 def _check_config(config: EngineConfig, model: NativeModel) -> None:
     for name in ("num_pages", "page_size", "max_batch", "max_step_tokens", "max_context", "max_queue"):
-        if getattr(config, name) < 1:
-            raise EngineError(f"{name} is {getattr(config, name)}, but must be at least 1")
+        if not 1 <= getattr(config, name) <= _MOST:
+            raise EngineError(f"{name} is {getattr(config, name)}, but must be between 1 and {_MOST}")
     if config.page_size != model.page_size:
         raise EngineError(f"page_size is {config.page_size}, but the model has pages of {model.page_size}")
+    if config.num_pages * config.page_size > _MOST:
+        raise EngineError(f"{config.num_pages} pages of {config.page_size} tokens are more than {_MOST} token slots")
 
 
 def _check_sampling(sampling: SamplingParams) -> None:
     if sampling.seed is None or sampling.max_tokens is None:
         raise RequestError("seed and max_tokens must be resolved before a request reaches the engine")
     allowed = (
-        ("temperature", 0.0 <= sampling.temperature < math.inf, "at least 0"),
+        ("temperature", 0.0 <= sampling.temperature <= 100.0, "between 0 and 100"),
         ("top_p", 0.0 < sampling.top_p <= 1.0, "above 0 and at most 1"),
         ("min_p", 0.0 <= sampling.min_p <= 1.0, "between 0 and 1"),
-        ("top_k", 0 <= sampling.top_k < 2**31, "at least 0"),
-        ("max_tokens", 1 <= sampling.max_tokens < 2**31, "at least 1"),
-        ("min_tokens", 0 <= sampling.min_tokens < 2**31, "at least 0"),
+        ("top_k", 0 <= sampling.top_k < _MOST, "at least 0"),
+        ("max_tokens", 1 <= sampling.max_tokens < _MOST, "at least 1"),
+        ("min_tokens", 0 <= sampling.min_tokens < _MOST, "at least 0"),
     )
     for name, valid, rule in allowed:
         if not valid:
