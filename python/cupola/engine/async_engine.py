@@ -128,6 +128,11 @@ class AsyncEngine:
         """New requests are refused because `drain` was called."""
         return self._draining
 
+    @property
+    def active(self) -> int:
+        """Number of requests that were submitted and have not ended."""
+        return len(self._mailboxes)
+
     def stats(self) -> EngineStats:
         """Counters and gauges of the backend now."""
         return self._backend.stats()

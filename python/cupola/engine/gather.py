@@ -6,7 +6,8 @@ A thousand coroutines that wait cost less than a thousand requests in the engine
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from typing import TypeVar
 
 from cupola.engine.async_engine import AsyncEngine, Prompt
@@ -18,6 +19,9 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _MAX_RETRY_SECONDS = 1.0
+
+# Results that may wait for an earlier one.
+_MAX_HELD = 1024
 
 
 async def complete_all(engine: AsyncEngine, jobs: Sequence[tuple[Prompt, SamplingParams | None]]) -> list[Completion]:
@@ -31,26 +35,38 @@ async def complete_all(engine: AsyncEngine, jobs: Sequence[tuple[Prompt, Samplin
 
 async def in_order(
     engine: AsyncEngine, jobs: Iterable[Job], work: Callable[[Job], Awaitable[Result]]
-) -> AsyncIterator[Result]:
+) -> AsyncGenerator[Result, None]:
     """The results of `work` on each job, in the order of the jobs, which are taken one by one as there is room.
 
     Twice as many jobs as the engine runs at once are under way, so that it never waits for the next one. A job that
-    the engine refuses because others filled its queue is tried again until there is room.
+    the engine refuses because others fill its queue is tried again until there is room. The first failure ends all
+    jobs and is raised.
     """
-    tasks: list[asyncio.Task[Result]] = []
+    ordered: deque[asyncio.Task[Result]] = deque()
+    running: set[asyncio.Task[Result]] = set()
     remaining = iter(jobs)
     width = 2 * engine.config.max_batch
     try:
         while True:
-            while len(tasks) < width and (job := next(remaining, None)) is not None:
-                tasks.append(asyncio.create_task(_patiently(engine, work, job)))
-            if not tasks:
+            while len(running) < width and len(ordered) < width + _MAX_HELD:
+                job = next(remaining, None)
+                if job is None:
+                    break
+                task = asyncio.ensure_future(_patiently(engine, work, job))
+                running.add(task)
+                ordered.append(task)
+            if not ordered:
                 return
-            yield await tasks.pop(0)
+            if ordered[0].done():
+                yield ordered.popleft().result()
+                continue
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # raises the failure of a job whose turn has not come
     finally:
-        for task in tasks:
+        for task in running:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*running, return_exceptions=True)
 
 
 async def _patiently(engine: AsyncEngine, work: Callable[[Job], Awaitable[Result]], job: Job) -> Result:
@@ -58,6 +74,7 @@ async def _patiently(engine: AsyncEngine, work: Callable[[Job], Awaitable[Result
         try:
             return await work(job)
         except OverloadedError as error:
-            if engine.draining:
+            # An engine that is empty will not have more room later.
+            if engine.draining or engine.active == 0:
                 raise
             await asyncio.sleep(min(error.retry_after, _MAX_RETRY_SECONDS))

@@ -5,18 +5,14 @@ The compiler runs as a process of its own: it is large, it imports TVM, and the 
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
-from cupola import errors
+from cupola.engine.error_relay import ERROR_FD_VARIABLE, read_error
 from cupola.engine.folder import is_compiled_folder
-from cupola.errors import CupolaError, ModelError
-
-# A command that finds this variable writes its error to that file descriptor as JSON, instead of printing it.
-ERROR_FD_VARIABLE = "CUPOLA_ERROR_FD"
+from cupola.errors import ModelError
 
 
 def prepare(model: str, *, quant: str | None = None, compile_config: str | None = None) -> tuple[Path, str]:
@@ -62,15 +58,8 @@ def _run_compiler(command: list[str]) -> str:
             os.close(write_end)
         if done.returncode == 0:
             return done.stdout
-        raise _read_error(error_file.read(), done.returncode)
-
-
-def _read_error(text: str, code: int) -> CupolaError:
-    try:
-        content = json.loads(text)
-        kind = getattr(errors, content["kind"], CupolaError)
-        error: CupolaError = kind(content["message"], hint=content["hint"])
-        return error
-    except (ValueError, KeyError, TypeError):
-        cause = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return ModelError(f"The compiler ended with {cause}", hint="Its messages on stderr say more.")
+        error = read_error(error_file.read())
+    if error is None:
+        cause = f"signal {-done.returncode}" if done.returncode < 0 else f"exit code {done.returncode}"
+        error = ModelError(f"The compiler ended with {cause}", hint="Its messages on stderr say more.")
+    raise error

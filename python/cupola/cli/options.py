@@ -1,0 +1,21 @@
+"""Options that several commands share, each declared once. Use: `temperature: options.Temperature = None`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Quant = Annotated[str | None, typer.Option(help="Scheme for compile-on-first-use: `f32`, `q8`, `q4`.")]
+Backend = Annotated[str, typer.Option(help="`auto`, `compiled` or `scripted`.")]
+MaxBatch = Annotated[int | None, typer.Option(min=1, help="Most requests that run at once.")]
+MaxContext = Annotated[int | None, typer.Option(min=1, help="Most tokens of one request.")]
+KvCacheMemory = Annotated[str | None, typer.Option(help="Memory for the KV cache, such as `512MiB` or `4GiB`.")]
+NumThreads = Annotated[int, typer.Option(min=0, help="Threads of the model; 0 means one a core.")]
+
+Temperature = Annotated[float | None, typer.Option(help="0 always takes the likeliest token; up to 2.")]
+TopK = Annotated[int | None, typer.Option(help="Choose among so many tokens; 0 means all.")]
+TopP = Annotated[float | None, typer.Option(help="Choose among the likeliest tokens with this probability together.")]
+MinP = Annotated[float | None, typer.Option(help="Leave out tokens less likely than this part of the likeliest.")]
+Seed = Annotated[int | None, typer.Option(help="The same seed gives the same answer.")]
+MaxTokens = Annotated[int | None, typer.Option(help="Most tokens of an answer.")]
