@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cupola.cli import options
+
 if TYPE_CHECKING:
     import socket
 
@@ -47,14 +49,12 @@ def serve_command(
     served_model_name: Annotated[
         list[str] | None, typer.Option(help="Name of the model in the API; repeat it for aliases.")
     ] = None,
-    max_batch: Annotated[int | None, typer.Option(min=1, help="Most requests that run at once.")] = None,
-    max_context: Annotated[int | None, typer.Option(min=1, help="Most tokens of one request.")] = None,
-    kv_cache_memory: Annotated[
-        str | None, typer.Option(help="Memory for the KV cache, such as `512MiB` or `4GiB`.")
-    ] = None,
-    num_threads: Annotated[int, typer.Option(min=0, help="Threads of the model; 0 means one a core.")] = 0,
-    quant: Annotated[str | None, typer.Option(help="Scheme for compile-on-first-use: `f32`, `q8`, `q4`.")] = None,
-    backend: Annotated[str, typer.Option(help="`auto`, `compiled` or `scripted`.")] = "auto",
+    max_batch: options.MaxBatch = None,
+    max_context: options.MaxContext = None,
+    kv_cache_memory: options.KvCacheMemory = None,
+    num_threads: options.NumThreads = 0,
+    quant: options.Quant = None,
+    backend: options.Backend = "auto",
     api_key: Annotated[
         list[str] | None,
         typer.Option(help="Key that clients have to send; repeat it for several.", envvar="CUPOLA_API_KEY"),

@@ -1,0 +1,137 @@
+"""The stream of events: pings, errors, and a client that goes away at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+
+import pytest
+from starlette.types import Message
+
+from cupola.errors import EngineError
+from cupola.server import sse
+from cupola.server.sse import DONE, PING, EventStream, frame
+from stand import until
+
+
+class Connection:
+    """A client's end of an ASGI connection."""
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self.gone = asyncio.Event()
+
+    async def receive(self) -> Message:
+        await self.gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.sent)
+
+
+class Source:
+    """Frames from a queue; notes whether the generator was left and the resources were given back."""
+
+    def __init__(self) -> None:
+        self.frames: asyncio.Queue[bytes | Exception | None] = asyncio.Queue()
+        self.left = False
+        self.closed = 0
+
+    async def generate(self) -> AsyncGenerator[bytes, None]:
+        try:
+            while (item := await self.frames.get()) is not None:
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            self.left = True
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+async def run(source: Source, connection: Connection) -> None:
+    await EventStream(source.generate(), source.close)({"type": "http"}, connection.receive, connection.send)
+
+
+async def test_a_stream_ends_with_done() -> None:
+    source, connection = Source(), Connection()
+    for item in (frame(b"1"), b"", frame(b"2"), None):
+        source.frames.put_nowait(item)
+    await run(source, connection)
+    assert connection.body == b"data: 1\n\ndata: 2\n\n" + DONE
+    assert connection.sent[0]["status"] == 200
+    assert connection.sent[-1]["more_body"] is False
+    assert len(connection.sent) == 5, "an empty frame is not sent"
+    assert source.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(EngineError("Lost"), b"engine_error"), (KeyError("x"), b"internal_error")]
+)
+async def test_an_error_is_the_last_frame_but_done(error: Exception, code: bytes) -> None:
+    source, connection = Source(), Connection()
+    for item in (frame(b"1"), error):
+        source.frames.put_nowait(item)
+    await run(source, connection)
+    first, last, done, end = connection.body.split(b"\n\n")
+    assert (first, done, end) == (b"data: 1", DONE.strip(), b"")
+    assert code in last
+    assert b"KeyError" not in last
+    assert source.left
+    assert source.closed == 1
+
+
+@pytest.mark.parametrize("before", [0, 1])
+async def test_a_client_that_goes_away_ends_the_generator(before: int) -> None:
+    source, connection = Source(), Connection()
+    for _ in range(before):
+        source.frames.put_nowait(frame(b"1"))
+    running = asyncio.create_task(run(source, connection))
+    await until(lambda: len(connection.sent) == before + 1)
+    connection.gone.set()
+    await running
+    assert source.left
+    assert source.closed == 1
+    assert DONE not in connection.body
+
+
+async def test_a_client_that_was_never_there_frees_the_resources() -> None:
+    source, connection = Source(), Connection()
+    connection.gone.set()
+    await run(source, connection)
+    assert source.closed == 1
+
+
+async def test_a_client_that_goes_away_while_it_reads_slowly() -> None:
+    source, connection = Source(), Connection()
+    blocked = asyncio.Event()
+
+    async def send(message: Message) -> None:
+        if message["type"] == "http.response.body":
+            blocked.set()
+            await asyncio.Event().wait()
+
+    source.frames.put_nowait(frame(b"1"))
+    stream = EventStream(source.generate(), source.close)
+    running = asyncio.create_task(stream({"type": "http"}, connection.receive, send))
+    await blocked.wait()
+    connection.gone.set()
+    await running
+    assert source.left
+    assert source.closed == 1
+
+
+async def test_silence_is_broken_by_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "PING_INTERVAL", 0.001)
+    source, connection = Source(), Connection()
+    running = asyncio.create_task(run(source, connection))
+    await until(lambda: connection.body.count(PING) >= 2)
+    source.frames.put_nowait(frame(b"1"))
+    source.frames.put_nowait(None)
+    await running
+    assert connection.body.replace(PING, b"") == frame(b"1") + DONE

@@ -1,0 +1,80 @@
+"""A real `cupola serve` in a process of its own, for tests of what only a process shows: signals, sockets, clients."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+import httpx
+
+_READY_SECONDS = 60.0
+
+
+class ServerProcess:
+    """Starts the server on a free port and waits until it is ready; ends it with the `with` block.
+
+    Args:
+        model: what `cupola serve` shall serve.
+        options: further words of the command line.
+    """
+
+    def __init__(self, model: str, *options: str) -> None:
+        command = [sys.executable, "-m", "cupola", "serve", model, "--port", "0", *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.url = self._read_url()
+        self.client = httpx.Client(base_url=self.url, timeout=30)
+        self.wait_for(lambda: self.client.get("/ready").status_code == 200, _READY_SECONDS)
+
+    def __enter__(self) -> ServerProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.close()
+        self.process.kill()
+        self.process.communicate()
+
+    def metric(self, name: str) -> float:
+        """The value of a metric without labels."""
+        match = re.search(rf"^{name} (\S+)$", self.client.get("/metrics").text, re.MULTILINE)
+        assert match is not None, f"there is no metric {name}"
+        return float(match[1])
+
+    def is_idle(self) -> bool:
+        """Nobody runs, nobody waits, and every page is free."""
+        return (
+            self.metric("cupola_num_requests_running") == 0
+            and self.metric("cupola_num_requests_waiting") == 0
+            and self.metric("cupola_kv_pages_free") == self.metric("cupola_kv_pages")
+        )
+
+    def signal(self, number: signal.Signals) -> None:
+        """Sends a signal to the process."""
+        self.process.send_signal(number)
+
+    def end(self, seconds: float = 20.0) -> tuple[int, str]:
+        """Waits for the process to end by itself: its exit code, and what it wrote to standard error."""
+        _, errors = self.process.communicate(timeout=seconds)
+        return self.process.returncode, errors
+
+    @staticmethod
+    def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+        """Looks again and again until the condition holds."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"still not so after {seconds} s"
+            time.sleep(0.01)
+
+    def _read_url(self) -> str:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            match = re.fullmatch(r"\s+API base\s+(http://\S+)/v1\n", line)
+            if match:
+                return match[1]
+        raise AssertionError(f"the server did not start: {self.end()}")
