@@ -24,7 +24,7 @@ from cupola.errors import ModelError, UnsupportedError
 from cupola.quantize.formats import GROUP, Format, Quantized
 
 Scalar = int | float | bool | str
-Value = Scalar | list["Value"] | list[str] | np.ndarray  # arrays of numbers are NumPy arrays, arrays of strings lists
+Value = Scalar | list[str] | np.ndarray  # what an array of numbers becomes is a NumPy array
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -207,8 +207,6 @@ class _Header:
         code, count = self._number("<I"), self._number("<Q")
         if code == GGUFValueType.STRING:
             return self._texts(count, key)
-        if code == GGUFValueType.ARRAY:
-            return [self._array(key) for _ in range(count)]
         dtype = self._scalar_type(code, key)
         start = self._take(count * dtype.itemsize)
         return np.frombuffer(self.data, dtype, count, start).copy()

@@ -1,0 +1,302 @@
+"""GGUF files: names, order, numbers, configuration, and every way in which a file can be bad."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+from checkpoint_files import MODEL, TIED, write_gguf
+from gguf import GGMLQuantizationType as Kind
+from gguf import GGUFWriter
+
+from cupola.errors import ModelError, UnsupportedError
+from cupola.quantize.formats import Format, Quantized
+from cupola.quantize.layouts import pack, unpack
+from cupola.quantize.rounding import dequantize
+from cupola.weights.gguf import GgufCheckpoint
+from cupola.weights.gguf_file import ROUNDED_TYPES, GgufFile
+
+EXACT = {Kind.Q4_0: Format.Q4, Kind.Q4_1: Format.Q4, Kind.Q5_0: Format.Q8, Kind.Q8_0: Format.Q8}
+
+
+def floats(rows: np.ndarray | Quantized) -> np.ndarray:
+    return dequantize(rows) if isinstance(rows, Quantized) else rows
+
+
+@pytest.mark.parametrize("kind", [Kind.F32, Kind.F16, Kind.BF16, Kind.Q5_1, *EXACT])
+def test_tensors_have_hugging_face_names_order_and_the_files_own_numbers(tmp_path: Path, kind: Kind) -> None:
+    rounded = write_gguf(tmp_path / "m.gguf", kind=kind)
+    checkpoint = GgufCheckpoint(tmp_path / "m.gguf")
+    assert {name: info.shape for name, info in checkpoint.tensors.items()} == MODEL.shapes()
+    for name, expected in rounded.items():
+        np.testing.assert_array_equal(floats(checkpoint.read(name)), expected, err_msg=name)
+
+
+@pytest.mark.parametrize(("kind", "fmt"), list(EXACT.items()))
+def test_quantized_tensors_are_packed_without_loss(tmp_path: Path, kind: Kind, fmt: Format) -> None:
+    rounded = write_gguf(tmp_path / "m.gguf", kind=kind)
+    checkpoint = GgufCheckpoint(tmp_path / "m.gguf")
+    for name, expected in rounded.items():
+        if expected.ndim == 2:
+            assert checkpoint.tensors[name].format is fmt
+            packed = pack(checkpoint.read(name), fmt)
+            np.testing.assert_array_equal(unpack(packed, fmt, expected.shape), expected)
+
+
+@pytest.mark.parametrize("kind", [Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q8_0])
+def test_any_block_of_bits_is_read_as_the_gguf_library_reads_it(tmp_path: Path, kind: Kind) -> None:
+    """Random bytes reach integers that a quantizer never writes, such as -128 in Q8_0."""
+    random = np.random.default_rng(int(kind))
+    block_bytes = gguf.GGML_QUANT_SIZES[kind][1]
+    blocks = random.integers(0, 256, (64, 2, block_bytes), dtype=np.uint8)
+    scales = random.standard_normal((64, 2, 2)).astype(np.float16).view(np.uint8)
+    blocks[:, :, : 4 if kind is Kind.Q4_1 else 2] = scales[:, :, : 4 if kind is Kind.Q4_1 else 2]
+    writer = GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_tensor("w", blocks.reshape(64, -1), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    rows = GgufFile(tmp_path / "m.gguf").read_rows("w", 0, 64)
+    assert isinstance(rows, Quantized)
+    np.testing.assert_array_equal(dequantize(rows), gguf.quants.dequantize(blocks.reshape(64, -1), kind))
+
+
+@pytest.mark.parametrize("kind", sorted(ROUNDED_TYPES))
+def test_every_type_that_we_claim_to_read_can_be_read(tmp_path: Path, kind: Kind) -> None:
+    block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
+    data = np.zeros((4, 256 // block * block_bytes), np.uint8)
+    writer = GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_tensor("w", data, raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    file = GgufFile(tmp_path / "m.gguf")
+    assert file.tensors["w"].format is Format.Q8
+    rows = file.read_rows("w", 0, 4)
+    assert isinstance(rows, np.ndarray)
+    np.testing.assert_array_equal(rows, gguf.quants.dequantize(data, kind))
+
+
+def test_rows_are_read_singly(tmp_path: Path) -> None:
+    rounded = write_gguf(tmp_path / "m.gguf", kind=Kind.Q4_1)
+    checkpoint = GgufCheckpoint(tmp_path / "m.gguf")
+    for name in ("model.layers.1.self_attn.k_proj.weight", "model.layers.0.mlp.up_proj.weight"):
+        for start, stop in ((0, 1), (3, 20), (17, 32)):
+            np.testing.assert_array_equal(floats(checkpoint.read_rows(name, start, stop)), rounded[name][start:stop])
+
+
+def test_configuration(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "Tiny-Model.Q4_K_M.gguf")
+    write_gguf(tmp_path / "tied.gguf", TIED)
+    checkpoint = GgufCheckpoint(tmp_path / "Tiny-Model.Q4_K_M.gguf")
+    assert checkpoint.name == "Tiny-Model"
+    expected = {**MODEL.config(), "rope_theta": 10000.0, "rope_scaling": None}
+    assert checkpoint.config == {k: v for k, v in expected.items() if k in checkpoint.config}
+    needed = set(expected) - {"architectures", "bos_token_id", "eos_token_id"}
+    assert needed <= set(checkpoint.config)
+    assert GgufCheckpoint(tmp_path / "tied.gguf").config["tie_word_embeddings"] is True
+
+
+def test_linear_rope_scaling(tmp_path: Path) -> None:
+    def scale(writer: GGUFWriter) -> None:
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(4.0)
+
+    write_gguf(tmp_path / "m.gguf", metadata=scale)
+    assert GgufCheckpoint(tmp_path / "m.gguf").config["rope_scaling"] == {"rope_type": "linear", "factor": 4.0}
+
+
+def llama3_factors(dim: int, theta: float, factor: float, low: float, high: float, original: int) -> np.ndarray:
+    """The divisors as llama.cpp's converter computes them."""
+    frequencies = 1.0 / theta ** (np.arange(0, dim, 2) / dim)
+    factors = []
+    for frequency in frequencies:
+        wavelength = 2 * np.pi / frequency
+        if wavelength < original / high:
+            factors.append(1.0)
+        elif wavelength > original / low:
+            factors.append(factor)
+        else:
+            smooth = (original / wavelength - low) / (high - low)
+            factors.append(1 / ((1 - smooth) / factor + smooth))
+    return np.array(factors, np.float32)
+
+
+@pytest.mark.parametrize(("factor", "head_dim"), [(8.0, 128), (32.0, 64), (32.0, 128)])
+def test_llama3_rope_scaling_is_derived_from_its_factors(tmp_path: Path, factor: float, head_dim: int) -> None:
+    write_llama3(tmp_path / "m.gguf", llama3_factors(head_dim, 500000.0, factor, 1.0, 4.0, 8192), head_dim)
+    assert GgufCheckpoint(tmp_path / "m.gguf").config["rope_scaling"] == {
+        "rope_type": "llama3",
+        "factor": factor,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 8192,
+    }
+
+
+def test_rope_factors_of_another_kind_are_refused(tmp_path: Path) -> None:
+    write_llama3(tmp_path / "m.gguf", np.linspace(1, 4, 32, dtype=np.float32), 64)
+    with pytest.raises(UnsupportedError, match="rope_freqs"):
+        GgufCheckpoint(tmp_path / "m.gguf")
+
+
+def write_llama3(path: Path, factors: np.ndarray, head_dim: int) -> None:
+    """Metadata and rope factors alone: a checkpoint is lazy, and the configuration needs no more."""
+    writer = GGUFWriter(path, "llama")
+    writer.add_block_count(1)
+    writer.add_context_length(131072)
+    writer.add_embedding_length(head_dim * 4)
+    writer.add_feed_forward_length(64)
+    writer.add_head_count(4)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(500000.0)
+    writer.add_tensor("rope_freqs.weight", factors)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_other_scalings_and_head_sizes_are_refused(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf", metadata=lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.LONGROPE))
+    with pytest.raises(UnsupportedError, match="longrope"):
+        GgufCheckpoint(tmp_path / "m.gguf")
+    write_gguf(tmp_path / "p.gguf", leave_out=frozenset({"rope.dimension_count"}), metadata=partial_rotation)
+    with pytest.raises(UnsupportedError, match=r"rope\.dimension_count 8"):
+        GgufCheckpoint(tmp_path / "p.gguf")
+
+
+def partial_rotation(writer: GGUFWriter) -> None:
+    writer.add_rope_dimension_count(8)
+
+
+def test_an_unknown_architecture_keeps_its_name(tmp_path: Path) -> None:
+    writer = GGUFWriter(tmp_path / "m.gguf", "mamba")
+    writer.add_block_count(3)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    config = GgufCheckpoint(tmp_path / "m.gguf").config
+    assert (config["model_type"], config["num_hidden_layers"]) == ("mamba", 3)
+
+
+def test_a_mixture_of_experts_is_not_taken_for_a_llama(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf", metadata=lambda w: w.add_expert_count(8))
+    assert GgufCheckpoint(tmp_path / "m.gguf").config["model_type"] == "mixtral"
+
+
+def test_a_missing_key_is_named(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf", leave_out=frozenset({"attention.head_count"}))
+    with pytest.raises(ModelError, match=r"llama\.attention\.head_count"):
+        GgufCheckpoint(tmp_path / "m.gguf")
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"no\.gguf cannot be read: No such file"):
+        GgufCheckpoint(tmp_path / "no.gguf")
+
+
+@pytest.mark.parametrize("content", [b"", b"GGU", b"PK\x03\x04 not a model at all"])
+def test_not_a_gguf_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.gguf").write_bytes(content)
+    with pytest.raises(ModelError, match="not a GGUF file"):
+        GgufCheckpoint(tmp_path / "m.gguf")
+
+
+def test_truncation_is_found_wherever_the_file_ends(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf", kind=Kind.Q4_0)
+    content = (tmp_path / "m.gguf").read_bytes()
+    header = GgufFile(tmp_path / "m.gguf").header_size
+    cut = tmp_path / "cut.gguf"
+    for size in (*range(4, header, 37), header, len(content) - 40):
+        cut.write_bytes(content[:size])
+        with pytest.raises(ModelError, match="truncated"):
+            GgufCheckpoint(cut)
+
+
+def test_random_damage_never_escapes_our_errors(tmp_path: Path) -> None:
+    """A flipped byte in the header is survived, or reported; it is no traceback, no hang and no huge allocation."""
+    write_gguf(tmp_path / "m.gguf", kind=Kind.Q4_0)
+    content = bytearray((tmp_path / "m.gguf").read_bytes())
+    header = GgufFile(tmp_path / "m.gguf").header_size
+    random = np.random.default_rng(7)
+    bad = tmp_path / "bad.gguf"
+    refused = 0
+    for at, bit in zip(random.integers(0, header, 400), random.integers(0, 8, 400), strict=True):
+        damaged = content.copy()
+        damaged[at] ^= 1 << bit
+        bad.write_bytes(damaged)
+        try:
+            GgufCheckpoint(bad).write_text_files(tmp_path)
+        except ModelError:
+            refused += 1
+    assert refused > 50
+
+
+def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf")
+    checkpoint = GgufCheckpoint(tmp_path / "m.gguf")
+    with (tmp_path / "m.gguf").open("r+b") as file:
+        file.truncate(checkpoint.path.stat().st_size - 64)
+    with pytest.raises(ModelError, match="truncated within tensor"):
+        checkpoint.read("lm_head.weight")
+
+
+def patch_type(path: Path, name: str, code: int) -> None:
+    """Changes the type of one tensor in the table: it stands behind the name, the number of axes and the axes."""
+    content = bytearray(path.read_bytes())
+    at = content.index(struct.pack("<Q", len(name)) + name.encode()) + 8 + len(name)
+    axes = struct.unpack_from("<I", content, at)[0]
+    struct.pack_into("<I", content, at + 4 + 8 * axes, code)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("code", "what"), [(99, "unknown type 99"), (int(Kind.I32), "type I32")])
+def test_unknown_tensor_type(tmp_path: Path, code: int, what: str) -> None:
+    write_gguf(tmp_path / "m.gguf")
+    patch_type(tmp_path / "m.gguf", "blk.1.ffn_up.weight", code)
+    with pytest.raises(UnsupportedError, match=rf"blk\.1\.ffn_up\.weight of the {what}") as caught:
+        GgufCheckpoint(tmp_path / "m.gguf")
+    assert "Q4_1" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("version", [1, 4, 3 << 24])
+def test_unknown_version(tmp_path: Path, version: int) -> None:
+    write_gguf(tmp_path / "m.gguf")
+    content = bytearray((tmp_path / "m.gguf").read_bytes())
+    struct.pack_into("<I", content, 4, version)
+    (tmp_path / "m.gguf").write_bytes(content)
+    with pytest.raises(UnsupportedError, match=f"version {version}"):
+        GgufCheckpoint(tmp_path / "m.gguf")
+
+
+def test_one_part_of_several(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf", metadata=lambda w: w.add_uint16("split.count", 3))
+    with pytest.raises(UnsupportedError, match="one of 3 parts"):
+        GgufCheckpoint(tmp_path / "m.gguf")
+
+
+def test_heads_that_do_not_divide_the_rows(tmp_path: Path) -> None:
+    def count(writer: GGUFWriter) -> None:
+        writer.add_head_count(5)
+        writer.add_key_length(16)
+
+    write_gguf(tmp_path / "m.gguf", metadata=count, leave_out=frozenset({"attention.head_count"}))
+    with pytest.raises(ModelError, match="5 heads"):
+        GgufCheckpoint(tmp_path / "m.gguf")
+
+
+def test_fingerprint_follows_the_content(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf")
+    first = GgufCheckpoint(tmp_path / "m.gguf").fingerprint()
+    assert GgufCheckpoint(tmp_path / "m.gguf").fingerprint() == first
+    content = bytearray((tmp_path / "m.gguf").read_bytes())
+    content[-100] ^= 1
+    (tmp_path / "m.gguf").write_bytes(content)
+    assert GgufCheckpoint(tmp_path / "m.gguf").fingerprint() != first
