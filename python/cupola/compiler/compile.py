@@ -62,6 +62,7 @@ def _compile_into(
     work: Path, checkpoint: Checkpoint, config: CompileConfig, target: CpuTarget, on_progress: OnProgress
 ) -> Manifest:
     architecture, spec = registry.read(checkpoint.config)
+    shape = _shape(spec, config.model.max_context)
     scheme = SCHEMES[config.model.quant]
     parameters = _parameters(spec, checkpoint, config.model.quant)
     dtype = config.kv_cache.dtype
@@ -83,7 +84,7 @@ def _compile_into(
         scheme=scheme.name,
         stamp=Stamp.current(),
         target=target.describe(),
-        shape=_shape(spec, config.model.max_context),
+        shape=shape,
         kv_cache=kv_cache,
         limits=Limits(max_step_tokens=config.limits.max_step_tokens, max_batch=config.limits.max_batch),
         special_ids=_special_ids(work),
