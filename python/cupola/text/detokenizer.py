@@ -69,7 +69,7 @@ class Detokenizer:
             data = self._tokenizer.token_bytes(token_id)
         else:
             data = self._tokenizer.first_token_bytes(token_id)
-            self._first = token_id in self._tokenizer.special_ids
+            self._first = not self._tokenizer.is_text(token_id)
         while self._strip and data:
             # Some tokenizers put spaces before the whole text, which may be spread over several tokens.
             if not data.startswith(b" "):

@@ -118,6 +118,10 @@ class Tokenizer:
         token_id: int | None = self._tokenizer.token_to_id(token)
         return token_id
 
+    def is_text(self, token_id: int) -> bool:
+        """Whether a token counts as part of the text: special tokens and unknown ids do not."""
+        return token_id not in self._special_ids and self._tokenizer.id_to_token(token_id) is not None
+
     def token_bytes(self, token_id: int) -> bytes:
         """What the token adds to the text, in UTF-8; not necessarily whole characters.
 
@@ -130,8 +134,8 @@ class Tokenizer:
 
     def first_token_bytes(self, token_id: int) -> bytes:
         """`token_bytes` for the first token of a text, where some tokenizers drop the space they put before it."""
-        if self._rules.drop_first and token_id not in self._special_ids:
-            token = self._tokenizer.id_to_token(token_id) or ""
+        token = self._tokenizer.id_to_token(token_id)
+        if self._rules.drop_first and token is not None and token_id not in self._special_ids:
             return self._apply_rules(token.replace(self._rules.drop_first, ""))
         return self.token_bytes(token_id)
 
