@@ -16,6 +16,7 @@ _PATTERNS = (
     "tokenizer_config.json",
     "chat_template.jinja",
 )
+_IGNORED = ("*/*", "consolidated*")  # a second copy of the weights in their makers' own layout
 
 
 def fetch(repository: str, revision: str | None, announce: Callable[[str], None]) -> Path:
@@ -43,7 +44,11 @@ def fetch(repository: str, revision: str | None, announce: Callable[[str], None]
     name = f"{repository}@{revision}" if revision else repository
     announce(f"Fetching {name} from the Hugging Face hub.")
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=list(_PATTERNS)))
+        return Path(
+            snapshot_download(
+                repository, revision=revision, allow_patterns=list(_PATTERNS), ignore_patterns=list(_IGNORED)
+            )
+        )
     except GatedRepoError as error:
         raise ModelError(
             f"{name} asks for a licence to be accepted on the hub", hint="Accept it there, and set HF_TOKEN."
