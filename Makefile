@@ -27,7 +27,7 @@ GOLDENS_NEW := build/goldens/new
 
 CPP := $(shell find cpp -name '*.h' -o -name '*.cc')
 
-.PHONY: help venv install serve test lint format bench goldens goldens-check sanitize clean
+.PHONY: help venv install serve test lint format bench goldens goldens-check sanitize check-install check-serve clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | \
@@ -91,8 +91,13 @@ format: $(INSTALLED) $(TOOLS)  ## bring all files into format
 	@$(BIN)/clang-format -i $(CPP)
 
 sanitize: $(INSTALLED) $(TOOLS)  ## tests of the native engine under the address, undefined and thread sanitizers
-	@scripts/sanitize address,undefined
-	@scripts/sanitize thread
+	@PATH="$(abspath $(BIN)):$$PATH" scripts/sanitize
+
+check-install:  ## `pip install .` into an empty environment: it works, and pulls neither torch nor CUDA
+	@PYTHON=$(PYTHON) scripts/check_install
+
+check-serve: $(INSTALLED)  ## `make serve` twice: it answers, the second time soon, and ends on SIGTERM
+	@scripts/check_serve
 
 # --- goldens: what transformers and torch compute, in an environment of their own -----------------------------------
 
