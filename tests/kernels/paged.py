@@ -11,7 +11,7 @@ from cupola.kernels.cpu.pages import HeadShape, PageLayout
 
 
 @dataclass(frozen=True)
-class Sequence_:
+class PagedSequence:
     """Keys and values [tokens, key heads, D] of one sequence, and the pages that hold them."""
 
     keys: np.ndarray
@@ -27,7 +27,7 @@ class Pool:
         self.pages = np.full((num_pages, layout.elements), np.nan, layout.dtype)
         self._free = list(self.rng.permutation(num_pages))
 
-    def add(self, length: int) -> Sequence_:
+    def add(self, length: int) -> PagedSequence:
         heads, size = self.layout.heads, self.layout.page_size
         keys, values = (
             self.rng.standard_normal((length, heads.keys, heads.dim)).astype(self.layout.dtype) for _ in range(2)
@@ -37,7 +37,7 @@ class Pool:
             page = self.pages[ids[token // size]].reshape(heads.keys, 2, size * heads.dim)
             page[:, 0].reshape(heads.keys, heads.dim, size)[:, :, token % size] = keys[token]
             page[:, 1].reshape(heads.keys, size, heads.dim)[:, token % size] = values[token]
-        return Sequence_(keys.astype(np.float64), values.astype(np.float64), ids)
+        return PagedSequence(keys.astype(np.float64), values.astype(np.float64), ids)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Rows:
 
     queries: np.ndarray
     length: int
-    sequence: Sequence_
+    sequence: PagedSequence
 
 
 def step_arguments(layout: PageLayout, parts: Sequence[Rows]) -> tuple[np.ndarray, ...]:
@@ -62,7 +62,7 @@ def step_arguments(layout: PageLayout, parts: Sequence[Rows]) -> tuple[np.ndarra
     )
 
 
-def exact_attention(heads: HeadShape, queries: np.ndarray, sequence: Sequence_, first: int) -> np.ndarray:
+def exact_attention(heads: HeadShape, queries: np.ndarray, sequence: PagedSequence, first: int) -> np.ndarray:
     """Causal attention in float64 of rows at positions first, first + 1, ..."""
     keys, values = (np.repeat(t, heads.group, axis=1) for t in (sequence.keys, sequence.values))
     out = []

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cupola.models.parameter import Role
 from cupola.quantize.formats import Format
+from cupola.quantize.parameter import Role
 from cupola.quantize.schemes import SCHEMES, choose_format
 from cupola.weights.checkpoint import TensorInfo
 

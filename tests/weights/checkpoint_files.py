@@ -9,8 +9,8 @@ import gguf
 import numpy as np
 from gguf import GGMLQuantizationType, GGUFWriter
 
-from cupola.models.parameter import Parameter, Role, Source
 from cupola.quantize.formats import Format
+from cupola.quantize.parameter import Parameter, Role, Source
 from cupola.quantize.schemes import SCHEMES, choose_format
 from cupola.weights.checkpoint import Checkpoint
 from tiny_models import TinyModel

@@ -20,9 +20,9 @@ from safetensors.numpy import save_file
 
 from cupola.errors import ModelError, StorageError
 from cupola.manifest import Weight
-from cupola.models.parameter import Parameter, Role, Source
 from cupola.quantize.formats import Format
 from cupola.quantize.layouts import unpack
+from cupola.quantize.parameter import Parameter, Role, Source
 from cupola.weights import convert as module
 from cupola.weights import shards
 from cupola.weights.checkpoint import Checkpoint

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import cupola
 from cupola.compiler.config import CompileConfig
 from cupola.compiler.progress import OnProgress
 from cupola.compiler.target import CpuTarget
@@ -55,7 +54,7 @@ def _key(checkpoint: Checkpoint, config: CompileConfig, target: CpuTarget) -> st
 def _sources() -> str:
     """A hash over the compiler's own source, so that a changed kernel is never served from an old library."""
     digest = hashlib.sha256()
-    root = Path(cupola.__file__).parent
+    root = Path(__file__).resolve().parents[1]
     for package in COMPILER_PACKAGES:
         for path in sorted((root / package).rglob("*.py")):
             digest.update(path.read_bytes())

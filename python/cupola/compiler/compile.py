@@ -17,9 +17,9 @@ from cupola.errors import StorageError, UsageError
 from cupola.manifest import FILE_NAME, KvCache, Limits, Manifest, Shape, SpecialIds, Stamp
 from cupola.models import registry
 from cupola.models.decoder import declare
-from cupola.models.parameter import Parameter
 from cupola.models.spec import DecoderSpec
 from cupola.quantize.layouts import OUT_BLOCK
+from cupola.quantize.parameter import Parameter
 from cupola.quantize.schemes import SCHEMES, choose_format
 from cupola.weights.checkpoint import Checkpoint
 from cupola.weights.convert import check_sources, convert

@@ -25,8 +25,8 @@ from cupola.kernels.cpu.pages import HeadShape, PageLayout
 from cupola.kernels.operations import Step
 from cupola.manifest import Functions, KvCache
 from cupola.models.decoder import Decoder
-from cupola.models.parameter import Parameter
 from cupola.models.spec import DecoderSpec
+from cupola.quantize.parameter import Parameter
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from collections.abc import Iterator, Mapping
 from tvm.relax.frontend import nn
 
 from cupola.kernels.operations import Activation, Matrix, Operations, Pages, Step
-from cupola.models.parameter import Parameter, Role, Source
 from cupola.models.spec import DecoderSpec
 from cupola.quantize.formats import Format
+from cupola.quantize.parameter import Parameter, Role, Source
 
 
 def declare(spec: DecoderSpec) -> Iterator[Parameter]:

@@ -52,7 +52,7 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
 def choose_format(role: str, sources: Sequence[HeldTensor], scheme: Scheme) -> Format:
     """The format of one parameter that is made of `sources`, stacked along their outputs.
 
-    `role` is a `models.parameter.Role`: "vector", "linear" or "embedding".
+    `role` is a `parameter.Role`: "vector", "linear" or "embedding".
 
     - A vector is F32, and so is every matrix whose inputs are not a multiple of 32.
     - `f32` widens everything.

@@ -13,9 +13,9 @@ import numpy as np
 
 from cupola.errors import ModelError
 from cupola.manifest import Weight
-from cupola.models.parameter import Parameter, Role
 from cupola.quantize.formats import Format, Quantized
 from cupola.quantize.layouts import OUT_BLOCK, pack, packed_dtype, packed_shape
+from cupola.quantize.parameter import Parameter, Role
 from cupola.quantize.rounding import dequantize, quantize
 from cupola.weights.checkpoint import Checkpoint
 from cupola.weights.shards import ShardTensor, ShardWriter, split
