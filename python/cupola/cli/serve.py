@@ -51,6 +51,9 @@ def serve_command(
     ] = None,
     max_batch: options.MaxBatch = None,
     max_context: options.MaxContext = None,
+    max_step_tokens: Annotated[
+        int | None, typer.Option(min=1, help="Most tokens of one step; fewer let running answers flow more evenly.")
+    ] = None,
     kv_cache_memory: options.KvCacheMemory = None,
     num_threads: options.NumThreads = 0,
     quant: options.Quant = None,
@@ -83,6 +86,7 @@ def serve_command(
         options=EngineOptions(
             max_batch=max_batch,
             max_context=max_context,
+            max_step_tokens=max_step_tokens,
             kv_cache_memory=None if kv_cache_memory is None else parse_size(kv_cache_memory, "--kv-cache-memory"),
             num_threads=num_threads,
             quant=quant,
