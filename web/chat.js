@@ -89,19 +89,20 @@ async function ask(text) {
   save(state);
   setRunning(new AbortController());
   view.item.classList.add("streaming");
+  const rate = new Rate();
   try {
-    await receive(body, answer, view);
+    await receive(body, answer, view, rate);
   } catch (error) {
-    if (error.name === "AbortError") answer.note = [answer.note, "stopped"].filter(Boolean).join(", ");
+    if (error.name === "AbortError") rate.remark = "stopped";
     else showError(error.message);
   } finally {
     view.item.classList.remove("streaming");
+    answer.note = rate.text();
     finish(answer, view);
   }
 }
 
-async function receive(body, answer, view) {
-  const rate = new Rate();
+async function receive(body, answer, view, rate) {
   let scheduled = false;
   const draw = () => {
     scheduled = false;
@@ -114,10 +115,9 @@ async function receive(body, answer, view) {
       rate.count();
     }
     if (event.usage) rate.settle(event.usage.completion_tokens);
-    if (event.reason === "length") rate.remark = ", cut off at the longest length";
+    if (event.reason === "length") rate.remark = "cut off at the longest length";
     if (!scheduled) scheduled = Boolean(requestAnimationFrame(draw));
   }
-  answer.note = rate.text() + rate.remark;
 }
 
 function finish(answer, view) {
@@ -140,20 +140,22 @@ class Rate {
   #tokens = 0;
 
   count() {
-    this.#start ??= performance.now();
+    this.#end = performance.now();
+    this.#start ??= this.#end;
     this.#tokens += 1;
   }
 
   settle(tokens) {
     this.#tokens = tokens;
-    this.#end = performance.now();
   }
 
   text() {
     if (this.#tokens === 0) return "";
-    const seconds = ((this.#end ?? performance.now()) - this.#start) / 1000;
-    const speed = this.#tokens > 1 && seconds > 0 ? `, ${((this.#tokens - 1) / seconds).toFixed(1)} tokens/s` : "";
-    return `${this.#tokens} token${this.#tokens === 1 ? "" : "s"}${speed}`;
+    const parts = [`${this.#tokens} token${this.#tokens === 1 ? "" : "s"}`];
+    const seconds = (this.#end - this.#start) / 1000;
+    if (this.#tokens > 1 && seconds > 0) parts.push(`${((this.#tokens - 1) / seconds).toFixed(1)} tokens/s`);
+    if (this.remark) parts.push(this.remark);
+    return parts.join(", ");
   }
 }
 
