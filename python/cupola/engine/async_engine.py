@@ -202,8 +202,8 @@ class AsyncEngine:
             OverloadedError: the queue is full, or the engine drains.
             EngineError: the engine is dead or closed.
         """
-        self._attach()
         self._check_alive()
+        self._attach()
         token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
         request = native_request(
             next(self._ids), token_ids, params or self.default_params, priority, self.config, self.manifest
@@ -268,12 +268,18 @@ class AsyncEngine:
 
     async def close(self) -> None:
         """Stop the engine; streams that still run raise EngineError. May be called twice."""
-        if self._closed:
-            return
+        self.retire()
+        await asyncio.to_thread(self.release)
+
+    def retire(self) -> None:
+        """The first half of `close`, on the event loop: refuse requests, fail those that run."""
         self._closed = True
         self._detach()
         self._fail_all(EngineError("The engine was closed while this request ran"))
-        await asyncio.to_thread(self._backend.close)
+
+    def release(self) -> None:
+        """The second half of `close`: stop the backend and free its memory. Waits for the step that runs."""
+        self._backend.close()
 
     async def __aenter__(self) -> AsyncEngine:
         return self

@@ -178,13 +178,21 @@ async def _next(deltas: AsyncGenerator[TextDelta, None]) -> TextDelta | None:
     return await anext(deltas, None)
 
 
+async def _retire(engine: AsyncEngine) -> None:
+    """Let every call that other threads wait in come to its end."""
+    engine.retire()
+    calls = asyncio.all_tasks() - {asyncio.current_task()}
+    if calls:
+        await asyncio.wait(calls)
+
+
 def _close(engine: AsyncEngine, loop: asyncio.AbstractEventLoop, thread: threading.Thread) -> None:
-    """Close the engine, then end its event loop and thread."""
-    if thread.is_alive():
-        asyncio.run_coroutine_threadsafe(engine.close(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+    """Close the engine and end its event loop and thread. Also runs at the end of the interpreter."""
+    asyncio.run_coroutine_threadsafe(_retire(engine), loop).result()
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
     loop.close()
+    engine.release()
 
 
 def _jobs(

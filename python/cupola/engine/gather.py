@@ -18,7 +18,7 @@ from cupola.errors import OverloadedError
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-_MAX_RETRY_SECONDS = 1.0
+_RETRY_SECONDS = 0.1
 
 # Results that may wait for an earlier one.
 _MAX_HELD = 1024
@@ -73,8 +73,8 @@ async def _patiently(engine: AsyncEngine, work: Callable[[Job], Awaitable[Result
     while True:
         try:
             return await work(job)
-        except OverloadedError as error:
+        except OverloadedError:
             # An engine that is empty will not have more room later.
             if engine.draining or engine.active == 0:
                 raise
-            await asyncio.sleep(min(error.retry_after, _MAX_RETRY_SECONDS))
+            await asyncio.sleep(_RETRY_SECONDS)

@@ -1,0 +1,82 @@
+"""How many pages, and how much context, an engine gets."""
+
+from __future__ import annotations
+
+import pytest
+
+from cupola.engine.backends.scripted import scripted_manifest
+from cupola.engine.options import EngineOptions
+from cupola.engine.sizing import available_memory, engine_config, kv_bytes_per_page
+from cupola.errors import UsageError
+from cupola.manifest import KvCache, Limits, Manifest
+
+MANIFEST: Manifest = scripted_manifest().model_copy(
+    update={
+        "kv_cache": KvCache(page_size=16, dtype="float16", page_elements=1024),
+        "limits": Limits(max_step_tokens=512, max_batch=64),
+    }
+)
+PAGE = kv_bytes_per_page(MANIFEST)  # 2048
+CONTEXT = MANIFEST.shape.max_context  # 4096 tokens = 256 pages
+PLENTY = 2**40
+
+
+def test_with_memory_enough_the_pool_holds_every_running_request() -> None:
+    config = engine_config(MANIFEST, EngineOptions(), PLENTY)
+    assert PAGE == 2048
+    assert config.num_pages == 64 * 256
+    assert (config.max_context, config.max_batch, config.max_step_tokens) == (4096, 64, 512)
+
+
+def test_otherwise_it_takes_a_quarter_of_what_is_available() -> None:
+    config = engine_config(MANIFEST, EngineOptions(), 4 * 1000 * PAGE)
+    assert config.num_pages == 1000
+    assert config.max_context == CONTEXT
+
+
+def test_the_context_is_no_longer_than_the_whole_pool() -> None:
+    assert engine_config(MANIFEST, EngineOptions(num_pages=10), PLENTY).max_context == 160
+    assert engine_config(MANIFEST, EngineOptions(), 0).num_pages == 1
+
+
+def test_options_are_taken_up_to_what_was_compiled() -> None:
+    options = EngineOptions(max_context=1000, max_batch=8, max_step_tokens=64, max_queue=5, num_threads=3)
+    config = engine_config(MANIFEST, options, PLENTY)
+    assert (config.max_context, config.max_batch, config.max_step_tokens) == (1000, 8, 64)
+    assert (config.max_queue, config.num_threads) == (5, 3)
+    assert config.num_pages == 8 * 63  # 1000 tokens take 63 pages
+
+
+def test_a_budget_in_bytes() -> None:
+    assert engine_config(MANIFEST, EngineOptions(kv_cache_memory=300 * PAGE + 1), PLENTY).num_pages == 300
+    # More than all requests together could use is not taken.
+    assert engine_config(MANIFEST, EngineOptions(kv_cache_memory=PLENTY), PLENTY).num_pages == 64 * 256
+    with pytest.raises(UsageError, match=r"`kv_cache_memory` is 2047 bytes, but one page .* 2048"):
+        engine_config(MANIFEST, EngineOptions(kv_cache_memory=2047), PLENTY)
+
+
+def test_a_step_has_room_for_a_token_of_each_request() -> None:
+    assert engine_config(MANIFEST, EngineOptions(max_step_tokens=8), PLENTY).max_batch == 8
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        EngineOptions(max_context=0),
+        EngineOptions(max_context=4097),
+        EngineOptions(max_batch=65),
+        EngineOptions(max_batch=-1),
+        EngineOptions(max_step_tokens=513),
+        EngineOptions(num_pages=0),
+        EngineOptions(max_queue=0),
+        EngineOptions(num_threads=-1),
+    ],
+)
+def test_options_out_of_range_are_refused_by_name(options: EngineOptions) -> None:
+    changed = next(name for name in options.__slots__ if getattr(options, name) != getattr(EngineOptions(), name))
+    with pytest.raises(UsageError, match=f"`{changed}` is .*; allowed: "):
+        engine_config(MANIFEST, options, PLENTY)
+
+
+def test_the_systems_memory_is_known() -> None:
+    assert available_memory() > 2**20
