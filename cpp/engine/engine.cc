@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "support/thread_setup.h"
+
 namespace cupola {
 
 namespace {
@@ -43,8 +45,9 @@ Engine::~Engine() { Close(); }
 Refusal Engine::Add(std::unique_ptr<Request> request) {
   if (stop_ || dead_) return Refusal::kStopped;
   if (draining_) return Refusal::kDraining;
+  const int32_t vocab_size = model_->info().vocab_size;
   for (int32_t token : request->tokens) {
-    if (token < 0 || token >= model_->info().vocab_size) return Refusal::kBadToken;
+    if (token < 0 || token >= vocab_size) return Refusal::kBadToken;
   }
   if (request->tokens.empty() || request->max_tokens < 1) return Refusal::kTooLong;
   if (!Scheduler::CanEverFit(options_.limits, request->num_prompt, request->max_tokens)) {
@@ -104,6 +107,7 @@ void Engine::Close() {
 // ---- The engine thread --------------------------------------------------------------------------
 
 void Engine::Run(std::promise<void> started) {
+  SetUpThread("cupola-engine");
   try {
     model_->Start(options_.limits.num_pages, options_.num_threads);
   } catch (...) {
@@ -144,11 +148,14 @@ void Engine::Step() {
     num_failures_in_a_row_ = 0;
   } catch (const std::exception& error) {
     OnStepFailed(error.what());
+  } catch (...) {
+    OnStepFailed("the model threw something that is not a C++ exception");
   }
   ++num_steps_;
-  step_seconds_ += static_cast<double>(NowNs() - begin) * 1e-9;
-  GiveSignOfLife();
   Publish();
+  GiveSignOfLife();
+  // Seen with the next step's numbers, so that the time of publishing is in it.
+  step_seconds_ += static_cast<double>(NowNs() - begin) * 1e-9;
 }
 
 void Engine::DrainCommands() {

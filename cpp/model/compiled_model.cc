@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <new>
+#include <optional>
 #include <stdexcept>
 #include <thread>
 #include <utility>
@@ -81,6 +82,7 @@ void CompiledModel::Start(int32_t num_pages, int32_t num_threads) {
 }
 
 void CompiledModel::AllocKvCache(int32_t num_pages) {
+  kv_cache_ = std::nullopt;  // two caches at once may not fit
   kv_cache_ = alloc_kv_cache_(ffi::Shape({num_pages})).cast<ffi::Array<ffi::Tensor>>();
 }
 
@@ -90,7 +92,12 @@ LogitsView CompiledModel::Forward(const StepInput& input) {
       &input.page_indptr, &input.page_ids,  &input.kv_len, &input.out_rows};
   std::vector<ffi::Tensor> step;
   for (int i = 0; i < kNumStepArguments; ++i) step.push_back(buffers_[i].View(*arguments[i]));
-  logits_ = ForwardTensors(step);
+  try {
+    logits_ = ForwardTensors(step);
+  } catch (const ffi::Error& error) {
+    // Its what() is a traceback of many lines; a request's error is one sentence.
+    throw std::runtime_error(error.kind() + ": " + error.message());
+  }
   const ffi::Tensor& logits = logits_.value();
   return {static_cast<float*>(logits.data_ptr()), logits.size(0), logits.size(1)};
 }

@@ -1,6 +1,6 @@
-// Passes over one row of logits, written so that compilers vectorise them.
+// Passes over one row of logits, in vectors.
 //
-// A row is read in blocks of 64, and every sum runs in a fixed order of 16 lanes: the result does
+// A row is read in blocks of 64, and every sum runs in a fixed order of 8 lanes: the result does
 // not depend on the vector width of the machine.
 #ifndef CUPOLA_SAMPLING_LOGITS_H_
 #define CUPOLA_SAMPLING_LOGITS_H_
@@ -23,7 +23,8 @@ struct Candidate {
 bool ScanRow(const float* logits, int32_t size, std::vector<float>* block_max, float* max);
 
 // The lowest id whose logit is `max`.
-int32_t FindFirst(const float* logits, int32_t size, float max);
+int32_t FindFirst(const float* logits, int32_t size, const std::vector<float>& block_max,
+                  float max);
 
 // weights[i] = exp((logits[i] - max) / temperature), 0 where that is below `floor`; the sum of each
 // block goes to `*block_sum`. Relative error about 1e-7.

@@ -1,6 +1,7 @@
 #include "sampling/sampler.h"
 
 #include <algorithm>
+#include <cstring>
 #include <limits>
 
 #include "support/rng.h"
@@ -14,6 +15,16 @@ constexpr float kMinTemperature = 1e-5f;
 // How many blocks top-p looks into first: nearly always enough for a trained model.
 constexpr int32_t kFirstGuess = 32;
 
+// Weights lie in [0, 1]; the bucket of a weight is the upper bits of the float.
+constexpr int32_t kBucketShift = 19;
+constexpr int32_t kNumBuckets = (0x3F800000 >> kBucketShift) + 1;
+
+int32_t BucketOf(float weight) {
+  int32_t bits;
+  std::memcpy(&bits, &weight, sizeof(bits));
+  return std::min(bits >> kBucketShift, kNumBuckets - 1);
+}
+
 bool MoreProbable(const Candidate& a, const Candidate& b) {
   return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
@@ -25,11 +36,11 @@ double SumOf(std::vector<Candidate>::const_iterator begin,
   return sum;
 }
 
-// Cuts `*candidates` to the fewest, most probable ones whose weights reach `mass`: a quickselect
-// that halves the range in question, so only a few elements are ever sorted.
-void SelectMass(double mass, std::vector<Candidate>* candidates) {
+// Cuts `*candidates` from `first` on to the fewest, most probable ones whose weights reach `mass`:
+// a quickselect that halves the range in question, so only a few elements are ever sorted.
+void SelectMass(double mass, size_t first, std::vector<Candidate>* candidates) {
   constexpr std::ptrdiff_t kSmall = 32;
-  auto begin = candidates->begin();
+  auto begin = candidates->begin() + static_cast<std::ptrdiff_t>(first);
   auto end = candidates->end();
   while (end - begin > kSmall) {
     const auto middle = begin + (end - begin) / 2;
@@ -76,7 +87,7 @@ int32_t Sampler::Sample(const float* logits, int32_t vocab_size, const SamplingP
 int32_t Sampler::SampleFinite(const float* logits, int32_t vocab_size, float max,
                               const SamplingParams& params, uint64_t position) {
   const bool greedy = !(params.temperature >= kMinTemperature) || params.top_k == 1;
-  if (greedy) return FindFirst(logits, vocab_size, max);
+  if (greedy) return FindFirst(logits, vocab_size, block_max_, max);
   const double uniform = Uniform(params.seed, position);
   const bool limited = params.top_k > 0 && params.top_k < vocab_size;
   if (!limited && params.top_p >= 1.0f) {
@@ -87,7 +98,7 @@ int32_t Sampler::SampleFinite(const float* logits, int32_t vocab_size, float max
     KeepTopK(logits, vocab_size, params.top_k);
     WeighCandidates(max, params.temperature);
     if (params.top_p < 1.0f) {
-      SelectMass(params.top_p * SumOf(candidates_.begin(), candidates_.end()), &candidates_);
+      SelectMass(params.top_p * SumOf(candidates_.begin(), candidates_.end()), 0, &candidates_);
     }
   } else {
     KeepTopP(logits, vocab_size, max, params);
@@ -118,7 +129,7 @@ int32_t Sampler::DrawFromAll(const float* logits, int32_t vocab_size, float max,
     if (rest < 0) return id;
   }
   // Rounding ate the last sliver; a block with nothing in it at all falls back to the best token.
-  return last >= 0 ? last : FindFirst(logits, vocab_size, max);
+  return last >= 0 ? last : FindFirst(logits, vocab_size, block_max_, max);
 }
 
 // At least `count` logits are as large as the bound, because `count` blocks have one: a cheap lower
@@ -148,14 +159,33 @@ void Sampler::KeepTopP(const float* logits, int32_t vocab_size, float max,
   double total = 0;
   for (double sum : block_sum_) total += sum;
   const double mass = params.top_p * total;
-  const int32_t num_blocks = static_cast<int32_t>(block_max_.size());
-  for (int32_t guess = kFirstGuess;; guess *= 8) {
-    candidates_.clear();
-    CollectAtLeast(logits, vocab_size, block_max_, BlockBound(guess), &candidates_);
-    WeighCandidates(max, params.temperature);
-    if (guess > num_blocks || SumOf(candidates_.begin(), candidates_.end()) >= mass) break;
+  CollectAtLeast(logits, vocab_size, block_max_, BlockBound(kFirstGuess), &candidates_);
+  WeighCandidates(max, params.temperature);
+  if (SumOf(candidates_.begin(), candidates_.end()) >= mass) {
+    SelectMass(mass, 0, &candidates_);
+  } else {
+    KeepTopPOfFlat(logits, vocab_size, mass);
   }
-  SelectMass(mass, &candidates_);
+}
+
+// For a distribution so flat that a large part of the vocabulary is kept. A histogram of the
+// weights finds where the mass is reached: what lies above that bucket is kept unsorted, only the
+// bucket is searched. Its edges are the floats that share sign, exponent and four bits of the
+// mantissa.
+void Sampler::KeepTopPOfFlat(const float* logits, int32_t vocab_size, double mass) {
+  histogram_.assign(kNumBuckets, 0.0);
+  for (int32_t id = 0; id < vocab_size; ++id) histogram_[BucketOf(weights_[id])] += weights_[id];
+  int32_t edge = kNumBuckets - 1;
+  while (edge > 0 && histogram_[edge] < mass) mass -= histogram_[edge--];
+  candidates_.clear();
+  for (int32_t id = 0; id < vocab_size; ++id) {
+    if (BucketOf(weights_[id]) > edge) candidates_.push_back({logits[id], weights_[id], id});
+  }
+  const size_t num_sure = candidates_.size();
+  for (int32_t id = 0; id < vocab_size; ++id) {
+    if (BucketOf(weights_[id]) == edge) candidates_.push_back({logits[id], weights_[id], id});
+  }
+  SelectMass(mass, num_sure, &candidates_);
 }
 
 void Sampler::WeighCandidates(float max, float temperature) {

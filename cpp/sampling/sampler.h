@@ -31,6 +31,7 @@ class Sampler {
                       const SamplingParams& params, double uniform);
   void KeepTopK(const float* logits, int32_t vocab_size, int32_t k);
   void KeepTopP(const float* logits, int32_t vocab_size, float max, const SamplingParams& params);
+  void KeepTopPOfFlat(const float* logits, int32_t vocab_size, double mass);
   void WeighCandidates(float max, float temperature);
   float BlockBound(int32_t count);
 
@@ -39,6 +40,7 @@ class Sampler {
   std::vector<float> bounds_;
   std::vector<float> weights_;
   std::vector<double> block_sum_;
+  std::vector<double> histogram_;
   std::vector<Candidate> candidates_;
 };
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import random
 import select
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from native_driver import Collector, greedy, run
-from oracle import Oracle
 
 from cupola.engine.native import NativeEngine, scripted
 from cupola.engine.request import EngineConfig, GenerateRequest, SamplingParams
 from cupola.errors import ContextLengthError, EngineError, OverloadedError, RequestError
+from oracle import Oracle
 
 EOS = 300
 SCRIPT = {"num_ids": 256, "eos_id": EOS, "eos_every": 50}
@@ -229,8 +231,7 @@ def test_the_queue_is_bounded_and_all_that_was_accepted_ends() -> None:
         try:
             engine.add(greedy(request_id, [request_id % 200], 20))
             accepted.append(request_id)
-        except OverloadedError as error:
-            assert error.retry_after > 0
+        except OverloadedError:
             refused += 1
         assert engine.stats().waiting <= 5
     assert refused > 0
@@ -306,6 +307,23 @@ def test_an_idle_engine_burns_no_processor_time_and_looks_alive() -> None:
     assert time.process_time() - begin < 0.1
     assert engine.stats().last_step_age == 0.0
     engine.close()
+
+
+def test_engines_come_and_go_without_a_trace() -> None:
+    def count(what: str) -> int:
+        return len(list(Path(f"/proc/self/{what}").iterdir()))
+
+    def live_once() -> None:
+        engine = NativeEngine(scripted(), EngineConfig(num_pages=4))
+        run(engine, [greedy(1, [1], 2)])
+        engine.close()
+
+    live_once()
+    gc.collect()  # what other tests left
+    threads, descriptors = count("task"), count("fd")
+    for _ in range(100):
+        live_once()
+    assert (count("task"), count("fd")) == (threads, descriptors)
 
 
 def test_a_model_serves_one_engine_at_a_time() -> None:

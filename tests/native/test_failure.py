@@ -6,11 +6,11 @@ import select
 
 import pytest
 from native_driver import Collector, greedy, run
-from oracle import Oracle
 
 from cupola.engine.native import NativeEngine, scripted
 from cupola.engine.request import EngineConfig
 from cupola.errors import EngineError
+from oracle import Oracle
 
 ORACLE = Oracle()
 

@@ -17,7 +17,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import tvm_ffi
 
@@ -44,6 +44,7 @@ _FINISH_REASONS = (None, FinishReason.STOP, FinishReason.LENGTH, FinishReason.AB
 _QUEUE_FULL, _DRAINING, _TOO_LONG, _BAD_TOKEN, _STOPPED = 1, 2, 3, 4, 5
 _WORD = 0xFFFF_FFFF_FFFF_FFFF
 _MOST = 1 << 30  # sizes and their sums fit 32 bits
+_INT32_MAX = (1 << 31) - 1
 
 
 class NativeModel:
@@ -232,8 +233,8 @@ class NativeEngine:
         """
         sampling = request.sampling
         _check_sampling(sampling)
-        if abs(request.priority) > _MOST:
-            raise RequestError(f"priority is {request.priority}, but must be within +-{_MOST}", param="priority")
+        if abs(request.priority) > _INT32_MAX:
+            raise RequestError(f"priority is {request.priority}, but must be within +-{_INT32_MAX}", param="priority")
         if not request.token_ids:
             raise RequestError("the prompt is empty", param="prompt")
         with self._live_lock:
@@ -277,7 +278,8 @@ class NativeEngine:
     def stats(self) -> EngineStats:
         """A snapshot of counters and gauges, as of the last step."""
         packed, step_seconds, age = native("engine.stats")(self._handle)
-        return EngineStats(*memoryview(packed).cast("q").tolist(), step_seconds, age)
+        values: tuple[Any, ...] = (*memoryview(packed).cast("q"), step_seconds, age)
+        return EngineStats(*values)
 
     def drain(self) -> None:
         """Refuse new requests from now on; those accepted run to their end. Returns at once."""
@@ -307,15 +309,15 @@ class NativeEngine:
         return EngineError(f"the engine has failed: {self.failure}" if self.failure else "the engine is closed")
 
 
-def native(name: str) -> Callable[..., object]:
-    """The C++ function registered as `cupola.NAME`."""
+def native(name: str) -> Callable[..., Any]:
+    """The C++ function registered as `cupola.NAME`; its types are known to its callers in this module only."""
     return _load_functions(name)
 
 
 @cache
-def _load_functions(name: str) -> Callable[..., object]:
+def _load_functions(name: str) -> Callable[..., Any]:
     _load_library()
-    return cast("Callable[..., object]", tvm_ffi.get_global_func(f"cupola.{name}"))
+    return cast("Callable[..., Any]", tvm_ffi.get_global_func(f"cupola.{name}"))
 
 
 @cache
@@ -421,9 +423,9 @@ def _check_sampling(sampling: SamplingParams) -> None:
         ("temperature", 0.0 <= sampling.temperature <= 100.0, "between 0 and 100"),
         ("top_p", 0.0 < sampling.top_p <= 1.0, "above 0 and at most 1"),
         ("min_p", 0.0 <= sampling.min_p <= 1.0, "between 0 and 1"),
-        ("top_k", 0 <= sampling.top_k < _MOST, "at least 0"),
-        ("max_tokens", 1 <= sampling.max_tokens < _MOST, "at least 1"),
-        ("min_tokens", 0 <= sampling.min_tokens < _MOST, "at least 0"),
+        ("top_k", 0 <= sampling.top_k <= _INT32_MAX, "at least 0"),
+        ("max_tokens", 1 <= sampling.max_tokens <= _INT32_MAX, "at least 1"),
+        ("min_tokens", 0 <= sampling.min_tokens <= _INT32_MAX, "at least 0"),
     )
     for name, valid, rule in allowed:
         if not valid:

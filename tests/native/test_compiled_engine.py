@@ -1,0 +1,128 @@
+"""The engine on the real compiled model: bit for bit the same tokens, whatever happens around a request."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from native_driver import run
+
+from cupola.engine.native import NativeEngine, NativeModel, load_compiled
+from cupola.engine.request import EngineConfig, GenerateRequest, SamplingParams
+from cupola.errors import IncompatibleError, ModelError
+from cupola.manifest import Manifest
+
+pytestmark = pytest.mark.model
+
+MIN_TOKENS, MAX_TOKENS = 30, 45  # long against the prompts, so that a small pool runs short
+
+
+def read_manifest(folder: Path) -> Manifest:
+    return Manifest.model_validate_json((folder / "model.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def model(compiled_smollm2: Path) -> NativeModel:
+    return load_compiled(compiled_smollm2, read_manifest(compiled_smollm2))
+
+
+def random_requests(model: NativeModel) -> list[GenerateRequest]:
+    """Greedy and sampled ones in turn."""
+    rng = random.Random(1)
+    return [
+        GenerateRequest(
+            id=i,
+            token_ids=tuple(rng.randrange(model.vocab_size) for _ in range(rng.randint(1, 30))),
+            sampling=SamplingParams(
+                temperature=0.0 if i % 2 else 1.0, top_p=0.95, seed=i, max_tokens=rng.randint(MIN_TOKENS, MAX_TOKENS)
+            ),
+        )
+        for i in range(12)
+    ]
+
+
+def tokens_of(model: NativeModel, config: EngineConfig) -> tuple[dict[int, list[int]], int]:
+    """The tokens of every request, and how often one was preempted."""
+    engine = NativeEngine(model, config, check_every_step=True)
+    results = run(engine, random_requests(model))
+    preemptions = engine.stats().preemptions
+    engine.close()
+    assert all(result.reasons == ["length"] for result in results.values())
+    return {i: result.tokens for i, result in results.items()}, preemptions
+
+
+@pytest.fixture(scope="module")
+def alone(model: NativeModel) -> dict[int, list[int]]:
+    """The tokens of every request when it runs by itself."""
+    return tokens_of(model, EngineConfig(num_pages=100, max_batch=1))[0]
+
+
+@pytest.mark.parametrize(
+    ("num_pages", "max_batch", "max_step_tokens"), [(100, 32, 512), (100, 7, 19), (100, 5, 5), (9, 32, 512)]
+)
+def test_tokens_do_not_depend_on_batch_chunks_or_pages(
+    model: NativeModel, alone: dict[int, list[int]], num_pages: int, max_batch: int, max_step_tokens: int
+) -> None:
+    config = EngineConfig(num_pages=num_pages, max_batch=max_batch, max_step_tokens=max_step_tokens)
+    tokens, preemptions = tokens_of(model, config)
+    assert tokens == alone
+    assert (preemptions > 0) == (num_pages == 9)
+
+
+def test_the_limits_of_the_library_bound_the_engine(model: NativeModel, compiled_smollm2: Path) -> None:
+    limits = read_manifest(compiled_smollm2).limits
+    config = EngineConfig(num_pages=200, max_batch=10 * limits.max_batch, max_step_tokens=10 * limits.max_step_tokens)
+    engine = NativeEngine(model, config)
+    prompt = tuple(range(2 * limits.max_step_tokens))
+    request = GenerateRequest(1, prompt, SamplingParams(temperature=0.0, seed=0, max_tokens=1))
+    assert run(engine, [request])[1].reasons == ["length"]
+    assert engine.stats().steps == 2
+    engine.close()
+
+
+def test_weights_are_mapped_not_read(model: NativeModel, compiled_smollm2: Path) -> None:
+    assert model.vocab_size > 0
+    maps = Path("/proc/self/maps").read_text()
+    assert str(compiled_smollm2 / read_manifest(compiled_smollm2).weights[0].file) in maps
+
+
+def test_a_model_of_other_versions_is_refused(compiled_smollm2: Path) -> None:
+    manifest = read_manifest(compiled_smollm2)
+    other = manifest.model_copy(update={"stamp": manifest.stamp.model_copy(update={"tvm": "0.1"})})
+    with pytest.raises(IncompatibleError, match=r"compiled with apache-tvm 0\.1"):
+        load_compiled(compiled_smollm2, other)
+
+
+def test_a_folder_that_is_not_as_its_manifest_says_is_refused(compiled_smollm2: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(compiled_smollm2)
+    weight = manifest.weights[0]
+    wrong = weight.model_copy(update={"shape": (*weight.shape, 2)})
+    with pytest.raises(ModelError, match=weight.name):
+        load_compiled(compiled_smollm2, manifest.model_copy(update={"weights": (wrong, *manifest.weights[1:])}))
+    (tmp_path / weight.file).write_bytes(b"\x05\x00\x00\x00\x00\x00\x00\x00junk!")
+    with pytest.raises(ModelError, match="not a safetensors file"):
+        load_compiled(tmp_path, manifest)
+    (tmp_path / "lib.so").write_bytes(b"no library")
+    with pytest.raises(ModelError, match=r"lib\.so cannot be loaded"):
+        load_compiled(tmp_path, manifest.model_copy(update={"weights": ()}))
+
+
+def test_forward_by_hand(model: NativeModel) -> None:
+    model.alloc_kv_cache(4)
+    ids = np.array([5, 6, 7])
+    rows = np.arange(3)
+    logits = model.forward(
+        ids=ids,
+        positions=rows,
+        slots=rows,
+        q_indptr=np.array([0, 3]),
+        page_indptr=np.array([0, 1]),
+        page_ids=np.array([0]),
+        kv_len=np.array([3]),
+        out_rows=rows,
+    )
+    assert logits.shape == (3, model.vocab_size)
+    assert logits.dtype == np.float32
+    assert np.isfinite(logits).all()
