@@ -45,6 +45,7 @@ async function request(path, options) {
     throw new ApiError("The server cannot be reached.", { cause });
   }
   if (response.ok) return response;
+  if (response.status === 401) throw new ApiError("This server asks for an API key: enter it in the settings.");
   const body = await response.json().catch(() => null);
   throw new ApiError(body?.error?.message ?? `The server answered with status ${response.status}.`);
 }

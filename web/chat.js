@@ -78,7 +78,11 @@ function requestBody() {
 
 async function ask(text) {
   showError(null);
-  if (modelName === null && !(await connect())) return;
+  if (modelName === null && !(await connect())) {
+    page.input.value = text;
+    updateSend();
+    return;
+  }
   state.messages.push({ role: "user", content: text });
   addMessage(state.messages.at(-1));
   const body = requestBody();

@@ -142,3 +142,22 @@ def test_a_body_that_is_too_large_is_answered_while_it_is_sent() -> None:
             head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
             connection.sendall(f"{head}Content-Length: 1000000000\r\n\r\n".encode() + b"x" * 1000)
             assert connection.recv(4096).startswith(b"HTTP/1.1 413 ")
+
+
+def test_malformed_requests_leave_no_trace_but_a_line() -> None:
+    with ServerProcess("scripted") as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        head = b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        for data in (
+            b"GARBAGE\r\n\r\n",
+            head + b"Content-Length: 50\r\n\r\n{",
+            head + b"Transfer-Encoding: chunked\r\n\r\nzz",
+        ):
+            with socket.create_connection((host, int(port))) as connection:
+                connection.sendall(data)
+        server.wait_for(lambda: 'status="499"' in server.client.get("/metrics").text)
+        assert server.client.get("/ready").status_code == 200
+        server.signal(signal.SIGTERM)
+        code, errors = server.end()
+        assert code == 0
+        assert "Traceback" not in errors

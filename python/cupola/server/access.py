@@ -12,18 +12,23 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cupola.server.record import RequestRecord, attach
 
-QUIET_PATHS = frozenset({"/health", "/ready", "/metrics"})  # asked every few seconds by machines
-
 _CLIENT_ID = re.compile(rb"[\x21-\x7e]{1,128}")
 _LOG = logging.getLogger("cupola.access")
 
 
 class AccessLog:
-    """ASGI middleware. A client's own x-request-id is kept; every response carries one."""
+    """ASGI middleware. A client's own x-request-id is kept; every response carries one.
 
-    def __init__(self, app: ASGIApp, observe: Callable[[RequestRecord], None]) -> None:
+    Args:
+        app: the next layer.
+        observe: called once for each request, at its end.
+        quiet_paths: not logged while all is well, because they are asked again and again.
+    """
+
+    def __init__(self, app: ASGIApp, observe: Callable[[RequestRecord], None], quiet_paths: frozenset[str]) -> None:
         self._app = app
         self._observe = observe
+        self._quiet_paths = quiet_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -44,7 +49,7 @@ class AccessLog:
         finally:
             record.finished = time.perf_counter()
             self._observe(record)
-            if record.path not in QUIET_PATHS:
+            if record.status >= 400 or record.path not in self._quiet_paths:
                 _LOG.info("%s", log_line(record))
 
 

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from cupola.errors import CupolaError
@@ -26,7 +26,6 @@ from cupola.server.access import AccessLog
 from cupola.server.auth import BearerAuth
 from cupola.server.chat import chat_completions
 from cupola.server.completions import completions
-from cupola.server.connection import ClientDisconnectedError
 from cupola.server.health import health, ready
 from cupola.server.lifecycle import DrainGate, Lifecycle
 from cupola.server.limits import BodyLimit
@@ -66,6 +65,7 @@ ROUTES = (
     Route("GET", "/metrics", metrics),
 )
 OPEN_PATHS = frozenset({"/health", "/ready"})  # no API key needed
+QUIET_PATHS = OPEN_PATHS | {"/metrics"}  # asked every few seconds by machines: not in the log
 
 
 def create_app(model: ServedModel, settings: ServerSettings, lifecycle: Lifecycle) -> FastAPI:
@@ -73,7 +73,7 @@ def create_app(model: ServedModel, settings: ServerSettings, lifecycle: Lifecycl
     assets = load_assets()
     telemetry = Telemetry(model.engine.stats, frozenset(route.path for route in ROUTES) | assets.keys())
     services = Services(model, lifecycle, telemetry, settings)
-    layers = [Middleware(AccessLog, observe=telemetry.observe)]
+    layers = [Middleware(AccessLog, observe=telemetry.observe, quiet_paths=QUIET_PATHS | assets.keys())]
     if settings.api_keys:
         layers.append(Middleware(BearerAuth, keys=settings.api_keys, open_paths=OPEN_PATHS | assets.keys()))
     layers.append(Middleware(DrainGate, lifecycle=lifecycle))
@@ -154,6 +154,6 @@ _EXCEPTION_HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Corout
     ApiError: _on_api_error,
     CupolaError: _on_cupola_error,
     HTTPException: _on_http_error,
-    ClientDisconnectedError: _on_disconnect,
+    ClientDisconnect: _on_disconnect,
     Exception: _on_bug,
 }

@@ -6,17 +6,13 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 Result = TypeVar("Result")
 
 
-class ClientDisconnectedError(Exception):
-    """The client closed the connection before its answer was ready."""
-
-
 async def until_disconnect(request: Request, work: Coroutine[Any, Any, Result]) -> Result:
-    """Runs `work`; when the client goes away first, cancels it and raises ClientDisconnectedError.
+    """Runs `work`; when the client goes away first, cancels it and raises ClientDisconnect.
 
     The body of the request has to be read already: what arrives after it can only be the end of the connection.
     """
@@ -29,7 +25,7 @@ async def until_disconnect(request: Request, work: Coroutine[Any, Any, Result]) 
             task.cancel()
         await asyncio.wait((watching, working))
     if working.cancelled():
-        raise ClientDisconnectedError
+        raise ClientDisconnect
     return working.result()
 
 
