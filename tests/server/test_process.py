@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import httpx
 import pytest
@@ -161,3 +162,20 @@ def test_malformed_requests_leave_no_trace_but_a_line() -> None:
         code, errors = server.end()
         assert code == 0
         assert "Traceback" not in errors
+
+
+@pytest.mark.model
+def test_a_model_answers_to_its_alias_and_to_its_own_name() -> None:
+    with ServerProcess("smollm2") as server:
+        names = [model["id"] for model in server.client.get("/v1/models").json()["data"]]
+        assert names == ["smollm2", "SmolLM2-135M-Instruct"]
+        for name in names:
+            body = {"model": name, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 2}
+            assert server.client.post("/v1/chat/completions", json=body).status_code == 200
+
+
+@pytest.mark.model
+def test_a_folder_answers_to_its_models_name(compiled_smollm2: Path) -> None:
+    with ServerProcess(str(compiled_smollm2)) as server:
+        (model,) = server.client.get("/v1/models").json()["data"]
+        assert model["id"] == "SmolLM2-135M-Instruct"

@@ -110,12 +110,19 @@ async def _serve(plan: _Plan, listener: socket.socket) -> None:
     started = time.perf_counter()
     # In this thread: nothing else runs yet, and Ctrl-C works as everywhere.
     async with AsyncEngine(plan.model, backend=plan.backend, config=plan.options) as engine:
-        model = ServedModel.of(engine, plan.names)
+        model = ServedModel.of(engine, plan.names or _default_names(plan.model, engine.model_name))
         lifecycle = Lifecycle()
         app = create_app(model, plan.settings, lifecycle)
         address = _address(plan.host, listener.getsockname()[1])
         print(_banner(engine, model.names, address, time.perf_counter() - started), flush=True)
         await serve(app, model, lifecycle, listener, plan.settings.drain_seconds)
+
+
+def _default_names(asked: str, own: str) -> tuple[str, ...]:
+    """The name that the user typed, unless it is a path, and the model's own."""
+    from pathlib import Path
+
+    return (own,) if Path(asked).exists() else tuple(dict.fromkeys((asked, own)))
 
 
 def _banner(engine: AsyncEngine, names: Sequence[str], address: str, seconds: float) -> str:
