@@ -40,7 +40,10 @@ def batch_command(
     """
     import asyncio
 
-    from cupola.cli.batch_job import run_batch
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    from cupola.cli.batch_job import Summary, count_requests, run_batch
     from cupola.cli.sizes import parse_size
     from cupola.engine.options import EngineOptions
 
@@ -52,5 +55,13 @@ def batch_command(
         quant=quant,
     )
     names = tuple(served_model_name or ())
-    summary = asyncio.run(run_batch(input_file, output_file, model, names, backend, config))
-    typer.echo(summary.describe(output_file), err=True)
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=count_requests(input_file))
+
+        def on_progress(summary: Summary) -> None:
+            bar.update(task, completed=summary.done)
+
+        summary = asyncio.run(run_batch(input_file, output_file, model, names, backend, config, on_progress))
+    console.print(summary.describe(output_file), soft_wrap=True, highlight=False, markup=False)

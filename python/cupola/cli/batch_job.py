@@ -7,8 +7,9 @@ of the input, and the next run goes on after them.
 from __future__ import annotations
 
 import fcntl
+import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from io import BufferedRandom
@@ -27,6 +28,9 @@ from cupola.protocol.errors import ApiError, api_error, validation_error
 from cupola.server.chat import create_chat_completion
 from cupola.server.completions import create_completion
 from cupola.server.served_model import ServedModel
+
+# How every line of the output begins: by it a line that a crash cut short is told from another file's content.
+_LINE_START = b'{"id":"batch_req_'
 
 CHAT_URL = "/v1/chat/completions"
 COMPLETIONS_URL = "/v1/completions"
@@ -80,6 +84,11 @@ class Summary:
     answered: int = 0
     failed: int = 0
 
+    @property
+    def done(self) -> int:
+        """Lines of the output."""
+        return self.kept + self.answered + self.failed
+
     def describe(self, output: Path) -> str:
         """One line for the user."""
         parts = [f"{self.answered} answered"]
@@ -89,12 +98,19 @@ class Summary:
 
 
 async def run_batch(
-    input_file: Path, output_file: Path, model: str, names: tuple[str, ...], backend: str, config: EngineOptions
+    input_file: Path,
+    output_file: Path,
+    model: str,
+    names: tuple[str, ...],
+    backend: str,
+    config: EngineOptions,
+    on_progress: Callable[[Summary], None] = lambda _: None,
 ) -> Summary:
     """Answer every line of the input that the output does not answer yet.
 
     Args:
         names: what requests may call the model; by default its own name and `model`.
+        on_progress: called with what was done so far, after each line.
 
     Raises:
         StorageError: the input cannot be read or the output not written.
@@ -102,7 +118,7 @@ async def run_batch(
         EngineError: the engine died; what was answered until then is kept.
         CupolaError: the model cannot be opened.
     """
-    with _open_input(input_file) as lines, _open_output(output_file) as output:
+    with _open_input(input_file) as lines, _open_output(output_file, input_file) as output:
         summary = Summary()
         seen: set[str] = set()
         summary.kept = _skip_answered(lines, output, seen, input_file, output_file)
@@ -117,7 +133,17 @@ async def run_batch(
                     _append(output, answer, output_file)
                     summary.answered += answer.succeeded
                     summary.failed += not answer.succeeded
+                    on_progress(summary)
     return summary
+
+
+def count_requests(path: Path) -> int | None:
+    """Lines of the input that are not blank; None if it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return sum(1 for line in file if line.strip())
+    except OSError:
+        return None
 
 
 @contextmanager
@@ -132,10 +158,14 @@ def _open_input(path: Path) -> Iterator[Iterator[bytes]]:
 
 
 @contextmanager
-def _open_output(path: Path) -> Iterator[BufferedRandom]:
+def _open_output(path: Path, source: Path) -> Iterator[BufferedRandom]:
     """The output for reading and appending, locked against a second run."""
+    if path.exists() and not path.is_file():
+        raise StorageError(f"`{path}` is not a file", hint="Choose another output.")
+    if path.exists() and path.samefile(source):
+        raise UsageError(f"`{path}` and `{source}` are the same file", hint="Choose another output.")
     try:
-        file = path.open("r+b" if path.exists() else "w+b")
+        file = path.open("a+b")
     except OSError as error:
         raise StorageError(
             f"`{path}` cannot be written: {error.strerror}", hint="Choose another output, or mend its permissions."
@@ -147,6 +177,7 @@ def _open_output(path: Path) -> Iterator[BufferedRandom]:
             raise UsageError(
                 f"Another run is writing `{path}`", hint="Wait for it, or choose another output."
             ) from error
+        file.seek(0)
         yield file
 
 
@@ -154,16 +185,13 @@ def _skip_answered(lines: Iterator[bytes], output: BufferedRandom, seen: set[str
     """Take the lines that the output answers already from the input, drop a torn last line; gives their number."""
     kept = end = 0
     while line := output.readline():
-        if not line.endswith(b"\n"):
-            break
         try:
-            answered = BatchAnswer.model_validate_json(line).custom_id
-        except ValidationError as error:
-            if not output.read(1):
-                break  # the last line: a crash of the machine may leave anything
+            answered = _answered_id(line)
+        except ValueError as error:
+            if _is_torn(line) and not output.read(1):
+                break
             raise UsageError(
-                f"Line {kept + 1} of `{path}` is not an answer of `cupola batch`",
-                hint="Choose another output file.",
+                f"Line {kept + 1} of `{path}` is not an answer of `cupola batch`", hint="Choose another output file."
             ) from error
         asked = next(lines, None)
         if asked is None or _custom_id(asked) != answered:
@@ -175,15 +203,29 @@ def _skip_answered(lines: Iterator[bytes], output: BufferedRandom, seen: set[str
             seen.add(answered)
         kept += 1
         end = output.tell()
-    output.seek(end)
-    output.truncate()
+    output.truncate(end)
     return kept
 
 
+def _answered_id(line: bytes) -> str | None:
+    """The custom_id of an answer. ValueError: the line is no whole answer."""
+    if not line.endswith(b"\n"):
+        raise ValueError("the line has no end")
+    return BatchAnswer.model_validate_json(line).custom_id
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a crash may have left this: the beginning of an answer, or the zeros of a block never written."""
+    text = line.strip(b"\0\n")
+    return text.startswith(_LINE_START) or _LINE_START.startswith(text)
+
+
 def _append(output: BufferedRandom, answer: BatchAnswer, path: Path) -> None:
+    """Write a line past Python's buffer, which would try again at the end what a full disk refused."""
+    data = to_json(answer) + b"\n"
     try:
-        output.write(to_json(answer) + b"\n")
-        output.flush()
+        while data:
+            data = data[os.write(output.fileno(), data) :]
     except OSError as error:
         raise StorageError(
             f"`{path}` cannot be written: {error.strerror}",
