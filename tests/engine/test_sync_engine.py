@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
@@ -130,3 +131,24 @@ def test_a_program_may_end_without_closing_its_engine() -> None:
     code = "from cupola import Engine; e = Engine('scripted:step_us=1000'); s = e.stream('x'); next(s); print('end')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
+
+
+def test_an_interrupt_at_any_moment_ends_the_stream_and_nothing_else() -> None:
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    def read_until_interrupted(engine: Engine, after: float) -> None:
+        threading.Timer(after, signal.pthread_kill, [threading.get_ident(), signal.SIGUSR1]).start()
+        for _delta in engine.stream("hello", SamplingParams(temperature=0.0)):
+            pass
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with Engine("scripted:step_us=200") as engine:
+            for n in range(100):
+                with pytest.raises(KeyboardInterrupt):
+                    read_until_interrupted(engine, 0.001 + n * 0.00003)
+            assert engine.generate("next", GREEDY)[0].text == oracle_text("next", 16)
+            assert engine.stats().aborted == 100
+    finally:
+        signal.signal(signal.SIGUSR1, before)

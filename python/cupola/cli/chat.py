@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from cupola.engine.engine import Engine
@@ -98,19 +99,20 @@ class Conversation:
             elif line.startswith("/") and " " not in line and "/" not in line[1:]:
                 print(f"There is no command {line}; /help lists them")
             elif line:
-                self._answer(line)
+                # Ctrl-C in the moment before an answer begins or after it has ended changes nothing.
+                with suppress(KeyboardInterrupt):
+                    self._answer(line)
 
     def _answer(self, question: str) -> None:
-        self._messages.append({"role": "user", "content": question})
-        deltas = self._engine.stream_chat([*_system(self._system), *self._messages], self._params)
+        messages = [*self._messages, {"role": "user", "content": question}]
+        deltas = self._engine.stream_chat([*_system(self._system), *messages], self._params)
         try:
             answer = _print_answer(deltas)
         except RequestError as error:
-            # For example a conversation that has outgrown the context: the question is taken back.
-            self._messages.pop()
+            # For example a conversation that has outgrown the context: the question is not kept.
             print(f"{error.message.removesuffix('.')}; /reset begins a new conversation")
             return
-        self._messages.append({"role": "assistant", "content": answer.text})
+        self._messages = [*messages, {"role": "assistant", "content": answer.text}]
         self._last = answer
         if answer.cut:
             print("(the answer was cut at the most tokens allowed)")

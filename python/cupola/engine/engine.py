@@ -165,17 +165,33 @@ class Engine:
             raise
 
     def _iterate(self, deltas: AsyncGenerator[TextDelta, None]) -> Generator[TextDelta, None, None]:
+        puller = _Puller(deltas)
         try:
-            while (delta := self._wait(_next(deltas))) is not None:
+            while (delta := self._wait(puller.pull())) is not None:
                 yield delta
         finally:
             if self._finalizer.alive:
-                self._wait(deltas.aclose())
+                self._wait(puller.leave())
 
 
-async def _next(deltas: AsyncGenerator[TextDelta, None]) -> TextDelta | None:
-    # StopAsyncIteration cannot pass through a future of another thread.
-    return await anext(deltas, None)
+class _Puller:
+    """Takes deltas one by one for a caller that Ctrl-C may tear away at any moment, also while a pull runs on."""
+
+    def __init__(self, deltas: AsyncGenerator[TextDelta, None]) -> None:
+        self._deltas = deltas
+        self._pull: asyncio.Task[object] | None = None
+
+    async def pull(self) -> TextDelta | None:
+        """The next delta; None after the last (StopAsyncIteration cannot pass through a future)."""
+        self._pull = asyncio.current_task()
+        return await anext(self._deltas, None)
+
+    async def leave(self) -> None:
+        """End the iteration, and before it a pull that nobody waits for any more."""
+        if self._pull is not None and not self._pull.done():
+            self._pull.cancel()
+            await asyncio.wait([self._pull])
+        await self._deltas.aclose()
 
 
 async def _retire(engine: AsyncEngine) -> None:
