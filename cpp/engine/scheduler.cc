@@ -32,15 +32,14 @@ void Scheduler::Abort(int64_t id, DeltaBatch* out) {
 }
 
 // The story of a step: those that generate come first, then those that still read their prompt, and
-// what is left of the budget goes to those that wait. If somebody had to give up its pages, nobody
-// new comes in: the pages are short, and the one preempted stands at the head of the queue.
+// what is left of the budget goes to those that wait. A request that is preempted here cannot come
+// back in the same step: whoever took one of its pages left one too few.
 const StepPlan& Scheduler::Schedule() {
   plan_.sequences.clear();
-  plan_.preempted = false;
   plan_.budget_left = limits_.max_step_tokens;
   PlanDecodes();
   PlanPrefills();
-  if (!plan_.preempted) AdmitWaiting();
+  AdmitWaiting();
   return plan_;
 }
 
@@ -109,7 +108,6 @@ void Scheduler::Preempt(Request* request) {
   request->running = false;
   running_.erase(std::find(running_.begin(), running_.end(), request));
   waiting_.insert(request);
-  plan_.preempted = true;
   ++counters_.preemptions;
 }
 

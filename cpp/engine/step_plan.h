@@ -18,7 +18,6 @@ struct PlannedSequence {
 
 struct StepPlan {
   std::vector<PlannedSequence> sequences;
-  bool preempted = false;  // someone lost its pages for this step
   int32_t budget_left = 0;
 
   bool empty() const { return sequences.empty(); }

@@ -88,8 +88,8 @@ ffi::Shape Abort(SchedulerRef self, int64_t id) {
 //   ended     (id, finish reason)
 //   tokens    ids that got a token
 //   running   ids in rank order, before the step was booked
-//   facts     preempted?, budget left, head could be admitted?, waiting
-Report ReportOf(const Scheduler& scheduler, const StepPlan& plan) {
+//   facts     preemptions, budget left, head could be admitted?, waiting
+Report ReportOf(const Scheduler& scheduler, const StepPlan& plan, int64_t preemptions) {
   std::vector<int64_t> planned, running;
   for (const PlannedSequence& sequence : plan.sequences) {
     planned.insert(planned.end(), {sequence.request->id, sequence.num_rows, sequence.samples});
@@ -98,7 +98,7 @@ Report ReportOf(const Scheduler& scheduler, const StepPlan& plan) {
   Report report;
   report.Set("planned", ffi::Shape(planned));
   report.Set("running", ffi::Shape(running));
-  report.Set("facts", ffi::Shape({plan.preempted, plan.budget_left, scheduler.CanAdmitHead(),
+  report.Set("facts", ffi::Shape({preemptions, plan.budget_left, scheduler.CanAdmitHead(),
                                   scheduler.num_waiting()}));
   return report;
 }
@@ -107,9 +107,10 @@ Report ReportOf(const Scheduler& scheduler, const StepPlan& plan) {
 // books the step; or, when `fails`, reports it as failed.
 Report Step(SchedulerRef self, ffi::Shape stopping, bool fails) {
   Scheduler& scheduler = self->scheduler;
+  const int64_t before = scheduler.counters().preemptions;
   const StepPlan& plan = scheduler.Schedule();
   scheduler.CheckIntegrity();
-  Report report = ReportOf(scheduler, plan);
+  Report report = ReportOf(scheduler, plan, scheduler.counters().preemptions - before);
   std::vector<int32_t> sampled;
   for (const PlannedSequence& sequence : plan.sequences) {
     if (!sequence.samples) continue;

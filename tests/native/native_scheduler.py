@@ -27,7 +27,7 @@ class StepReport:
 
     planned: list[Planned]
     running: list[int]  # in rank order, while the plan stood
-    preempted: bool
+    preemptions: int
     budget_left: int
     head_fits: bool
     num_waiting: int
@@ -62,7 +62,7 @@ class SchedulerDouble:
         return StepReport(
             planned=[Planned(*planned[i : i + 2], bool(planned[i + 2])) for i in range(0, len(planned), 3)],
             running=list(raw["running"]),
-            preempted=bool(facts[0]),
+            preemptions=facts[0],
             budget_left=facts[1],
             head_fits=bool(facts[2]),
             num_waiting=facts[3],

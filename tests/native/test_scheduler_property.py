@@ -111,7 +111,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         # Work is conserved: who runs gets rows while the budget lasts, and the head waits only for lack of room.
         if report.budget_left:
             assert {planned.id for planned in report.planned} == set(report.running)
-            assert report.preempted or not report.head_fits
+            assert not report.head_fits
         # First come, first served: whoever came in this time stands before all that still wait.
         waiting = [expected.rank for request_id, expected in self.live.items() if request_id not in report.running]
         for request_id in set(report.running) - self.was_running:
