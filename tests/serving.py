@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from types import TracebackType
@@ -25,7 +26,8 @@ class ServerProcess:
 
     def __init__(self, model: str, *options: str) -> None:
         command = [sys.executable, "-m", "cupola", "serve", model, "--port", "0", *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self._errors = tempfile.TemporaryFile(mode="w+")  # noqa: SIM115 (closed by __exit__)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self._errors, text=True)
         self.url = self._read_url()
         self.client = httpx.Client(base_url=self.url, timeout=30)
         self.wait_for(lambda: self.client.get("/ready").status_code == 200, _READY_SECONDS)
@@ -39,6 +41,7 @@ class ServerProcess:
         self.client.close()
         self.process.kill()
         self.process.communicate()
+        self._errors.close()
 
     def metric(self, name: str) -> float:
         """The value of a metric without labels."""
@@ -60,8 +63,9 @@ class ServerProcess:
 
     def end(self, seconds: float = 20.0) -> tuple[int, str]:
         """Waits for the process to end by itself: its exit code, and what it wrote to standard error."""
-        _, errors = self.process.communicate(timeout=seconds)
-        return self.process.returncode, errors
+        self.process.communicate(timeout=seconds)
+        self._errors.seek(0)
+        return self.process.returncode, self._errors.read()
 
     @staticmethod
     def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:

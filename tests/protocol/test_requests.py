@@ -200,5 +200,11 @@ def test_the_number_of_completions_is_bounded() -> None:
     assert refusal(CompletionRequest, {"model": "m", "prompt": ["a"] * 600, "n": 2})[:2] == ("n", "invalid_value")
 
 
+@pytest.mark.parametrize("name", sorted(GenerationFields.model_fields.keys() - {"model"}))
+def test_null_is_the_same_as_nothing(name: str) -> None:
+    assert chat(**{name: None}) == chat()
+    assert completion(**{name: None}) == completion()
+
+
 def test_one_stop_string_needs_no_list() -> None:
     assert chat(stop="end") == chat(stop=["end"])

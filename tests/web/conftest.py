@@ -43,20 +43,21 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chr
 @pytest.fixture(scope="session")
 def chat_server() -> Iterator[ServerProcess]:
     """Answers end by themselves after a while, and take long enough to be watched."""
-    with ServerProcess("scripted:eos_every=80,step_us=4000", "--log-level", "warning") as server:
+    name = "a-model-with-a-rather-long-name-that-has-to-be-cut"
+    with ServerProcess("scripted:eos_every=80,step_us=4000", "--served-model-name", name) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def endless_server() -> Iterator[ServerProcess]:
     """Answers go on until somebody stops them."""
-    with ServerProcess("scripted:step_us=10000", "--log-level", "warning") as server:
+    with ServerProcess("scripted:step_us=10000") as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def locked_server() -> Iterator[ServerProcess]:
     """Asks for the API key `secret`."""
-    with ServerProcess("scripted:eos_every=20", "--api-key", "secret", "--log-level", "error") as server:
+    with ServerProcess("scripted:eos_every=20", "--api-key", "secret") as server:
         # The fixture's own client needs no key for the two paths that it asks.
         yield server

@@ -20,6 +20,7 @@ MAX_STOP_TOKEN_IDS = 64
 
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 StopString = Annotated[str, Field(min_length=1, max_length=1024)]
+StopStrings = Annotated[tuple[StopString, ...], Field(max_length=MAX_STOP_STRINGS)]
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]
 
 
@@ -73,7 +74,7 @@ class GenerationFields(WireModel):
     n: int | None = Field(None, ge=1, le=MAX_CHOICES)
     max_tokens: int | None = Field(None, ge=1, le=2**31 - 1)
     min_tokens: int | None = Field(None, ge=0, le=2**31 - 1)
-    stop: Annotated[tuple[StopString, ...] | None, BeforeValidator(_as_list), Field(max_length=MAX_STOP_STRINGS)] = None
+    stop: Annotated[StopStrings | None, BeforeValidator(_as_list)] = None
     stop_token_ids: tuple[TokenId, ...] | None = Field(None, max_length=MAX_STOP_TOKEN_IDS)
     ignore_eos: bool | None = None
     priority: int | None = Field(None, ge=-(2**31), le=2**31 - 1)
