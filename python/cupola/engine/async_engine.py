@@ -31,7 +31,7 @@ Prompt = str | Sequence[int]
 DEFAULT_MODEL = "smollm2"
 
 # Texts up to this many characters are tokenized in place: it takes less time than the way to a thread and back.
-_INLINE_CHARACTERS = 8192
+_INLINE_CHARACTERS = 2048
 
 
 class AsyncEngine:
