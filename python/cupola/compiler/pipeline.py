@@ -21,6 +21,7 @@ def register() -> None:
 def _cpu_pipeline() -> tuple[tvm.transform.Pass, object, object]:
     passes = tvm.transform.Sequential(
         [
+            tirx.transform.ConvertSSA(),
             tirx.transform.FlattenBuffer(),
             tirx.transform.VerifyMemory(),
             tirx.transform.AnnotateEntryFunc(),
