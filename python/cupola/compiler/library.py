@@ -17,6 +17,7 @@ from tvm.relax.frontend import nn
 
 from cupola.compiler import pipeline
 from cupola.compiler.config import LimitsConfig
+from cupola.compiler.launch import hide_stages, single_launch
 from cupola.compiler.target import CpuTarget
 from cupola.errors import StorageError
 from cupola.kernels.cpu.isa import BY_NAME
@@ -88,9 +89,9 @@ def build(
         module, weights = _export(spec, operations, parameters, kv_cache)
         module = _with_alloc_kv_cache(module, spec.num_layers, kv_cache)
         module = _with_bounds(module, limits)
-        planned = _plan(module)
+        planned = single_launch(plan(module), Functions().forward)
         memory = _working_memory(planned)
-        lowered = _lower(planned)
+        lowered = lower(planned)
         pipeline.register()
         executable = relax.build(lowered, target.tvm_target(), relax_pipeline=None, tir_pipeline=pipeline.CPU_PIPELINE)
     try:
@@ -153,7 +154,7 @@ def _with_bounds(module: tvm.IRModule, limits: LimitsConfig) -> tvm.IRModule:
     return module
 
 
-def _plan(module: tvm.IRModule) -> tvm.IRModule:
+def plan(module: tvm.IRModule) -> tvm.IRModule:
     """Relax down to explicit storage. Kernels are final already, so that nothing is fused or scheduled here."""
     return tvm.transform.Sequential(
         [
@@ -166,9 +167,9 @@ def _plan(module: tvm.IRModule) -> tvm.IRModule:
     )(module)
 
 
-def _lower(module: tvm.IRModule) -> tvm.IRModule:
+def lower(module: tvm.IRModule) -> tvm.IRModule:
     """Explicit storage down to instructions of TVM's virtual machine."""
-    return tvm.transform.Sequential(
+    lowered = tvm.transform.Sequential(
         [
             transform.LowerAllocTensor(),
             transform.KillAfterLastUse(),
@@ -178,6 +179,7 @@ def _lower(module: tvm.IRModule) -> tvm.IRModule:
             transform.AttachGlobalSymbol(),
         ]
     )(module)
+    return hide_stages(lowered)
 
 
 def _working_memory(planned: tvm.IRModule) -> dict[str, int]:

@@ -21,11 +21,14 @@ def register() -> None:
 def _cpu_pipeline() -> tuple[tvm.transform.Pass, object, object]:
     passes = tvm.transform.Sequential(
         [
+            tirx.transform.ConvertSSA(),  # stages of one kernel come with the same variables
             tirx.transform.FlattenBuffer(),
             tirx.transform.VerifyMemory(),
             tirx.transform.AnnotateEntryFunc(),
             tirx.transform.SplitHostDevice(),
             tirx.transform.MakePackedAPI(),
+            # The virtual machine has checked every argument when a kernel is called.
+            tirx.transform.SkipAssert(),
         ]
     )
     return passes, finalize_host_passes, finalize_device_passes

@@ -101,10 +101,17 @@ def attention(spec: AttentionSpec) -> tirx.PrimFunc:
     }
 
     def body(**t: Span) -> None:
-        step = _Step(spec, n, b, slots, **t)
-        one_row_each = let(n == b)
-        few = let(b * heads.keys <= i64(FEW_TASKS))
-        branch(let(tirx.And(one_row_each, few)), lambda: _by_splits(step), lambda: _by_tiles(step))
+        step = _Step(spec, n, b, **t)
+        splits = let(tirx.And(n == b, b * heads.keys <= i64(FEW_TASKS)))
+        tile_count = let(tirx.floordiv(n + (spec.tile_rows - 1), spec.tile_rows))
+        all_blocks = split_slots(p, b, spec.block_pages)
+        tasks = select(splits, all_blocks * heads.keys, tile_count * heads.keys)
+        merges = select(splits, b * heads.queries, i64(0))
+        with region():
+            with parallel(tasks) as task:
+                branch(splits, lambda: _split(step, task), lambda: _tile(step, tile_count, task))
+            with parallel(merges) as task:
+                _merge_splits(step, task)
 
     return kernel("attention", args, body)
 
@@ -116,7 +123,6 @@ class _Step:
     spec: AttentionSpec
     rows: Expr
     sequences: Expr
-    slots: Expr
     q: Span
     pages: Span
     q_indptr: Span
@@ -176,23 +182,20 @@ class _Queries:
 # Two ways to deal out the work
 
 
-def _by_tiles(step: _Step) -> None:
-    heads = step.spec.heads
-    tile_rows = step.spec.tile_rows
-    count = let(tirx.floordiv(step.rows + (tile_rows - 1), tile_rows))
-    with region(), parallel(let(count * heads.keys)) as task:
-        # Later rows see more: early and late tiles alternate, so that equal shares of tasks are equal shares of work.
-        order = let(tirx.floordiv(task, heads.keys))
-        half = let(tirx.floordiv(order, 2))
-        tile = select(let(tirx.floormod(order, 2) == i64(0)), half, let(count - 1 - half))
-        head = let(tirx.floormod(task, heads.keys))
-        cursor = scratch(2, "int64")  # next row, its sequence
-        cursor.put(0, let(tile * tile_rows))
-        cursor.put(1, i64(0))
-        end = let(tirx.min(step.rows, let(tile * tile_rows + tile_rows)))
-        with while_(lambda: cursor.get(0) < end):
-            _advance_to_sequence_of(step, cursor)
-            _tile_rows_of_one_sequence(step, cursor, end, head)
+def _tile(step: _Step, count: Expr, task: Expr) -> None:
+    """Some rows with one key-value head. Early and late tiles alternate: later rows see more of their context, and
+    equal shares of tasks shall be equal shares of work."""
+    heads, tile_rows = step.spec.heads, step.spec.tile_rows
+    order, head = let(tirx.floordiv(task, heads.keys)), let(tirx.floormod(task, heads.keys))
+    half = let(tirx.floordiv(order, 2))
+    tile = select(let(tirx.floormod(order, 2) == i64(0)), half, let(count - 1 - half))
+    cursor = scratch(2, "int64")  # next row, its sequence
+    cursor.put(0, let(tile * tile_rows))
+    cursor.put(1, i64(0))
+    end = let(tirx.min(step.rows, let(tile * tile_rows + tile_rows)))
+    with while_(lambda: cursor.get(0) < end):
+        _advance_to_sequence_of(step, cursor)
+        _tile_rows_of_one_sequence(step, cursor, end, head)
 
 
 def _advance_to_sequence_of(step: _Step, cursor: Span) -> None:
@@ -242,52 +245,55 @@ def _walk(queries: _Queries) -> None:
         )
 
 
-def _by_splits(step: _Step) -> None:
+def _split(step: _Step, task: Expr) -> None:
+    """One block of one sequence with one key-value head, into the slot of that block."""
     heads = step.spec.heads
-    with region():
-        with parallel(let(step.slots * heads.keys)) as task:
-            slot, head = let(tirx.floordiv(task, heads.keys)), let(tirx.floormod(task, heads.keys))
-            cursor = scratch(1, "int64")
-            cursor.put(0, i64(0))
-            with while_(
-                lambda: tirx.And(
-                    cursor.get(0) + i64(1) < step.sequences,
-                    tirx.floordiv(
-                        tirx.Cast("int64", step.page_indptr.get(cursor.get(0) + i64(1))), i64(step.spec.block_pages)
-                    )
-                    + cursor.get(0)
-                    + i64(1)
-                    <= slot,
-                )
-            ):
-                cursor.put(0, let(cursor.get(0) + i64(1)))
-            s = let(cursor.get(0))
-            block = let(slot - step.first_slot(s))
-            length = step.length(s)
+    slot, head = let(tirx.floordiv(task, heads.keys)), let(tirx.floormod(task, heads.keys))
+    s = _sequence_of_slot(step, slot)
+    block = let(slot - step.first_slot(s))
+    length = step.length(s)
 
-            def split() -> None:
-                part = scratch(heads.group * heads.dim)
-                parts = scratch(heads.group * 2)
-                _partial(_Queries(step, s, head, step.first_row(s), 1, length), block, part, parts)
-                for j in range(heads.group):
-                    at = let(slot * heads.queries + head * heads.group + j)
-                    for c in range(heads.dim // LANES):
-                        step.o.store(at * heads.dim + c * LANES, part.load(j * heads.dim + c * LANES))
-                    step.ml.put(at * 2, parts.at(j * 2))
-                    step.ml.put(at * 2 + 1, parts.at(j * 2 + 1))
+    def compute() -> None:
+        part, parts = scratch(heads.group * heads.dim), scratch(heads.group * 2)
+        _partial(_Queries(step, s, head, step.first_row(s), 1, length), block, part, parts)
+        for j in range(heads.group):
+            at = let(slot * heads.queries + head * heads.group + j)
+            for c in range(heads.dim // LANES):
+                step.o.store(at * heads.dim + c * LANES, part.load(j * heads.dim + c * LANES))
+            step.ml.put(at * 2, parts.at(j * 2))
+            step.ml.put(at * 2 + 1, parts.at(j * 2 + 1))
 
-            branch(let(block * BLOCK < length), split)
-        with parallel(let(step.sequences * heads.queries)) as task:
-            s, head = let(tirx.floordiv(task, heads.queries)), let(tirx.floormod(task, heads.queries))
-            total = scratch(heads.dim)
-            totals = scratch(2)
-            _clear(1, heads.dim, total, totals)
-            zero = let(i64(0))
-            with serial(let(tirx.floordiv(step.length(s) + (BLOCK - 1), BLOCK))) as block:
-                at = let((step.first_slot(s) + block) * heads.queries + head)
-                _merge(heads.dim, (total, totals), (zero, zero), (step.o, step.ml), (let(at * heads.dim), let(at * 2)))
-            out = let((step.first_row(s) * heads.queries + head) * heads.dim)
-            _divide(heads.dim, (total, totals), (zero, zero), step.y, out)
+    branch(let(block * BLOCK < length), compute)
+
+
+def _sequence_of_slot(step: _Step, slot: Expr) -> Expr:
+    """The last sequence whose slots begin at or before `slot`."""
+    cursor = scratch(1, "int64")
+    cursor.put(0, i64(0))
+
+    def next_begins_in_time() -> Expr:
+        following = cursor.get(0) + i64(1)
+        pages = tirx.Cast("int64", step.page_indptr.get(following))
+        begins = tirx.floordiv(pages, i64(step.spec.block_pages)) + following
+        return tirx.And(following < step.sequences, begins <= slot)
+
+    with while_(next_begins_in_time):
+        cursor.put(0, let(cursor.get(0) + i64(1)))
+    return let(cursor.get(0))
+
+
+def _merge_splits(step: _Step, task: Expr) -> None:
+    """All blocks of one sequence and query head."""
+    heads = step.spec.heads
+    s, head = let(tirx.floordiv(task, heads.queries)), let(tirx.floormod(task, heads.queries))
+    total, totals = scratch(heads.dim), scratch(2)
+    _clear(1, heads.dim, total, totals)
+    zero = let(i64(0))
+    with serial(let(tirx.floordiv(step.length(s) + (BLOCK - 1), BLOCK))) as block:
+        at = let((step.first_slot(s) + block) * heads.queries + head)
+        _merge(heads.dim, (total, totals), (zero, zero), (step.o, step.ml), (let(at * heads.dim), let(at * 2)))
+    out = let((step.first_row(s) * heads.queries + head) * heads.dim)
+    _divide(heads.dim, (total, totals), (zero, zero), step.y, out)
 
 
 # Partial results

@@ -125,18 +125,10 @@ def while_(condition: Callable[[], Expr]) -> AbstractContextManager[None]:
     return ir.While(condition())
 
 
-def for_each_row(rows: Expr, body: Callable[[Expr], None], *, alone_up_to: int = 2) -> None:
-    """Runs `body(row)` for all rows: on the calling thread when there are few, because waking others costs more."""
-
-    def alone() -> None:
-        with serial(rows) as row:
-            body(row)
-
-    def together() -> None:
-        with region(), parallel(rows) as row:
-            body(row)
-
-    branch(rows <= i64(alone_up_to), alone, together)
+def for_each_row(rows: Expr, body: Callable[[Expr], None]) -> None:
+    """A kernel of one parallel loop over rows."""
+    with region(), parallel(rows) as row:
+        body(row)
 
 
 def branch(condition: Expr, then: Callable[[], None], otherwise: Callable[[], None] | None = None) -> None:
