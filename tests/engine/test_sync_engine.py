@@ -154,6 +154,6 @@ def test_an_interrupt_at_any_moment_ends_the_stream_and_nothing_else() -> None:
             deadline = time.monotonic() + 10
             while engine.stats().pages_free < engine.stats().pages_total:
                 assert time.monotonic() < deadline
-            assert 50 < engine.stats().aborted <= 100
+            assert 0 < engine.stats().aborted <= 100
     finally:
         signal.signal(signal.SIGUSR1, before)
