@@ -96,7 +96,7 @@ sanitize: $(INSTALLED) $(TOOLS)  ## tests of the native engine under the address
 check-install:  ## `pip install .` into an empty environment: it works, and pulls neither torch nor CUDA
 	@PYTHON=$(PYTHON) scripts/check_install
 
-check-serve: $(INSTALLED)  ## `make serve` twice: it answers, the second time soon, and ends on SIGTERM
+check-serve: $(INSTALLED)  ## start the server twice: it answers, is ready soon the second time, ends on SIGTERM
 	@scripts/check_serve
 
 # --- goldens: what transformers and torch compute, in an environment of their own -----------------------------------
