@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tvm
-from kernels import kernel_driver  # sets up TVM's threads before anything runs
 from tvm import relax, tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op, spec
@@ -14,6 +13,7 @@ from cupola.compiler import library, pipeline
 from cupola.compiler.launch import single_launch
 from cupola.kernels.cpu import activation
 from cupola.kernels.cpu.emit import Arg, Span, f32, kernel, let, parallel, region, serial, size_var, splat
+from kernels import kernel_driver  # sets up TVM's threads before anything runs
 
 WIDTH = 32
 
