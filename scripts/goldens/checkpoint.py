@@ -79,7 +79,7 @@ def _tensor(name: str, values: np.ndarray, config: LlamaConfig) -> np.ndarray:
     heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
     part = name.split(".")[2] if name.startswith("blk.") else ""
     if part not in heads:
-        return np.ascontiguousarray(values)
+        return np.array(values)
     rows, columns = values.shape
     pairs = values.reshape(heads[part], rows // heads[part] // 2, 2, columns)
     return np.ascontiguousarray(pairs.swapaxes(1, 2).reshape(rows, columns))

@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import torch
 from checkpoint import load_smollm2
 from smollm2 import write_smollm2
 from tiny import write_tiny
 from tokenizers import Tokenizer
+from transformers.utils import logging
 
 INPUTS = Path(__file__).resolve().parents[2] / "tests" / "goldens"
 
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, required=True, help="its tokenizer.json, as Cupola writes it")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     arguments = parser.parse_args()
-    torch.manual_seed(0)
+    logging.disable_progress_bar()
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_tiny(arguments.out)
     tokenizer = Tokenizer.from_file(str(arguments.tokenizer))
