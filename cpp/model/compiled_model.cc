@@ -1,5 +1,6 @@
 #include "model/compiled_model.h"
 
+#include <sched.h>
 #include <tvm/ffi/container/shape.h>
 
 #include <algorithm>
@@ -47,13 +48,30 @@ ffi::Function FunctionOf(const ffi::Module& vm, const std::string& name) {
   return function.value();
 }
 
-// TVM keeps one pool of worker threads for each thread that calls it.
+// The processors that this thread may run on, as TVM wants them: "0", "1", ...
+std::vector<std::string> AllowedProcessors() {
+  cpu_set_t allowed;
+  CPU_ZERO(&allowed);
+  std::vector<std::string> processors;
+  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return processors;
+  for (int i = 0; i < CPU_SETSIZE; ++i) {
+    if (CPU_ISSET(i, &allowed)) processors.push_back(std::to_string(i));
+  }
+  return processors;
+}
+
+// TVM keeps one pool of worker threads for each thread that calls it, and makes it at the first
+// call. Left alone it takes half of the processors, for fear of hyperthreads; a list of processors
+// is what sets its size.
 void ConfigureThreadPool(int32_t num_threads) {
-  constexpr int kBigCores = 1;  // TVM's mode "all threads on the fast cores"
+  constexpr int kOneProcessorPerThread = -2;
   const auto configure = ffi::Function::GetGlobal("runtime.config_threadpool");
-  if (!configure.has_value()) return;
-  const int32_t cores = static_cast<int32_t>(std::thread::hardware_concurrency());
-  configure.value()(kBigCores, num_threads > 0 ? num_threads : std::max(1, cores));
+  const std::vector<std::string> processors = AllowedProcessors();
+  if (!configure.has_value() || processors.empty()) return;
+  const size_t wanted = num_threads > 0 ? num_threads : processors.size();
+  ffi::Array<ffi::String> chosen;
+  for (size_t i = 0; i < wanted; ++i) chosen.push_back(processors[i % processors.size()]);
+  configure.value()(kOneProcessorPerThread, static_cast<int>(wanted), chosen);
 }
 
 }  // namespace

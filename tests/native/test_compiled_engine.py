@@ -71,6 +71,22 @@ def test_tokens_do_not_depend_on_batch_chunks_or_pages(
     assert (preemptions > 0) == (num_pages == 9)
 
 
+def num_os_threads() -> int:
+    return len(list(Path("/proc/self/task").iterdir()))
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 3])
+def test_the_library_runs_on_the_threads_asked_for(
+    model: NativeModel, alone: dict[int, list[int]], num_threads: int
+) -> None:
+    before = num_os_threads()
+    engine = NativeEngine(model, EngineConfig(num_pages=100, max_batch=32, num_threads=num_threads))
+    results = run(engine, random_requests(model))
+    assert num_os_threads() - before == num_threads, "the engine thread counts as one of them"
+    engine.close()
+    assert {i: result.tokens for i, result in results.items()} == alone
+
+
 def test_the_limits_of_the_library_bound_the_engine(model: NativeModel, compiled_smollm2: Path) -> None:
     limits = read_manifest(compiled_smollm2).limits
     config = EngineConfig(num_pages=200, max_batch=10 * limits.max_batch, max_step_tokens=10 * limits.max_step_tokens)
