@@ -23,8 +23,9 @@ class Isa:
 
     Args:
         name: as in the compile configuration.
-        mul_pairs: (uint8x32 u, int8x32 s) -> int16x16 of u[2i]*s[2i] + u[2i+1]*s[2i+1]; the caller keeps it in range.
-        add_pairs: int16x16 v -> int32x8 of v[2i] + v[2i+1].
+        mul_pairs: (uint8x32 u, int8x32 s) -> partial sums of u[i] * s[i], of a type that is the processor's business.
+            They may be added to one another as long as no u[2i]*s[2i] + u[2i+1]*s[2i+1], so added, leaves 16 bits.
+        add_pairs: partial sums -> int32x8 of the sums over four neighbours.
         negate_where: (int8x32 a, int8x32 w) -> a with the sign of w applied; any value where w is 0.
     """
 
@@ -62,7 +63,15 @@ AVX2 = Isa(
     negate_where=lambda a, w: _intrinsic("int8x32", "llvm.x86.avx2.psign.b", a, w),
 )
 
-BY_NAME = {isa.name: isa for isa in (PLAIN, AVX2)}
+# AVX-512 VNNI, or the same instruction as AVX-VNNI has it: four products are added at once, without 16-bit sums.
+VNNI = Isa(
+    "vnni",
+    mul_pairs=lambda u, s: _intrinsic("int32x8", "llvm.x86.avx512.vpdpbusd.256", splat(i32(0)), u, s),
+    add_pairs=lambda v: v,
+    negate_where=AVX2.negate_where,
+)
+
+BY_NAME = {isa.name: isa for isa in (PLAIN, AVX2, VNNI)}
 
 
 def dot4_broadcast(quad: Expr) -> Expr:
@@ -70,4 +79,4 @@ def dot4_broadcast(quad: Expr) -> Expr:
     return bits(splat(quad), "int8x32")
 
 
-__all__ = ["AVX2", "BY_NAME", "PLAIN", "Isa", "constant", "dot4_broadcast", "i32"]
+__all__ = ["AVX2", "BY_NAME", "PLAIN", "VNNI", "Isa", "constant", "dot4_broadcast", "i32"]

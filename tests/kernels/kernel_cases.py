@@ -1,0 +1,129 @@
+"""Every kernel with arguments of many shapes, for the tests that ask the same of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from tvm import tirx
+
+from cupola.kernels.cpu import activation, rows
+from cupola.kernels.cpu.attention import AttentionSpec, attention
+from cupola.kernels.cpu.isa import PLAIN, Isa
+from cupola.kernels.cpu.linear import LinearSpec, linear
+from cupola.kernels.cpu.pages import HeadShape, PageLayout
+from cupola.kernels.cpu.position import AppendSpec, rotary_table, rotate_append
+from cupola.quantize.formats import GROUP, Format
+from cupola.quantize.layouts import pack
+from kernels.paged import Pool, Rows, step_arguments
+
+Arguments = tuple[np.ndarray, ...]
+ROWS = (1, 2, 3, 7, 8, 21)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kernel and several calls of it; it writes into the arguments behind the first `inputs`."""
+
+    name: str
+    function: tirx.PrimFunc
+    calls: tuple[Arguments, ...]
+    inputs: int
+
+
+def random_activations(rng: np.random.Generator, count: int, inputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """(q, s) of `count` quantized rows with values of full range."""
+    q = rng.integers(-127, 128, (count, inputs), np.int8)
+    scale = rng.uniform(0.001, 0.1, (count, inputs // GROUP)).astype(np.float32)
+    total = q.reshape(count, -1, GROUP).sum(axis=-1, dtype=np.int32).astype(np.float32)
+    return q, np.stack([scale, scale * total], axis=-1)
+
+
+def linear_case(spec: LinearSpec, isa: Isa) -> Case:
+    """A matrix product over ROWS rows."""
+    rng = np.random.default_rng(spec.outputs)
+    packed = pack(rng.standard_normal((spec.outputs, spec.inputs)).astype(np.float32), spec.format)
+    calls = []
+    for count in ROWS:
+        x = rng.standard_normal((count, spec.inputs)).astype(np.float32)
+        inputs = (x,) if spec.format is Format.F32 else random_activations(rng, count, spec.inputs)
+        residual = rng.standard_normal((count, spec.width)).astype(np.float32)
+        y = np.zeros((count, spec.width), np.float32)
+        calls.append((*inputs, packed, *([residual] if spec.residual else []), y))
+    name = f"{spec.name} {spec.outputs}x{spec.inputs} {isa.name}"
+    return Case(name, linear(spec, isa), tuple(calls), inputs=len(calls[0]) - 1)
+
+
+def linear_cases(isa: Isa) -> Iterator[Case]:
+    """Products with the dot products of one instruction set, and those in float32, which have none, with PLAIN."""
+    for fmt in Format if isa is PLAIN else (Format.Q8, Format.Q4):
+        yield linear_case(LinearSpec(fmt, inputs=32, outputs=41), isa)
+        yield linear_case(LinearSpec(fmt, inputs=32 * 19, outputs=16, residual=True), isa)
+        yield linear_case(LinearSpec(fmt, inputs=96, outputs=64, gated=True), isa)
+
+
+def activation_cases() -> Iterator[Case]:
+    width, groups = 96, 3
+    rng = np.random.default_rng(0)
+    weight = rng.standard_normal(width).astype(np.float32)
+    xs = [rng.standard_normal((count, width)).astype(np.float32) for count in ROWS]
+
+    def quantized(x: np.ndarray) -> Arguments:
+        return np.zeros(x.shape, np.int8), np.zeros((len(x), groups, 2), np.float32)
+
+    normed = tuple((x, weight, np.zeros_like(x)) for x in xs)
+    yield Case("rms_norm", activation.rms_norm(width, 1e-5), normed, inputs=2)
+    yield Case("quantize", activation.quantize(width, None), tuple((x, *quantized(x)) for x in xs), inputs=1)
+    calls = tuple((x, weight, *quantized(x)) for x in xs)
+    yield Case("norm_quantize", activation.quantize(width, 1e-5), calls, inputs=2)
+
+
+def row_cases() -> Iterator[Case]:
+    rng = np.random.default_rng(0)
+    table = rng.standard_normal((41, 64)).astype(np.float32)
+    ids = np.array([0, 40, 17, 40, 8, 7, 31], np.int32)
+    for fmt in Format:
+        call = (ids, pack(table, fmt), np.zeros((len(ids), 64), np.float32))
+        yield Case(f"embed {fmt.value}", rows.embed(fmt, 41, 64), (call,), inputs=2)
+    yield Case("take", rows.take(64), ((table, ids, np.zeros((len(ids), 64), np.float32)),), inputs=2)
+
+
+def position_cases() -> Iterator[Case]:
+    rng = np.random.default_rng(0)
+    positions = np.array([3, 0, 7, 1000, 5], np.int32)
+    slots = np.array([0, 16 * 9 + 15, 50, 33, 16 * 7 + 2], np.int32)  # the first and the last of ten pages
+    frequencies = rng.uniform(0, 1, 16).astype(np.float32)
+    table = rng.uniform(-1, 1, (5, 2, 16)).astype(np.float32)
+    yield Case("rotary_table", rotary_table(16, 1.0), ((positions, frequencies, np.zeros_like(table)),), inputs=2)
+    heads = HeadShape(6, 2, 64)
+    qkv = rng.standard_normal((5, 10 * 64)).astype(np.float32)
+    for dtype in ("float16", "float32"):
+        layout = PageLayout(heads, 16, dtype)
+        call = (qkv, table, slots, np.zeros((10, layout.elements), dtype), np.zeros((5, 6 * 64), np.float32))
+        spec = AppendSpec(heads, layout, 10 * 64, rotary_dim=32)
+        yield Case(f"rotate_append {dtype}", rotate_append(spec), (call,), inputs=3)
+
+
+def attention_cases() -> Iterator[Case]:
+    for heads, dtype in ((HeadShape(9, 3, 64), "float16"), (HeadShape(4, 4, 32), "float32")):
+        layout = PageLayout(heads, 16, dtype)
+        spec = AttentionSpec(heads, layout)
+        calls = tuple(_attention_call(spec, first) for first in (lambda n: n - 1, lambda _: 0, lambda n: n // 2))
+        yield Case(f"attention {heads.queries}-{heads.keys}-{heads.dim} {dtype}", attention(spec), calls, inputs=6)
+
+
+def _attention_call(spec: AttentionSpec, first_row: Callable[[int], int]) -> Arguments:
+    """A step in which each sequence has the rows from `first_row(length)` on; every page of the pool is in use."""
+    lengths = (300, 17, 256, 1)
+    heads = spec.heads
+    pool = Pool(spec.pages, num_pages=sum(-(-n // spec.pages.page_size) for n in lengths))
+    rng = np.random.default_rng(1)
+    parts = []
+    for length in lengths:
+        queries = rng.standard_normal((length - first_row(length), heads.queries, heads.dim)) * heads.dim**-0.5
+        parts.append(Rows(queries.astype(np.float32), length, pool.add(length)))
+    q, *tables = step_arguments(spec.pages, parts)
+    slots = len(tables[2]) // spec.block_pages + len(parts)
+    partials = np.zeros((slots, q.shape[1]), np.float32), np.zeros((slots, heads.queries, 2), np.float32)
+    return (q, pool.pages, *tables, np.zeros_like(q), *partials)
