@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import cupola as package
 from cupola.cli.main import app
 
-COMMANDS = ("serve", "run", "compile", "batch")
+COMMANDS = ("serve", "run", "compile", "batch", "bench")
 
 
 def test_help_names_every_command() -> None:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from cupola.cli.batch import batch_command
+from cupola.cli.bench import bench_command
 from cupola.cli.compile import compile_command
 from cupola.cli.run import run_command
 from cupola.cli.serve import serve_command
@@ -28,6 +29,7 @@ app.command("serve")(serve_command)
 app.command("run")(run_command)
 app.command("compile")(compile_command)
 app.command("batch")(batch_command)
+app.command("bench")(bench_command)
 
 
 def _print_version(wanted: bool) -> None:

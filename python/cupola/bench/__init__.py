@@ -1,0 +1,1 @@
+"""Measuring: the same workloads against any OpenAI-compatible server, or in process."""

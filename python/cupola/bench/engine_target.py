@@ -1,0 +1,62 @@
+"""An engine in this process as a target: no HTTP between the workload and it."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+
+from cupola.bench.sample import Sample
+from cupola.bench.target import Start, Traffic
+from cupola.engine.async_engine import AsyncEngine
+from cupola.engine.request import SamplingParams
+from cupola.errors import EngineError, UsageError
+from cupola.manifest import Manifest
+
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "uint8": 1}
+
+
+class EngineTarget:
+    """Requests go to an `AsyncEngine`, which is the caller's to open and to close."""
+
+    def __init__(self, name: str, engine: AsyncEngine) -> None:
+        self.name = name
+        self.pid: int | None = os.getpid()
+        self.traffic: Traffic | None = traffic_of(engine.manifest)
+        self.can_start = False
+        self._engine = engine
+
+    async def generate(self, prompt: str, max_tokens: int, *, reuse_prefix: bool = False) -> Sample:  # noqa: ARG002
+        """See `Target.generate`; the engine itself decides what it remembers."""
+        params = SamplingParams(temperature=0.0, max_tokens=max_tokens, ignore_eos=True)
+        start = time.perf_counter()
+        arrivals: list[float] = []
+        async for delta in self._engine.generate(prompt, params):
+            now = time.perf_counter()
+            if delta.text or (delta.usage is not None and not arrivals):
+                arrivals.append(now)
+            if delta.usage is not None:
+                return Sample(start, tuple(arrivals), now, delta.usage.prompt_tokens, delta.usage.completion_tokens)
+        raise EngineError("The engine ended a stream without usage")
+
+    async def measure_start(self, prompt: str) -> Start:
+        """An engine in this process has no start of its own."""
+        raise UsageError(f"{self.name} cannot be started again for `{prompt[:20]}`: it is in this process")
+
+    def suspend(self) -> None:
+        """Nothing to do: an idle engine waits."""
+
+    def resume(self) -> None:
+        """Nothing to do."""
+
+
+def traffic_of(manifest: Manifest) -> Traffic:
+    """What one decoded token reads, by the manifest of a compiled model.
+
+    Of a table of embeddings that is not also the output matrix, one row is read and not the whole.
+    """
+    sizes = {weight.name: math.prod(weight.shape) * _BYTES[weight.dtype] for weight in manifest.weights}
+    if "head" in sizes:
+        del sizes["embedding"]
+    kv = manifest.kv_cache
+    return Traffic(sum(sizes.values()), manifest.shape.num_layers * kv.page_bytes // kv.page_size)

@@ -1,0 +1,159 @@
+"""Runs workloads on one or two targets, round by round, and makes the report.
+
+In a round every workload runs on every target, one right after the other, with the same prompts; who comes first
+changes with each round. Whoever is not being measured is suspended, where that is possible.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from cupola import __version__
+from cupola.bench.limits import BUFFER_BYTES, Bandwidth, measure_bandwidth
+from cupola.bench.load import OtherLoad
+from cupola.bench.machine import this_machine
+from cupola.bench.prompts import Length, Prompts, measure_length
+from cupola.bench.report import Figure, Limits, Report
+from cupola.bench.statistics import Spread, ratios
+from cupola.bench.target import Target, Traffic
+from cupola.bench.workloads import DECODE_PROMPT, DECODE_TOKENS, Metric, Workload
+
+OnMeasured = Callable[[str], None]
+
+_WARM_UP = (512, 16)  # tokens of the prompt and of the answer that come before all rounds
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run.
+
+    Args:
+        threads: for the measurement of the memory's bandwidth; 0 means one a core.
+        buffer_bytes: for the same; far more than the caches hold, or it is theirs that is measured.
+    """
+
+    targets: tuple[Target, ...]
+    workloads: tuple[Workload, ...]
+    rounds: int = 3
+    seed: int = 0
+    threads: int = 0
+    buffer_bytes: int = BUFFER_BYTES
+
+
+@dataclass(slots=True)
+class _Record:
+    """What has been measured so far; `values` by workload's title and target's place, a tuple of metrics a round."""
+
+    values: dict[tuple[str, int], list[tuple[float, ...]]] = field(default_factory=dict)
+    bandwidth: list[Bandwidth] = field(default_factory=list)
+    other_load: list[float] = field(default_factory=list)
+
+
+async def measure(plan: Plan, on_measured: OnMeasured) -> Report:
+    """Run a plan; `on_measured` is told the workload after each measurement.
+
+    Raises:
+        CupolaError: a target refused, failed or went away.
+    """
+    record = _Record()
+    length = await measure_length(plan.targets[0], plan.seed)
+    with _all_suspended(plan.targets):
+        await _warm_up(plan, length)
+        for place in range(plan.rounds):
+            record.bandwidth.append(measure_bandwidth(plan.threads, plan.buffer_bytes))
+            await _round(plan, place, length, record, on_measured)
+    return _report(plan, record)
+
+
+async def _warm_up(plan: Plan, length: Length) -> None:
+    prompt_tokens, tokens = _WARM_UP
+    for target in plan.targets:
+        with _running(target):
+            await target.generate(Prompts(f"{plan.seed}/warm-up", length).take(prompt_tokens), tokens)
+
+
+async def _round(plan: Plan, place: int, length: Length, record: _Record, on_measured: OnMeasured) -> None:
+    order = list(enumerate(plan.targets))
+    if place % 2:
+        order.reverse()
+    pids = [target.pid for target in plan.targets if target.pid is not None]
+    for workload in plan.workloads:
+        for index, target in order:
+            prompts = Prompts(f"{plan.seed}/{workload.title}/{place}", length)
+            with _running(target):
+                await target.generate("Hello", 1)  # whoever was frozen has timers to catch up with
+                load = OtherLoad(pids)
+                values = await workload.measure(target, prompts)
+                record.other_load.append(load.cores())
+            record.values.setdefault((workload.title, index), []).append(values)
+            on_measured(workload.title)
+
+
+@contextlib.contextmanager
+def _all_suspended(targets: Sequence[Target]) -> Iterator[None]:
+    try:
+        for target in targets:
+            target.suspend()
+        yield
+    finally:
+        for target in targets:
+            target.resume()
+
+
+@contextlib.contextmanager
+def _running(target: Target) -> Iterator[None]:
+    target.resume()
+    try:
+        yield
+    finally:
+        target.suspend()
+
+
+def _report(plan: Plan, record: _Record) -> Report:
+    read = Spread.of([bandwidth.read for bandwidth in record.bandwidth])
+    return Report(
+        cupola=__version__,
+        machine=this_machine(),
+        seed=plan.seed,
+        rounds=plan.rounds,
+        targets=tuple(target.name for target in plan.targets),
+        limits=Limits(
+            threads=plan.threads or os.cpu_count() or 1,
+            read=read,
+            copy_=Spread.of([bandwidth.copy for bandwidth in record.bandwidth]),
+        ),
+        other_load=Spread.of(record.other_load),
+        figures=tuple(
+            _figure(plan, record, workload, place, metric, read.median)
+            for workload in plan.workloads
+            for place, metric in enumerate(workload.metrics)
+        ),
+    )
+
+
+def _figure(plan: Plan, record: _Record, workload: Workload, place: int, metric: Metric, bandwidth: float) -> Figure:
+    values = tuple(
+        tuple(values[place] for values in record.values[workload.title, index]) for index in range(len(plan.targets))
+    )
+    spread = tuple(Spread.of(of_target) for of_target in values)
+    return Figure(
+        workload=workload.title,
+        metric=metric.name,
+        unit=metric.unit,
+        higher_is_better=metric.higher_is_better,
+        values=values,
+        spread=spread,
+        ratio=ratios(*values) if len(values) == 2 else None,
+        share=tuple(
+            _traffic_per_token(target.traffic) * each.median / bandwidth if metric.decodes and target.traffic else None
+            for target, each in zip(plan.targets, spread, strict=True)
+        ),
+    )
+
+
+def _traffic_per_token(traffic: Traffic) -> float:
+    """Bytes that a token of the decode workload reads: the weights, and a context that is half grown on average."""
+    return traffic.weights + traffic.kv_per_token * (DECODE_PROMPT + DECODE_TOKENS / 2)

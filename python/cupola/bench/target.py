@@ -1,0 +1,77 @@
+"""What can be measured: the interface that workloads see of a server or of an engine in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Protocol
+
+from cupola.bench.sample import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A cold start: seconds from the start of the process to the first token, and its memory then."""
+
+    seconds: float
+    resident_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Bytes that one decoded token has to read from memory, as far as they are known.
+
+    Args:
+        weights: all weights once.
+        kv_per_token: keys and values of one token of context; 0 if unknown.
+    """
+
+    weights: int
+    kv_per_token: int = 0
+
+
+class Target(Protocol):
+    """One thing to measure. Requests may run at the same time; `suspend` and `resume` are called between rounds."""
+
+    @property
+    def name(self) -> str:
+        """How the report calls it."""
+        ...
+
+    @property
+    def pid(self) -> int | None:
+        """The process whose memory is its memory, if known."""
+        ...
+
+    @property
+    def traffic(self) -> Traffic | None:
+        """What a token costs in memory traffic, if known."""
+        ...
+
+    @property
+    def can_start(self) -> bool:
+        """Whether `measure_start` is possible."""
+        ...
+
+    def generate(self, prompt: str, max_tokens: int, *, reuse_prefix: bool = False) -> Coroutine[None, None, Sample]:
+        """Answer one prompt greedily, past the end of sequence where that can be asked for.
+
+        Args:
+            reuse_prefix: allow the server to use what it remembers of earlier prompts.
+
+        Raises:
+            CupolaError: the server refused, failed or went away.
+        """
+        ...
+
+    async def measure_start(self, prompt: str) -> Start:
+        """Start another process of the same kind, ask it for one token, end it."""
+        ...
+
+    def suspend(self) -> None:
+        """Let it use no processor while something else is measured (where that is ours to do)."""
+        ...
+
+    def resume(self) -> None:
+        """Undo `suspend`."""
+        ...

@@ -1,0 +1,49 @@
+"""An engine in this process as a target."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cupola.bench.engine_target import EngineTarget, traffic_of
+from cupola.bench.open_targets import traffic_of_path
+from cupola.engine.async_engine import AsyncEngine
+from cupola.engine.backends.scripted import scripted_manifest
+from cupola.errors import ContextLengthError, UsageError
+from cupola.manifest import Weight
+
+
+def weight(name: str, *shape: int, dtype: str = "uint8") -> Weight:
+    return Weight(name=name, file="weights-00001.safetensors", format="q4", dtype=dtype, shape=shape)
+
+
+async def test_a_sample_of_the_engine() -> None:
+    async with AsyncEngine("scripted:eos_every=3") as engine:
+        target = EngineTarget("engine", engine)
+        sample = await target.generate("hello", 50)
+        assert (sample.prompt_tokens, sample.completion_tokens) == (5, 50)
+        assert sample.start < sample.arrivals[0] <= sample.arrivals[-1] <= sample.end
+        with pytest.raises(ContextLengthError):
+            await target.generate("x" * 5000, 1)
+        with pytest.raises(UsageError, match="it is in this process"):
+            await target.measure_start("hello")
+
+
+def test_the_traffic_of_a_token() -> None:
+    manifest = scripted_manifest()
+    tied = manifest.model_copy(update={"weights": (weight("embedding", 10, 3), weight("norm", 5, dtype="float32"))})
+    assert traffic_of(tied).weights == 30 + 20
+    assert traffic_of(tied).kv_per_token == 1
+    untied = manifest.model_copy(update={"weights": (*tied.weights, weight("head", 7))})
+    assert traffic_of(untied).weights == 20 + 7
+
+
+def test_the_traffic_of_files(tmp_path: Path) -> None:
+    file = tmp_path / "model.gguf"
+    file.write_bytes(b"x" * 77)
+    assert traffic_of_path(file).weights == 77
+    (tmp_path / "model.json").write_text(scripted_manifest().model_dump_json())
+    assert traffic_of_path(tmp_path).weights == 0
+    with pytest.raises(UsageError, match="neither a compiled folder nor a file"):
+        traffic_of_path(tmp_path / "nothing")

@@ -1,0 +1,132 @@
+"""Order, pauses, prompts and arithmetic of the rounds, on targets with a clock of their own."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from fake_target import FakeTarget
+
+from cupola.bench.interleave import Plan, measure
+from cupola.bench.report import Report
+from cupola.bench.target import Traffic
+from cupola.bench.workloads import WORKLOADS, Workload, check_groups, choose_workloads
+from cupola.errors import EngineError, UsageError
+
+
+def workloads(*groups: str) -> tuple[Workload, ...]:
+    return tuple(workload for workload in WORKLOADS if workload.group in groups)
+
+
+async def run(*targets: FakeTarget, groups: tuple[str, ...] = ("decode",), rounds: int = 3) -> Report:
+    return await measure(Plan(targets, workloads(*groups), rounds, buffer_bytes=1 << 20), lambda _: None)
+
+
+async def test_targets_alternate_and_change_places_in_every_round() -> None:
+    diary: list[tuple[str, str]] = []
+    await run(FakeTarget("a", 1, diary), FakeTarget("b", 1, diary), groups=("decode", "prefix"), rounds=2)
+    asked = [name for name, what in diary if what == "resume"]
+    # One warm-up each; then decode and prefix of the first round, and both again the other way round; at the end
+    # nobody is left suspended.
+    assert "".join(asked) == "ab" + "ab" * 2 + "ba" * 2 + "ab"
+
+
+async def test_only_one_target_runs_at_a_time() -> None:
+    diary: list[tuple[str, str]] = []
+    await run(FakeTarget("a", 1, diary), FakeTarget("b", 1, diary))
+    running: set[str] = set()
+    for name, what in itertools.dropwhile(lambda entry: entry[1] != "suspend", diary[:-2]):
+        if what == "resume":
+            running.add(name)
+        elif what == "suspend":
+            running.discard(name)
+        assert len(running) <= 1
+
+
+async def test_a_target_that_dies_leaves_nobody_suspended() -> None:
+    first, second = FakeTarget("a", 1), FakeTarget("b", 1, dies_at=4)
+    with pytest.raises(EngineError, match="b closed the connection"):
+        await run(first, second)
+    assert not first.suspended
+    assert not second.suspended
+
+
+async def test_all_targets_get_the_same_prompts_and_none_twice() -> None:
+    first, second = FakeTarget("a", 1), FakeTarget("b", 1)
+    await run(first, second, groups=("decode", "prefill", "clients"), rounds=3)
+    measured = [prompt for prompt in second.prompts if prompt != "Hello"]
+    assert [prompt for prompt in first.prompts if prompt != "Hello"][2:] == measured  # two have measured the length
+    assert len(set(measured)) == len(measured)
+
+
+async def test_prompts_are_as_long_as_the_server_counts() -> None:
+    target = FakeTarget("a", 1)  # it counts a token more than words
+    await run(target, groups=("prefill",), rounds=1)
+    assert [len(prompt.split()) for prompt in target.prompts if prompt != "Hello"][-3:] == [31, 511, 2047]
+
+
+async def test_another_seed_gives_other_prompts() -> None:
+    prompts = []
+    for seed in (0, 0, 1):
+        target = FakeTarget("a", 1)
+        await measure(Plan((target,), workloads("decode"), 1, seed, buffer_bytes=1 << 20), lambda _: None)
+        prompts.append(target.prompts)
+    assert prompts[0] == prompts[1] != prompts[2]
+
+
+async def test_the_figures_of_two_targets() -> None:
+    report = await run(FakeTarget("a", 0.01), FakeTarget("b", 0.04), groups=("decode", "prefill", "clients"))
+    decode = report.find("decode, one stream", "rate")
+    assert decode is not None
+    assert [spread.median for spread in decode.spread] == pytest.approx([100, 25])
+    assert decode.ratio is not None
+    assert decode.ratio.least == decode.ratio.greatest == pytest.approx(4)
+    prompt = report.find("prompt of 512 tokens", "time to first token")
+    assert prompt is not None
+    assert prompt.ratio is not None
+    assert prompt.ratio.median == pytest.approx(0.25)
+    rate = report.find("16 clients, 128 in, 128 out", "output tokens")
+    assert rate is not None
+    assert rate.spread[0].median == pytest.approx(16 * 128 / 1.28)
+    gap = report.find("16 clients, 128 in, 128 out", "between tokens, p99")
+    assert gap is not None
+    assert gap.spread[1].median == pytest.approx(40)
+
+
+async def test_the_share_is_of_what_was_read_in_the_same_run() -> None:
+    target = FakeTarget("a", 0.01, traffic=Traffic(weights=900, kv_per_token=1))
+    report = await run(target)
+    decode = report.find("decode, one stream", "rate")
+    assert decode is not None
+    # 100 tokens a second, each with 900 bytes of weights and 96 tokens of context.
+    assert decode.share == (pytest.approx(100 * 996 / report.limits.read.median),)
+    assert decode.ratio is None
+
+
+async def test_a_prefix_may_be_reused_where_it_is_shared_and_nowhere_else() -> None:
+    target = FakeTarget("a", 1)
+    await run(target, groups=("decode", "prefix"), rounds=1)
+    assert sum(what == "reuse" for _, what in target.diary) == 2 + 8
+    shared = target.prompts[-10:]
+    assert shared[0].split()[:900] == shared[1].split()[:900]
+    assert shared[2].split()[:900] == shared[9].split()[:900] != shared[0].split()[:900]
+    assert len(set(shared)) == 10
+
+
+def test_only_what_every_target_can_do_is_chosen() -> None:
+    plain, startable = FakeTarget("a", 1), FakeTarget("b", 1, can_start=True, pid=1)
+    assert {workload.group for workload in choose_workloads((), [startable])} >= {"start", "memory"}
+    assert not {workload.group for workload in choose_workloads((), [plain, startable])} & {"start", "memory"}
+    with pytest.raises(UsageError, match="Nothing of start can be measured"):
+        choose_workloads(("start",), [plain])
+    with pytest.raises(UsageError, match="no workload `fly`") as error:
+        check_groups(("decode", "fly"))
+    assert "prefill" in (error.value.hint or "")
+
+
+async def test_a_start_is_measured_on_a_fresh_process() -> None:
+    target = FakeTarget("a", 0.5, can_start=True)
+    report = await run(target, groups=("start",))
+    seconds, memory = report.figures
+    assert (seconds.spread[0].median, memory.spread[0].median) == (0.5, 2.0)
+    assert sum(what == "start, 31 words" for _, what in target.diary) == 3
