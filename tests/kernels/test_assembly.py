@@ -1,0 +1,136 @@
+"""What the hot loops were compiled to: the instructions that they are written for, and no vector spilled to the stack.
+
+A spilled tile runs at half its speed and nothing else tells. The assembly is that of x86-64-v3, on whatever x86 machine
+the tests run.
+
+pytest tests/kernels/test_assembly.py
+"""
+
+from __future__ import annotations
+
+import functools
+import platform
+from collections.abc import Mapping
+
+import pytest
+from tvm import tirx
+
+from cupola.compiler.target import CpuTarget
+from cupola.kernels.cpu.attention import AttentionSpec, attention
+from cupola.kernels.cpu.isa import AVX2, VNNI
+from cupola.kernels.cpu.linear import LinearSpec, linear
+from cupola.kernels.cpu.pages import HeadShape, PageLayout
+from cupola.quantize.formats import Format
+from kernels.assembly import Loop, innermost_loops
+from kernels.kernel_driver import build_module
+
+pytestmark = pytest.mark.skipif(platform.machine().lower() not in {"x86_64", "amd64"}, reason="assembly of x86")
+
+V3 = CpuTarget("x86-64-v3", "avx2", "x86_64")
+WITH_VNNI = (CpuTarget("znver4", "vnni", "x86_64"), CpuTarget("alderlake", "vnni", "x86_64"))
+HEADS = HeadShape(9, 3, 64)
+
+# Spills that are known, by kernel and by what the loop consists of; any other loop has none. A number may only fall: if
+# a kernel has become better, lower it.
+KNOWN_SPILLS: Mapping[tuple[str, str], int] = {
+    ("q8", "64 vpmaddubsw"): 20,
+    ("q8", "32 vpmaddubsw"): 1,
+    ("q4", "64 vpmaddubsw"): 7,
+    ("q4", "32 vpmaddubsw"): 6,
+    ("attention-float16", "12 vfmadd"): 2,
+    ("attention-float16", "6 vfmadd"): 1,
+    ("attention-float16", "21 vfmadd"): 9,
+    ("attention-float32", "24 vfmadd"): 5,
+    ("attention-float32", "6 vfmadd"): 1,
+    ("attention-float32", "21 vfmadd"): 9,
+}
+HOT = {"q8": "vpmaddubsw", "q4": "vpmaddubsw", "f32": "vfmadd", "attention-float16": "vfmadd"}
+HOT |= {"attention-float32": "vfmadd"}
+
+
+def emitted(name: str) -> tirx.PrimFunc:
+    """A kernel of the default model's shapes."""
+    if name.startswith("attention-"):
+        return attention(AttentionSpec(HEADS, PageLayout(HEADS, 16, name.removeprefix("attention-"))))
+    return linear(LinearSpec(Format(name), inputs=576, outputs=1536), AVX2)
+
+
+@functools.cache
+def hot_loops(name: str) -> list[Loop]:
+    """The innermost loops with the arithmetic of a kernel."""
+    loops = innermost_loops(build_module(emitted(name), V3).inspect_source("asm"))
+    return [loop for loop in loops if loop.count(HOT[name])]
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_no_vector_is_spilled_in_a_hot_loop(name: str) -> None:
+    assert hot_loops(name)
+    for loop in hot_loops(name):
+        kind = f"{loop.count(HOT[name])} {HOT[name]}"
+        known = KNOWN_SPILLS.get((name, kind), 0)
+        found = len(loop.spills)
+        assert found <= known, (
+            f"{name}: the loop of {kind} spills {found} vectors, {known} are known\n{loop.describe()}"
+        )
+
+
+@pytest.mark.parametrize("name", HOT)
+def test_no_hot_loop_calls_a_function(name: str) -> None:
+    for loop in hot_loops(name):
+        assert not loop.count("call"), f"{name}: a call in a hot loop\n{loop.describe()}"
+
+
+def test_q8_widens_every_product() -> None:
+    for loop in hot_loops("q8"):
+        assert loop.count("vpmaddwd") == loop.count("vpmaddubsw"), loop.describe()
+        assert loop.count("vpsignb") == loop.count("vpmaddubsw"), loop.describe()
+        assert loop.count("vcvtph2ps"), loop.describe()
+
+
+def test_q4_adds_eight_products_in_16_bits_before_it_widens_them() -> None:
+    for loop in hot_loops("q4"):
+        assert loop.count("vpmaddwd") * 8 == loop.count("vpmaddubsw"), loop.describe()
+    assert any(loop.count("vcvtph2ps") and loop.count("vfmadd") for loop in hot_loops("q4"))
+
+
+@pytest.mark.parametrize("name", ["f32", "attention-float16", "attention-float32"])
+def test_float_sums_are_fused(name: str) -> None:
+    tiles = [loop for loop in hot_loops(name) if loop.count("vfmadd") in {12, 24}]  # 21 are those of two exponentials
+    assert tiles
+    for loop in tiles:
+        assert not loop.count("vmul") + loop.count("vadd"), loop.describe()
+
+
+def test_float16_pages_are_converted_as_they_are_read() -> None:
+    assert any(loop.count("vcvtph2ps") and loop.count("vfmadd") >= 12 for loop in hot_loops("attention-float16"))
+
+
+@pytest.mark.parametrize("target", WITH_VNNI, ids=lambda target: target.cpu)
+@pytest.mark.parametrize("fmt", [Format.Q4, Format.Q8])
+def test_vnni_adds_four_products_at_once(fmt: Format, target: CpuTarget) -> None:
+    assembly = build_module(linear(LinearSpec(fmt, 576, 1536), VNNI), target).inspect_source("asm")
+    loops = [loop for loop in innermost_loops(assembly) if any("vpdpbusd" in line for line in loop.instructions)]
+    assert loops
+    for loop in loops:
+        assert not loop.count("vpmaddubsw") + loop.count("vpmaddwd"), loop.describe()
+
+
+def test_loops_are_found_and_their_spills_counted() -> None:
+    assembly = """
+    .LBB0_1:
+        vmovups %ymm0, 32(%rsp)
+    .LBB0_2:
+        vmovups %ymm1, 64(%rsp)
+        vmovups (%rsp), %ymm2
+        vmovups %ymm3, (%rsp,%rax)
+        vfmadd231ps %ymm1, %ymm2, %ymm3
+        jne .LBB0_2
+        jl .LBB0_1
+        jmp .LBB0_3
+    .LBB0_3:
+    """
+    (loop,) = innermost_loops(assembly)
+    assert loop.label == ".LBB0_2"
+    assert loop.count("vfmadd") == 1
+    assert loop.spills == ["vmovups %ymm1, 64(%rsp)"]
+    assert loop.reloads == ["vmovups (%rsp), %ymm2"]
