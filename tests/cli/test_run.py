@@ -98,7 +98,7 @@ class Terminal:
         """Ctrl-C until `text` comes: readline misses one that arrives between its prompt and its wait for a key."""
         while text not in self._pending:
             self.process.send_signal(signal.SIGINT)
-            if select.select([self._fd], [], [], 1.0)[0]:
+            if select.select([self._fd], [], [], 5.0)[0]:
                 self._pending += os.read(self._fd, 4096).decode().replace("\r\n", "\n")
         return self.read_until(text)
 

@@ -160,7 +160,8 @@ def _lines() -> Iterator[str]:
         try:
             yield input(">>> ").strip()
         except KeyboardInterrupt:
-            print("\n(Ctrl-D or /exit leaves)")
+            with suppress(KeyboardInterrupt):  # of an impatient second Ctrl-C
+                print("\n(Ctrl-D or /exit leaves)")
         except EOFError:
             print()
             return
