@@ -43,8 +43,8 @@ class GuardedArray:
         self._room[:] = PATTERN
         self._room[self._start : self._start + array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
         self.array = np.frombuffer(self._memory, array.dtype, array.size, page + self._start).reshape(array.shape)
-        # Kernels may rely on tensors that begin at a multiple of 64 bytes. Against the guard behind, one begins where its
-        # size puts it; that is aligned enough for the vectors in which it is read, because they divide its size.
+        # Kernels may rely on tensors that begin at a multiple of 64 bytes. Against the guard behind, one begins where
+        # its size puts it: aligned enough for the vectors in which it is read, because they divide its size.
         self.tensor = tvm_ffi.from_dlpack(self.array, require_alignment=0)
 
     def touched_beside(self) -> bool:
