@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 
-def compiled_folder(model: str, quant: str | None = None) -> Path:
-    """Runs `cupola compile MODEL --cached --print-path [--quant QUANT]`.
+def compiled_folder(model: str, quant: str | None = None, config: Path | None = None) -> Path:
+    """Runs `cupola compile MODEL --cached --print-path [--quant QUANT] [--config CONFIG]`.
 
     Raises:
         RuntimeError: the command failed; the message holds what it said.
@@ -16,6 +16,8 @@ def compiled_folder(model: str, quant: str | None = None) -> Path:
     command = [sys.executable, "-m", "cupola", "compile", model, "--cached", "--print-path"]
     if quant is not None:
         command += ["--quant", quant]
+    if config is not None:
+        command += ["--config", str(config)]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} exited with {result.returncode}:\n{result.stderr}")

@@ -49,7 +49,7 @@ class Shape(_Frozen):
 
 
 class KvCache(_Frozen):
-    """The pages of one layer are one tensor [num_pages, page_elements] of `dtype`."""
+    """The pages of one layer are one tensor [num_pages, page_elements] of `dtype`; scales count as elements too."""
 
     page_size: int
     dtype: str

@@ -16,7 +16,7 @@ from cupola.kernels.cpu.pages import HeadShape, PageLayout
 from cupola.kernels.cpu.position import AppendSpec, rotary_table, rotate_append
 from cupola.quantize.formats import GROUP, Format
 from cupola.quantize.layouts import pack
-from kernels.paged import Pool, Rows, step_arguments
+from kernels.paged import Pool, Rows, output_arguments, step_arguments
 
 Arguments = tuple[np.ndarray, ...]
 ROWS = (1, 2, 3, 7, 8, 21)
@@ -98,7 +98,7 @@ def position_cases() -> Iterator[Case]:
     yield Case("rotary_table", rotary_table(16, 1.0), ((positions, frequencies, np.zeros_like(table)),), inputs=2)
     heads = HeadShape(6, 2, 64)
     qkv = rng.standard_normal((5, 10 * 64)).astype(np.float32)
-    for dtype in ("float16", "float32"):
+    for dtype in ("float16", "float32", "int8"):
         layout = PageLayout(heads, 16, dtype)
         call = (qkv, table, slots, np.zeros((10, layout.elements), dtype), np.zeros((5, 6 * 64), np.float32))
         spec = AppendSpec(heads, layout, 10 * 64, rotary_dim=32)
@@ -106,11 +106,16 @@ def position_cases() -> Iterator[Case]:
 
 
 def attention_cases() -> Iterator[Case]:
-    for heads, dtype in ((HeadShape(9, 3, 64), "float16"), (HeadShape(4, 4, 32), "float32")):
-        layout = PageLayout(heads, 16, dtype)
-        spec = AttentionSpec(heads, layout)
+    grouped, single = HeadShape(9, 3, 64), HeadShape(4, 4, 32)
+    for spec in (
+        AttentionSpec(grouped, PageLayout(grouped, 16, "float16")),
+        AttentionSpec(single, PageLayout(single, 16, "float32")),
+        AttentionSpec(single, PageLayout(single, 8, "int8"), window=40, soft_cap=2.0, sinks=True),
+    ):
         calls = tuple(_attention_call(spec, first) for first in (lambda n: n - 1, lambda _: 0, lambda n: n // 2))
-        yield Case(f"attention {heads.queries}-{heads.keys}-{heads.dim} {dtype}", attention(spec), calls, inputs=6)
+        heads, name = spec.heads, f"attention {spec.pages.dtype}"
+        inputs = 7 if spec.sinks else 6
+        yield Case(f"{name} {heads.queries}-{heads.keys}-{heads.dim}", attention(spec), calls, inputs)
 
 
 def _attention_call(spec: AttentionSpec, first_row: Callable[[int], int]) -> Arguments:
@@ -124,6 +129,5 @@ def _attention_call(spec: AttentionSpec, first_row: Callable[[int], int]) -> Arg
         queries = rng.standard_normal((length - first_row(length), heads.queries, heads.dim)) * heads.dim**-0.5
         parts.append(Rows(queries.astype(np.float32), length, pool.add(length)))
     q, *tables = step_arguments(spec.pages, parts)
-    slots = len(tables[2]) // spec.block_pages + len(parts)
-    partials = np.zeros((slots, q.shape[1]), np.float32), np.zeros((slots, heads.queries, 2), np.float32)
-    return (q, pool.pages, *tables, np.zeros_like(q), *partials)
+    sinks = [rng.standard_normal(heads.queries).astype(np.float32)] if spec.sinks else []
+    return (q, pool.pages, *tables, *sinks, *output_arguments(spec, len(q), len(tables[2]), len(parts)))

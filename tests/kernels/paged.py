@@ -7,37 +7,75 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cupola.kernels.cpu.attention import AttentionSpec, split_slots
 from cupola.kernels.cpu.pages import HeadShape, PageLayout
 
 
 @dataclass(frozen=True)
 class PagedSequence:
-    """Keys and values [tokens, key heads, D] of one sequence, and the pages that hold them."""
+    """Keys and values [tokens, key heads, D] of one sequence, as its pages hold them."""
 
     keys: np.ndarray
     values: np.ndarray
     page_ids: np.ndarray
 
 
+class PageView:
+    """One page's parts: `codes` [key heads, 2, page_size * D] and, where the layout has them, `scales`
+    [key heads, 2, page_size]."""
+
+    def __init__(self, layout: PageLayout, page: np.ndarray) -> None:
+        heads = page.reshape(layout.heads.keys, layout.head_elements)
+        end = 2 * layout.page_size * layout.heads.dim
+        self.codes = heads[:, :end].reshape(layout.heads.keys, 2, -1)
+        self.scales = heads[:, end:].view(np.float32).reshape(layout.heads.keys, 2, -1) if layout.scaled else None
+        self._layout = layout
+
+    def key(self, token: int) -> np.ndarray:
+        """The stored key of one token, [key heads, D], writable."""
+        keys = self.codes[:, 0].reshape(-1, self._layout.heads.dim, self._layout.page_size)
+        return keys[:, :, token]
+
+    def value(self, token: int) -> np.ndarray:
+        """The stored value of one token, [key heads, D], writable."""
+        values = self.codes[:, 1].reshape(-1, self._layout.page_size, self._layout.heads.dim)
+        return values[:, token]
+
+
 class Pool:
-    """Pages whose unused slots are NaN, so that whoever reads one is found out."""
+    """Pages whose unused slots are NaN (or have such a scale), so that whoever reads one is found out."""
 
     def __init__(self, layout: PageLayout, num_pages: int, seed: int = 0) -> None:
         self.layout, self.rng = layout, np.random.default_rng(seed)
-        self.pages = np.full((num_pages, layout.elements), np.nan, layout.dtype)
+        self.pages = empty_pages(layout, num_pages)
         self._free = list(self.rng.permutation(num_pages))
 
     def add(self, length: int) -> PagedSequence:
         heads, size = self.layout.heads, self.layout.page_size
-        keys, values = (
-            self.rng.standard_normal((length, heads.keys, heads.dim)).astype(self.layout.dtype) for _ in range(2)
-        )
+        keys, values = (self.rng.standard_normal((length, heads.keys, heads.dim)) for _ in range(2))
         ids = np.array([self._free.pop() for _ in range(-(-length // size))], np.int32)
         for token in range(length):
-            page = self.pages[ids[token // size]].reshape(heads.keys, 2, size * heads.dim)
-            page[:, 0].reshape(heads.keys, heads.dim, size)[:, :, token % size] = keys[token]
-            page[:, 1].reshape(heads.keys, size, heads.dim)[:, token % size] = values[token]
-        return PagedSequence(keys.astype(np.float64), values.astype(np.float64), ids)
+            page = PageView(self.layout, self.pages[ids[token // size]])
+            keys[token] = self._store(page.key(token % size), page, 0, token % size, keys[token])
+            values[token] = self._store(page.value(token % size), page, 1, token % size, values[token])
+        return PagedSequence(keys, values, ids)
+
+    def _store(self, place: np.ndarray, page: PageView, kind: int, token: int, vector: np.ndarray) -> np.ndarray:
+        """Writes a key or a value, and returns what the page now holds."""
+        if page.scales is None:
+            place[...] = vector
+            return place.astype(np.float64)
+        scale = (np.abs(vector).max(axis=1) / 127).astype(np.float32)
+        page.scales[:, kind, token] = scale
+        place[...] = np.rint(vector / scale[:, None])
+        return place * scale[:, None].astype(np.float64)
+
+
+def empty_pages(layout: PageLayout, num_pages: int) -> np.ndarray:
+    """Pages without a token: NaN throughout, in int8 pages every scale."""
+    if not layout.scaled:
+        return np.full((num_pages, layout.elements), np.nan, layout.dtype)
+    return np.full((num_pages, layout.elements // 4), np.nan, np.float32).view(np.int8)
 
 
 @dataclass(frozen=True)
@@ -62,13 +100,34 @@ def step_arguments(layout: PageLayout, parts: Sequence[Rows]) -> tuple[np.ndarra
     )
 
 
-def exact_attention(heads: HeadShape, queries: np.ndarray, sequence: PagedSequence, first: int) -> np.ndarray:
+def output_arguments(spec: AttentionSpec, rows: int, pages: int, sequences: int) -> tuple[np.ndarray, ...]:
+    """(y, o, ml), the results and working memory of a step."""
+    heads = spec.heads
+    slots = int(split_slots(pages, sequences, spec.block_pages))
+    width = heads.queries * heads.dim
+    return (
+        np.zeros((rows, width), np.float32),
+        np.zeros((slots, width), np.float32),
+        np.zeros((slots, heads.queries, 2), np.float32),
+    )
+
+
+def exact_attention(
+    spec: AttentionSpec, queries: np.ndarray, sequence: PagedSequence, first: int, sinks: np.ndarray
+) -> np.ndarray:
     """Causal attention in float64 of rows at positions first, first + 1, ..."""
+    heads: HeadShape = spec.heads
     keys, values = (np.repeat(t, heads.group, axis=1) for t in (sequence.keys, sequence.values))
     out = []
     for row, query in enumerate(queries.astype(np.float64)):
-        scores = np.einsum("hd,thd->ht", query, keys[: first + row + 1])
+        stop = first + row + 1
+        start = max(0, stop - spec.window) if spec.window else 0
+        scores = np.einsum("hd,thd->ht", query, keys[start:stop])
+        if spec.soft_cap:
+            scores = spec.soft_cap * np.tanh(scores / spec.soft_cap)
+        if spec.sinks:
+            scores = np.concatenate([scores, sinks[:, None].astype(np.float64)], axis=1)
         weights = np.exp(scores - scores.max(axis=1, keepdims=True))
         weights /= weights.sum(axis=1, keepdims=True)
-        out.append(np.einsum("ht,thd->hd", weights, values[: first + row + 1]))
+        out.append(np.einsum("ht,thd->hd", weights[:, : stop - start], values[start:stop]))
     return np.array(out)

@@ -37,11 +37,7 @@ KNOWN_SPILLS: Mapping[tuple[str, str], int] = {
     ("q8", "32 vpmaddubsw"): 1,
     ("q4", "64 vpmaddubsw"): 7,
     ("q4", "32 vpmaddubsw"): 6,
-    ("attention-float16", "12 vfmadd"): 2,
-    ("attention-float16", "6 vfmadd"): 1,
     ("attention-float16", "21 vfmadd"): 9,
-    ("attention-float32", "24 vfmadd"): 5,
-    ("attention-float32", "6 vfmadd"): 1,
     ("attention-float32", "21 vfmadd"): 9,
 }
 HOT = {"q8": "vpmaddubsw", "q4": "vpmaddubsw", "f32": "vfmadd", "attention-float16": "vfmadd"}

@@ -96,8 +96,23 @@ class Operations(Protocol):
         """Rotates q and k, scales q, writes k and v to their slots; returns q [n, heads * D] and the pages."""
         ...
 
-    def attention(self, q: nn.Tensor, step: Step, pages: Pages) -> nn.Tensor:
-        """Causal attention of each row over its sequence's pages: float32 [n, heads * D]."""
+    def attention(
+        self,
+        q: nn.Tensor,
+        step: Step,
+        pages: Pages,
+        *,
+        window: int = 0,
+        soft_cap: float = 0.0,
+        sinks: nn.Tensor | None = None,
+    ) -> nn.Tensor:
+        """Causal attention of each row over its sequence's pages: float32 [n, heads * D].
+
+        Args:
+            window: tokens that a row sees, itself the last of them; 0: all before it.
+            soft_cap: scores become soft_cap * tanh(score / soft_cap); 0: they stay.
+            sinks: float32 [heads], a logit of each head that takes part in the softmax and has no value.
+        """
         ...
 
     def take(self, x: nn.Tensor, rows: nn.Tensor) -> nn.Tensor:

@@ -65,6 +65,12 @@ class Span:
         """An element as an expression that is evaluated where it is used."""
         return self.buffer[_i64(offset)]
 
+    def viewed(self, dtype: str) -> Span:
+        """The same memory as elements of another type, which offsets then count."""
+        (size,) = self.buffer.shape
+        elements = tirx.floordiv(size * tvm.DataType(str(self.buffer.dtype)).bits, tvm.DataType(dtype).bits)
+        return Span(ir.decl_buffer((elements,), dtype, data=self.buffer.data))
+
     def prefetch(self, offset: Index) -> None:
         """Asks for the cache line of one element, to be read soon."""
         address = ir.address_of(self.buffer[_i64(offset)])

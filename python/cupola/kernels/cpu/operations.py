@@ -91,14 +91,31 @@ class CpuOperations:
         )
         return q, updated
 
-    def attention(self, q: nn.Tensor, step: Step, pages: Pages) -> nn.Tensor:
-        spec = attention.AttentionSpec(self._heads, self._pages)
+    def attention(
+        self,
+        q: nn.Tensor,
+        step: Step,
+        pages: Pages,
+        *,
+        window: int = 0,
+        soft_cap: float = 0.0,
+        sinks: nn.Tensor | None = None,
+    ) -> nn.Tensor:
+        spec = attention.AttentionSpec(self._heads, self._pages, window, soft_cap, sinks is not None)
         width = self._heads.queries * self._heads.dim
         slots = attention.split_slots(step.page_ids.shape[0], step.kv_len.shape[0], spec.block_pages)
         y, _, _ = op.tensor_ir_op(
             self._kernel(attention.attention, spec),
             "attention",
-            [q, pages, step.q_indptr, step.page_indptr, step.page_ids, step.kv_len],
+            [
+                q,
+                pages,
+                step.q_indptr,
+                step.page_indptr,
+                step.page_ids,
+                step.kv_len,
+                *([] if sinks is None else [sinks]),
+            ],
             [_f32(q.shape[0], width), _f32(slots, width), _f32(slots, self._heads.queries, 2)],
         )
         return y

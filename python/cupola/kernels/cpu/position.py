@@ -25,6 +25,7 @@ from cupola.kernels.cpu.emit import (
     for_each_row,
     kernel,
     let,
+    scratch,
     serial,
     size_var,
     splat,
@@ -58,16 +59,28 @@ def rotary_table(half: int, magnitude: float) -> tirx.PrimFunc:
 
 @dataclass(frozen=True)
 class AppendSpec:
-    """Where q, k and v lie in a row of the fused projection, and how many values of a head are rotated."""
+    """Where q, k and v lie in a row of the fused projection, and what happens to them on the way.
+
+    Args:
+        row_width: of the fused projection, padding included.
+        rotary_dim: leading components of a head that are rotated.
+        query_scale: factor on queries; None: 1/sqrt(D).
+    """
 
     heads: HeadShape
     pages: PageLayout
-    row_width: int  # of the fused projection, padding included
+    row_width: int
     rotary_dim: int
+    query_scale: float | None = None
+
+    @property
+    def scale(self) -> float:
+        """The factor on queries."""
+        return self.heads.dim**-0.5 if self.query_scale is None else self.query_scale
 
 
 def rotate_append(spec: AppendSpec) -> tirx.PrimFunc:
-    """Rotates q and k, scales q by 1/sqrt(D), and writes k and v to their slots.
+    """Rotates q and k, scales q, and writes k and v to their slots.
 
     (qkv float32[n, row_width], table, slots int32[n], pages) -> q float32[n, H, D]; `pages` is written in place.
     """
@@ -86,14 +99,14 @@ def rotate_append(spec: AppendSpec) -> tirx.PrimFunc:
 
             with serial(heads.queries) as h:
                 out = let((i * heads.queries + h) * heads.dim)
-                scale = splat(f32(heads.dim**-0.5))
+                scale = splat(f32(spec.scale))
                 rotated(let(base + h * heads.dim), lambda at, value: q.store(out + at, let(value * scale)))
             with serial(heads.keys) as h:
-                key = let(base + (heads.queries + h) * heads.dim)
-                rotated(key, lambda at, value: pages.write_key(pages_, page, h, token, at, value))
+                key = scratch(heads.dim)
+                rotated(let(base + (heads.queries + h) * heads.dim), key.store)
+                pages.write_key(pages_, page, h, token, key.load)
                 value = let(base + (heads.queries + heads.keys + h) * heads.dim)
-                with serial(heads.dim // LANES) as j:
-                    pages.write_value(pages_, page, h, token, j * LANES, qkv.load(value + j * LANES))
+                pages.write_value(pages_, page, h, token, lambda at: qkv.load(value + at))
 
         for_each_row(n, row)
 
