@@ -74,6 +74,44 @@ async def test_another_seed_gives_other_prompts() -> None:
     assert prompts[0] == prompts[1] != prompts[2]
 
 
+class Loads:
+    """Stands for OtherLoad: gives these loads, one a measurement."""
+
+    def __init__(self, *cores: float) -> None:
+        self._cores = iter(cores)
+
+    def __call__(self, _pids: object) -> Loads:
+        return self
+
+    def cores(self) -> float:
+        return next(self._cores)
+
+
+@pytest.mark.parametrize(
+    ("cores", "kept"),
+    [
+        ((0.0, 0.1), (0.0, 0.1)),  # quiet at once
+        ((0.0, 0.9, 0.8, 0.1, 0.2, 0.0), (0.0, 0.2)),  # one busy target spoils the attempt for both
+        ((2.0, 0.9, 0.8, 0.7, 1.0, 0.0, *[2.0] * 6), (0.7, 0.8)),  # never quiet: the quietest of six
+    ],
+)
+async def test_what_others_disturbed_is_measured_again(
+    cores: tuple[float, ...], kept: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads = Loads(*cores)
+    monkeypatch.setattr("cupola.bench.interleave.OtherLoad", loads)
+    targets = (FakeTarget("a", 1), FakeTarget("b", 1))
+    plan = Plan(targets, workloads("decode"), rounds=1, quiet=0.25, buffer_bytes=1 << 20)
+    report = await measure(plan, lambda _: None)
+    (figure,) = report.figures
+    assert (figure.other_load.least, figure.other_load.greatest) == kept
+    assert len(figure.values[0]) == 1
+    with pytest.raises(StopIteration):
+        loads.cores()
+    measured = [prompt for prompt in targets[1].prompts if prompt != "Hello"]
+    assert len(set(measured)) == len(measured) == 1 + len(cores) / 2
+
+
 async def test_the_figures_of_two_targets() -> None:
     report = await run(FakeTarget("a", 0.01), FakeTarget("b", 0.04), groups=("decode", "prefill", "clients"))
     decode = report.find("decode, one stream", "rate")

@@ -37,6 +37,7 @@ def test_the_file_holds_everything(report: Report, tmp_path: Path) -> None:
     assert decode["spread"][0]["median"] == pytest.approx(500)
     assert decode["ratio"] == {key: pytest.approx(2) for key in ("median", "least", "greatest")}
     assert content["limits"]["read"]["median"] > 0
+    assert decode["other_load"]["least"] >= 0
     assert len(content["figures"]) == 1 + 3 * 2
 
 

@@ -35,6 +35,7 @@ class Figure(_Frozen):
         spread: of the rounds.
         ratio: first target / second one, round by round; None with one target.
         share: of the memory's read bandwidth that the median needs; None where the traffic is not known.
+        other_load: cores that foreign processes kept busy while the workload was measured, over rounds and targets.
     """
 
     workload: str
@@ -45,14 +46,11 @@ class Figure(_Frozen):
     spread: tuple[Spread, ...]
     ratio: Spread | None
     share: tuple[float | None, ...]
+    other_load: Spread
 
 
 class Report(_Frozen):
-    """One run.
-
-    Args:
-        other_load: cores that foreign processes kept busy while each figure was measured.
-    """
+    """One run."""
 
     format_version: int = FORMAT_VERSION
     cupola: str
@@ -61,7 +59,6 @@ class Report(_Frozen):
     rounds: int
     targets: tuple[str, ...]
     limits: Limits
-    other_load: Spread
     figures: tuple[Figure, ...]
 
     def save(self, path: Path) -> None:
@@ -100,14 +97,15 @@ class Report(_Frozen):
 
     def notes(self) -> Sequence[str]:
         """What one has to know to read the figures, a sentence each."""
+        loads = [figure.other_load for figure in self.figures]
         read, copy = self.limits.read.median / 1e9, self.limits.copy_.median / 1e9
         lines = [
             f"Medians of {self.rounds} rounds, least and greatest in brackets.",
             f"{self.machine.describe()}.",
             f"Memory, {self.limits.threads} threads: {read:.1f} GB/s read, {copy:.1f} GB/s copied; "
             "percentages are shares of the former.",
-            f"Other processes kept {self.other_load.median:.2f} cores busy "
-            f"({self.other_load.least:.2f} to {self.other_load.greatest:.2f}).",
+            f"Other processes kept {min(load.least for load in loads):.2f} to "
+            f"{max(load.greatest for load in loads):.2f} cores busy meanwhile.",
         ]
         if len(self.targets) > 1:
             lines.insert(1, f"Ratios are {self.targets[0]} / {self.targets[1]}, round by round.")

@@ -24,6 +24,7 @@ class _Wanted:
     rounds: int
     seed: int
     threads: int
+    quiet: float
 
 
 def bench_command(
@@ -44,6 +45,10 @@ def bench_command(
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 3,
     seed: Annotated[int, typer.Option(help="Of the random prompts.")] = 0,
+    quiet: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="CORES", help="Measure again, a few times, while others kept more cores busy."),
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write all figures here.")] = None,
     pid: Annotated[int | None, typer.Option(help="The process behind --url, for its memory.")] = None,
     vs_pid: Annotated[int | None, typer.Option(help="The process behind --vs.")] = None,
@@ -93,7 +98,9 @@ def bench_command(
         choices.append(EngineChoice(model, backend, config))
     if vs or vs_spawn:
         choices.append(ServerChoice(vs, vs_spawn, pid=vs_pid, weights=vs_weights, api_key=api_key))
-    report = asyncio.run(_bench(_Wanted(tuple(choices), tuple(only or ()), rounds, seed, num_threads)))
+    limit = float("inf") if quiet is None else quiet
+    wanted = _Wanted(tuple(choices), tuple(only or ()), rounds, seed, num_threads, limit)
+    report = asyncio.run(_bench(wanted))
     Console().print(report.table())
     if json_file is not None:
         report.save(json_file)
@@ -125,4 +132,5 @@ async def _bench(wanted: _Wanted) -> Report:
             bar.update(task, advance=1, description=title)
             bar.refresh()  # between measurements only: no thread of the bar's own runs beside them
 
-        return await measure(Plan(targets, workloads, wanted.rounds, wanted.seed, wanted.threads), on_measured)
+        plan = Plan(targets, workloads, wanted.rounds, wanted.seed, wanted.threads, wanted.quiet)
+        return await measure(plan, on_measured)
