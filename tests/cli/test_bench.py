@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
-from command import cupola
+from command import CUPOLA, cupola
 
 from serving import ServerProcess
 
@@ -35,6 +38,19 @@ def test_a_server_against_one_that_it_starts(tmp_path: Path) -> None:
     assert len(report["targets"]) == 2
     assert [figure["workload"] for figure in report["figures"]] == ["decode, one stream", "memory"]
     assert report["figures"][0]["ratio"]["median"] > 1
+
+
+def test_sigterm_leaves_no_server_behind() -> None:
+    command = f"{sys.executable} -m cupola serve scripted:step_us=20000 --port {{port}}"
+    bench = subprocess.Popen([*CUPOLA, "bench", "--spawn", command, "--only", "decode"], stderr=subprocess.PIPE)
+    process = psutil.Process(bench.pid)
+    while not (children := process.children()):
+        assert bench.poll() is None
+    bench.terminate()
+    assert bench.wait() == 128 + signal.SIGTERM
+    assert bench.stderr is not None
+    assert b"Traceback" not in bench.stderr.read()
+    assert not psutil.wait_procs(children, timeout=20)[1]
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ def bench_command(
     `cupola bench --spawn "cupola serve --port {port}" --vs http://127.0.0.1:8080 --json figures.json`
     """
     import asyncio
+    import signal
 
     from rich.console import Console
 
@@ -100,14 +101,19 @@ def bench_command(
         choices.append(ServerChoice(vs, vs_spawn, pid=vs_pid, weights=vs_weights, api_key=api_key))
     limit = float("inf") if quiet is None else quiet
     wanted = _Wanted(tuple(choices), tuple(only or ()), rounds, seed, num_threads, limit)
-    report = asyncio.run(_bench(wanted))
+    try:
+        report = asyncio.run(_bench(wanted))
+    except asyncio.CancelledError:
+        raise typer.Exit(128 + signal.SIGTERM) from None
     Console().print(report.table())
     if json_file is not None:
         report.save(json_file)
 
 
 async def _bench(wanted: _Wanted) -> Report:
-    """Open the targets, show how far it is, and measure."""
+    """Open the targets, show how far it is, and measure; SIGTERM cancels it, so that no server is left behind."""
+    import asyncio
+    import signal
     from contextlib import AsyncExitStack
 
     from rich.console import Console
@@ -118,6 +124,9 @@ async def _bench(wanted: _Wanted) -> Report:
     from cupola.bench.workloads import check_groups, choose_workloads
 
     check_groups(wanted.groups)
+    this = asyncio.current_task()
+    assert this is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     async with AsyncExitStack() as stack:
