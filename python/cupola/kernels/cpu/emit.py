@@ -72,9 +72,10 @@ class Span:
         return Span(ir.decl_buffer((elements,), dtype, data=self.buffer.data))
 
     def prefetch(self, offset: Index) -> None:
-        """Asks for the cache line of one element, to be read soon."""
+        """Asks for the cache line of one element, to be read soon. Into the second level (locality 2): there can be
+        more requests under way than the first level has buffers for, which is what limits reads from memory."""
         address = ir.address_of(self.buffer[_i64(offset)])
-        ir.evaluate(tirx.call_intrin("void", "tirx.prefetch", address, i32(0), i32(3), i32(1)))
+        ir.evaluate(tirx.call_intrin("void", "tirx.prefetch", address, i32(0), i32(2), i32(1)))
 
 
 Body: TypeAlias = Callable[..., None]
