@@ -158,6 +158,7 @@ def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on() -> None:
         else:
             raise AssertionError("the pages of the stopped answer were not given back")
         assert "/exit leaves" in chat.interrupt_until("/exit leaves")
+        chat.read_until(">>> ")  # before it the terminal would take the key for its own end of file
         chat.type("\x04")
         assert chat.process.wait(10) == 0
 
