@@ -170,6 +170,8 @@ def page(reports: Sequence[tuple[Comparison, Report]]) -> str:
     """The whole of docs/performance.md."""
     report = reports[0][1]
     blocks = [
+        TITLE,
+        *([] if all(is_quiet(figure) for _, each in reports for figure in each.figures) else [BUSY]),
         HEAD.format(machine=report.machine.describe(), python=report.machine.python, threads=THREADS, quiet=QUIET),
         *(section(comparison, report) for comparison, report in reports),
         TAIL,
@@ -195,13 +197,18 @@ def section(comparison: Comparison, report: Report) -> str:
     return "\n".join(lines) + "\n"
 
 
+def is_quiet(figure: Figure) -> bool:
+    """Whether other processes left the machine alone."""
+    return figure.other_load.median <= QUIET
+
+
 def row(figure: Figure) -> str:
-    """One figure; what is better is bold."""
+    """One figure; the ratio is bold where Cupola is ahead on a machine of its own."""
     cells = [number(spread) for spread in figure.spread]
     cells = [cell if share is None else f"{cell}, {share:.0%}" for cell, share in zip(cells, figure.share, strict=True)]
     others = f"{figure.other_load.median:.2f} ({figure.other_load.least:.2f}-{figure.other_load.greatest:.2f})"
     ratio = "" if figure.ratio is None else number(figure.ratio)
-    if figure.ratio is not None and (figure.ratio.median > 1) == figure.higher_is_better:
+    if figure.ratio is not None and (figure.ratio.median > 1) == figure.higher_is_better and is_quiet(figure):
         ratio = f"**{ratio}**"
     return f"| {figure.workload} | {figure.metric}, {figure.unit} | {' | '.join(cells)} | {ratio} | {others} |"
 
@@ -212,9 +219,14 @@ def shell(words: Sequence[str]) -> str:
     return " ".join(quoted).replace(" --vs-spawn", " \\\n  --vs-spawn").replace(" --only", " \\\n  --only", 1)
 
 
-HEAD = """\
-# Performance
+TITLE = "# Performance\n"
 
+BUSY = """\
+> **Taken on a busy machine.** Other processes used it while some of these figures were measured: see the last column of
+> the tables. Measure again with `make compare` on a quiet machine before quoting a ratio.
+"""
+
+HEAD = """\
 Cupola's server against llama.cpp's, SmolLM2-135M-Instruct, over HTTP, {threads} threads each. `make compare`
 measures and writes this page (`scripts/compare_peers.py`). `make bench` measures Cupola alone, in process.
 
@@ -226,15 +238,16 @@ Prompts are random words, new in each round; answers are greedy and run past the
 each server's `usage`. The client shares the machine with the server that it measures.
 
 **How to read it.** Cells are medians of the rounds, with the least and the greatest in brackets. Ratios are Cupola /
-llama.cpp, taken round by round: of rates more is better, of times and memory less; bold where Cupola is ahead.
+llama.cpp, taken round by round: of rates more is better, of times and memory less; bold where Cupola is ahead and
+nobody else used the machine.
 Absolute figures carry over neither to another machine nor to another hour of this one; the ratios are the result.
 Percentages are shares of the memory's read bandwidth, measured in the same run with as many threads: bytes of the
 weights, and for Cupola of keys and values too, times tokens a second.
 
 **Others.** The last column says how many cores foreign processes kept busy meanwhile. What they disturbed by more than
 {quiet} cores was measured again up to five times, unless it takes long, and the quietest attempt counts. Where the
-column is not near 0, the machine was not ours alone: llama.cpp's threads spin at barriers and lose far more than their
-share then, so that such a ratio flatters Cupola and says little about a quiet machine.
+column is not near 0, the machine was not ours alone, and llama.cpp's server loses far more than its share then: such a
+ratio flatters Cupola and says little about a quiet machine.
 """
 
 TAIL = """\
