@@ -11,17 +11,16 @@ from pydantic import ValidationError
 
 from cupola.engine.request import SamplingParams
 from cupola.errors import IncompatibleError, ModelError
-from cupola.manifest import FORMAT_VERSION, Manifest, SpecialIds
+from cupola.manifest import FILE_NAME, FORMAT_VERSION, Manifest, SpecialIds
 from cupola.text.chat_template import ChatTemplate
 from cupola.text.tokenizer import Tokenizer
 
-MANIFEST_FILE = "model.json"
 _AGAIN = "Compile the model again: `cupola compile MODEL`."
 
 
 def is_compiled_folder(path: Path) -> bool:
     """Whether a path is a folder that `cupola compile` wrote."""
-    return (path / MANIFEST_FILE).is_file()
+    return (path / FILE_NAME).is_file()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -31,7 +30,7 @@ def read_manifest(folder: Path) -> Manifest:
         ModelError: it is missing or malformed.
         IncompatibleError: it is of another format version.
     """
-    path = folder / MANIFEST_FILE
+    path = folder / FILE_NAME
     try:
         text = path.read_text(encoding="utf-8")
         version = json.loads(text).get("format_version")
@@ -57,7 +56,7 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
                 raise ModelError(f"The compiled model `{folder}` lacks its file `{name}`", hint=_AGAIN)
             if actual != manifest.files[name]:
                 raise ModelError(
-                    f"`{folder / name}` is damaged or was changed: its sha256 is not the one in {MANIFEST_FILE}",
+                    f"`{folder / name}` is damaged or was changed: its sha256 is not the one in {FILE_NAME}",
                     hint=_AGAIN,
                 )
 

@@ -243,12 +243,6 @@ def shuffle(value: Expr, indices: Sequence[int]) -> Expr:
     return let(tirx.Shuffle([value], [i32(i) for i in indices]))
 
 
-def constant(values: Sequence[int | float], dtype: str) -> Expr:
-    """A vector of constants."""
-    make = f32 if dtype.startswith("float") else (lambda v: tirx.IntImm(dtype, v))
-    return let(tirx.Shuffle([make(v) for v in values], [i32(i) for i in range(len(values))]))
-
-
 def reduce_tree(value: Expr, combine: Callable[[Expr, Expr], Expr]) -> Expr:
     """All lanes combined pairwise, halving; the order is fixed, so that the result is too."""
     lanes = lanes_of(value)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from cupola.kernels.cpu.emit import Expr, bits, cast, constant, i32, let, select, shuffle, splat
+from cupola.kernels.cpu.emit import Expr, bits, cast, i32, let, select, shuffle, splat
 
 EVEN = range(0, 32, 2)
 ODD = range(1, 32, 2)
@@ -77,6 +77,3 @@ BY_NAME = {isa.name: isa for isa in (PLAIN, AVX2, VNNI)}
 def dot4_broadcast(quad: Expr) -> Expr:
     """Four neighbouring int8 activations (as one int32) repeated over a vector: int8x32."""
     return bits(splat(quad), "int8x32")
-
-
-__all__ = ["AVX2", "BY_NAME", "PLAIN", "VNNI", "Isa", "constant", "dot4_broadcast", "i32"]
