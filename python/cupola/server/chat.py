@@ -12,12 +12,12 @@ from cupola.protocol.chat import AssistantMessage, ChatChoice, ChatCompletion, C
 from cupola.protocol.generation import Usage
 from cupola.server.answer import stream, whole
 from cupola.server.body import parse_body
+from cupola.server.frames import ChoiceFrames
 from cupola.server.generation import Generation, Job, Text, WireFinishReason
 from cupola.server.identity import Identity
 from cupola.server.sampling import choice_sampling
 from cupola.server.served_model import ServedModel
 from cupola.server.services import Services
-from cupola.server.sse import frame
 
 
 async def chat_completions(services: Services, request: Request) -> Response:
@@ -42,13 +42,11 @@ async def create_chat_completion(model: ServedModel, body: ChatCompletionRequest
     return _completion(Identity.new("chatcmpl", model.name), texts, generation.usage)
 
 
-class ChatFrames:
-    """`chat.completion.chunk` frames: everything but the text is written once, before the first token."""
+class ChatFrames(ChoiceFrames):
+    """`chat.completion.chunk` frames."""
 
     def __init__(self, identity: Identity, include_usage: bool) -> None:
-        self._include_usage = include_usage
-        self._head = b'{"object":"chat.completion.chunk",' + identity.json_fields + b',"choices":['
-        self._tail = b'],"usage":null}' if include_usage else b"]}"
+        super().__init__(b"chat.completion.chunk", identity, include_usage)
 
     def begin(self, index: int) -> bytes:
         return self._frame(index, b'{"role":"assistant","content":""}', b"null")
@@ -59,14 +57,9 @@ class ChatFrames:
     def finish(self, index: int, reason: WireFinishReason) -> bytes:
         return self._frame(index, b"{}", to_json(reason))
 
-    def usage(self, usage: Usage) -> bytes:
-        if not self._include_usage:
-            return b""
-        return frame(self._head + b'],"usage":' + to_json(usage) + b"}")
-
     def _frame(self, index: int, delta: bytes, reason: bytes) -> bytes:
         choice = b'{"index":%d,"delta":%b,"logprobs":null,"finish_reason":%b}' % (index, delta, reason)
-        return frame(self._head + choice + self._tail)
+        return self.with_choice(choice)
 
 
 async def _generation(model: ServedModel, body: ChatCompletionRequest) -> Generation:

@@ -12,12 +12,12 @@ from cupola.protocol.completions import Completion, CompletionChoice, Completion
 from cupola.protocol.generation import Usage
 from cupola.server.answer import stream, whole
 from cupola.server.body import parse_body
+from cupola.server.frames import ChoiceFrames
 from cupola.server.generation import Generation, Job, Text, WireFinishReason
 from cupola.server.identity import Identity
 from cupola.server.sampling import choice_sampling
 from cupola.server.served_model import ServedModel
 from cupola.server.services import Services
-from cupola.server.sse import frame
 
 
 async def completions(services: Services, request: Request) -> Response:
@@ -42,13 +42,11 @@ async def create_completion(model: ServedModel, body: CompletionRequest) -> Comp
     return _completion(Identity.new("cmpl", model.name), texts, generation.usage)
 
 
-class CompletionFrames:
-    """`text_completion` frames: everything but the text is written once, before the first token."""
+class CompletionFrames(ChoiceFrames):
+    """`text_completion` frames."""
 
     def __init__(self, identity: Identity, include_usage: bool) -> None:
-        self._include_usage = include_usage
-        self._head = b'{"object":"text_completion",' + identity.json_fields + b',"choices":['
-        self._tail = b'],"usage":null}' if include_usage else b"]}"
+        super().__init__(b"text_completion", identity, include_usage)
 
     def begin(self, _index: int) -> bytes:
         return b""
@@ -59,14 +57,9 @@ class CompletionFrames:
     def finish(self, index: int, reason: WireFinishReason) -> bytes:
         return self._frame(index, b'""', to_json(reason))
 
-    def usage(self, usage: Usage) -> bytes:
-        if not self._include_usage:
-            return b""
-        return frame(self._head + b'],"usage":' + to_json(usage) + b"}")
-
     def _frame(self, index: int, text: bytes, reason: bytes) -> bytes:
         choice = b'{"index":%d,"text":%b,"logprobs":null,"finish_reason":%b}' % (index, text, reason)
-        return frame(self._head + choice + self._tail)
+        return self.with_choice(choice)
 
 
 async def _generation(model: ServedModel, body: CompletionRequest) -> Generation:

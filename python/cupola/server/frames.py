@@ -1,0 +1,28 @@
+"""What the frames of both completion streams share: everything but the text is written once, before the first token."""
+
+from __future__ import annotations
+
+from pydantic_core import to_json
+
+from cupola.protocol.generation import Usage
+from cupola.server.identity import Identity
+from cupola.server.sse import frame
+
+
+class ChoiceFrames:
+    """Frames of one stream, whose `object` field is `kind`; an endpoint adds what a choice looks like."""
+
+    def __init__(self, kind: bytes, identity: Identity, include_usage: bool) -> None:
+        self._include_usage = include_usage
+        self._head = b'{"object":"' + kind + b'",' + identity.json_fields + b',"choices":['
+        self._tail = b'],"usage":null}' if include_usage else b"]}"
+
+    def usage(self, usage: Usage) -> bytes:
+        """The last frame, which has no choice; nothing unless it was asked for."""
+        if not self._include_usage:
+            return b""
+        return frame(self._head + b'],"usage":' + to_json(usage) + b"}")
+
+    def with_choice(self, choice: bytes) -> bytes:
+        """A frame of one choice."""
+        return frame(self._head + choice + self._tail)
