@@ -11,7 +11,8 @@ from tvm import tirx
 from cupola.kernels.cpu import activation, rows
 from cupola.kernels.cpu.attention import AttentionSpec, attention
 from cupola.kernels.cpu.isa import PLAIN, Isa
-from cupola.kernels.cpu.linear import LinearSpec, linear
+from cupola.kernels.cpu.linear import linear
+from cupola.kernels.cpu.linear_spec import LinearSpec
 from cupola.kernels.cpu.pages import HeadShape, PageLayout
 from cupola.kernels.cpu.position import AppendSpec, rotary_table, rotate_append
 from cupola.quantize.formats import GROUP, Format

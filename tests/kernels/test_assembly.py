@@ -18,7 +18,8 @@ from tvm import tirx
 from cupola.compiler.target import CpuTarget
 from cupola.kernels.cpu.attention import AttentionSpec, attention
 from cupola.kernels.cpu.isa import AVX2, VNNI
-from cupola.kernels.cpu.linear import LinearSpec, linear
+from cupola.kernels.cpu.linear import linear
+from cupola.kernels.cpu.linear_spec import LinearSpec
 from cupola.kernels.cpu.pages import HeadShape, PageLayout
 from cupola.quantize.formats import Format
 from kernels.assembly import Loop, innermost_loops

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cupola.kernels.cpu.isa import PLAIN
-from cupola.kernels.cpu.linear import LinearSpec
+from cupola.kernels.cpu.linear_spec import LinearSpec
 from cupola.quantize.formats import Format
 from kernels.kernel_cases import linear_case
 from kernels.kernel_driver import TARGETS, build

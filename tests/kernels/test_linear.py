@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from cupola.kernels.cpu.isa import Isa
-from cupola.kernels.cpu.linear import MANY_ROWS, LinearSpec, linear
+from cupola.kernels.cpu.linear import linear
+from cupola.kernels.cpu.linear_integer import MANY_ROWS
+from cupola.kernels.cpu.linear_spec import LinearSpec
 from cupola.quantize.formats import GROUP, Format
 from cupola.quantize.layouts import pack, unpack
 from kernels.kernel_driver import INSTRUCTION_SETS, build

@@ -23,7 +23,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cupola.kernels.cpu.isa import Isa
-from cupola.kernels.cpu.linear import LinearSpec, linear
+from cupola.kernels.cpu.linear import linear
+from cupola.kernels.cpu.linear_spec import LinearSpec
 from cupola.quantize.formats import GROUP, Format, Quantized
 from cupola.quantize.layouts import pack
 from kernels.kernel_driver import INSTRUCTION_SETS, TARGETS, build

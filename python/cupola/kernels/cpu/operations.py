@@ -11,8 +11,8 @@ from tvm.relax.frontend.nn import op
 
 from cupola.kernels.cpu import activation, attention, position, rows
 from cupola.kernels.cpu.isa import Isa
-from cupola.kernels.cpu.linear import LinearSpec
 from cupola.kernels.cpu.linear import linear as emit_linear
+from cupola.kernels.cpu.linear_spec import LinearSpec
 from cupola.kernels.cpu.pages import HeadShape, PageLayout
 from cupola.kernels.operations import Activation, Matrix, Pages, Step
 from cupola.quantize.formats import GROUP, Format

@@ -1,0 +1,52 @@
+"""What a matrix product is, and what a way of computing it looks like."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cupola.kernels.cpu.emit import LANES, Expr, Span
+from cupola.kernels.cpu.isa import Isa
+from cupola.quantize.formats import Format
+from cupola.quantize.layouts import OUT_BLOCK
+
+HALVES = OUT_BLOCK // LANES  # vectors of outputs in a column block
+
+Finish = Callable[[Expr, int, Expr], None]  # (row, half, sums): what becomes of a row's 8 outputs
+
+
+@dataclass(frozen=True)
+class LinearSpec:
+    """One matrix product of a model.
+
+    Args:
+        format: how the weights are packed.
+        inputs: K; a multiple of 32 for q8 and q4.
+        outputs: N, before padding to whole column blocks.
+        residual: add a tensor r[n, N] to the result.
+        gated: W is [gate; up] of N/2 rows each, and the result is silu(gate) * up, [n, N/2] (Shazeer, 2020).
+    """
+
+    format: Format
+    inputs: int
+    outputs: int
+    residual: bool = False
+    gated: bool = False
+
+    @property
+    def blocks(self) -> int:
+        """Column blocks of W."""
+        return -(-self.outputs // OUT_BLOCK)
+
+    @property
+    def width(self) -> int:
+        """Row length of y: whole column blocks."""
+        return self.blocks * OUT_BLOCK // (2 if self.gated else 1)
+
+    @property
+    def name(self) -> str:
+        return f"linear_{self.format.value}" + ("_gated" if self.gated else "") + ("_residual" if self.residual else "")
+
+
+BlockProduct = Callable[[Expr, Finish], None]  # (column block, what becomes of its sums)
+Product = Callable[[LinearSpec, Isa, Expr, dict[str, Span]], BlockProduct]  # of a kernel of n rows and its arguments
