@@ -24,7 +24,10 @@ int64_t NowNs() {
 }  // namespace
 
 Engine::Engine(std::shared_ptr<Model> model, const EngineOptions& options)
-    : model_(std::move(model)), options_(options), scheduler_(options.limits) {
+    : model_(std::move(model)),
+      options_(options),
+      scheduler_(options.limits),
+      sample_stage_(model_->info().vocab_size) {
   if (!model_->Claim()) throw std::runtime_error("this model already serves another engine");
   GiveSignOfLife();
   Publish();
@@ -141,9 +144,9 @@ void Engine::Step() {
   try {
     const StepPlan& plan = scheduler_.Schedule();
     if (plan.empty()) throw std::logic_error("scheduler: requests wait, but none can run");
+    sample_stage_.Prepare(plan);
     Forward(plan);
-    Sample(plan);
-    scheduler_.Commit(sampled_, &outbox_);
+    scheduler_.Commit(sample_stage_.Sample(plan, logits_), &outbox_);
     if (options_.check_every_step) scheduler_.CheckIntegrity();
     num_failures_in_a_row_ = 0;
   } catch (const std::exception& error) {
@@ -173,20 +176,6 @@ void Engine::DrainCommands() {
 void Engine::Forward(const StepPlan& plan) {
   BuildStepInput(plan, options_.limits.page_size, &input_);
   logits_ = model_->Forward(input_);
-}
-
-void Engine::Sample(const StepPlan& plan) {
-  static const std::vector<int32_t> kNothingBanned;
-  sampled_.clear();
-  for (const PlannedSequence& sequence : plan.sequences) {
-    if (!sequence.samples) continue;
-    const Request& request = *sequence.request;
-    const bool too_early = request.num_generated() < request.sampling.min_tokens;
-    const std::vector<int32_t>& banned = too_early ? request.stop_ids : kNothingBanned;
-    const float* row = logits_.row(static_cast<int64_t>(sampled_.size()));
-    sampled_.push_back(sampler_.Sample(row, model_->info().vocab_size, request.sampling,
-                                       request.num_tokens(), banned));
-  }
 }
 
 // The gauges first: whoever has seen a request end must find its pages given back.

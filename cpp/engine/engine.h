@@ -22,10 +22,10 @@
 #include "engine/limits.h"
 #include "engine/output_queue.h"
 #include "engine/request.h"
+#include "engine/sample_stage.h"
 #include "engine/scheduler.h"
 #include "engine/stats.h"
 #include "model/model.h"
-#include "sampling/sampler.h"
 #include "support/event_fd.h"
 #include "support/mpsc_queue.h"
 
@@ -76,7 +76,6 @@ class Engine {
   void Step();
   void DrainCommands();
   void Forward(const StepPlan& plan);
-  void Sample(const StepPlan& plan);
   void Publish();
   void OnStepFailed(const std::string& message);
   void Die(const std::string& message);
@@ -106,11 +105,9 @@ class Engine {
 
   // The thread's own.
   Scheduler scheduler_;
-  Sampler sampler_;
+  SampleStage sample_stage_;
   StepInput input_;
   LogitsView logits_;
-  std::vector<int32_t> sampled_;
-  std::vector<int32_t> banned_;
   DeltaBatch outbox_;
   int64_t num_steps_ = 0;
   double step_seconds_ = 0;

@@ -6,19 +6,31 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
+#include <memory>
 #include <vector>
 
 #include "sampling/sampling_params.h"
 
 namespace cupola {
 
+class Grammar;
+
 struct Request {
+  static constexpr int32_t kNever = std::numeric_limits<int32_t>::max();
+
   // What was asked.
   int64_t id = 0;
   int32_t priority = 0;  // larger is served first
   int32_t max_tokens = 1;
   SamplingParams sampling;
   std::vector<int32_t> stop_ids;
+  std::shared_ptr<Grammar> grammar;  // null: any text
+  int32_t num_logprobs = -1;         // most probable tokens reported beside each output token
+  int32_t num_prompt_logprobs = -1;  // and beside each token of the prompt; -1: no report at all
+  uint64_t cache_seed = 0;           // requests of different seeds share no page
+  bool pin_prefix = false;           // keep the pages of the prompt in the prefix cache
+  int64_t deadline_ns = 0;           // of the steady clock; 0: none
 
   // How far it has come.
   std::vector<int32_t> tokens;  // the prompt, then what was generated
@@ -27,7 +39,10 @@ struct Request {
   std::vector<int32_t> pages;
   uint64_t arrival = 0;  // the scheduler's count of requests, for first come, first served
   bool running = false;
-  bool started = false;  // it was admitted once; a preempted request stays started
+  bool started = false;    // it was admitted once; a preempted request stays started
+  int32_t num_cached = 0;  // tokens of the prompt that were found in the prefix cache
+  // The first position of the prompt whose log-probability is wanted and not known yet.
+  int32_t logprobs_from = kNever;
 
   int32_t num_tokens() const { return static_cast<int32_t>(tokens.size()); }
   int32_t num_generated() const { return num_tokens() - num_prompt; }

@@ -111,24 +111,23 @@ void Scheduler::Preempt(Request* request) {
   ++counters_.preemptions;
 }
 
-void Scheduler::Commit(const std::vector<int32_t>& sampled, DeltaBatch* out) {
-  const auto samples = [](const PlannedSequence& sequence) { return sequence.samples; };
-  const auto expected = std::count_if(plan_.sequences.begin(), plan_.sequences.end(), samples);
-  if (static_cast<int64_t>(sampled.size()) != expected) {
-    throw std::logic_error("scheduler: " + std::to_string(sampled.size()) + " tokens for " +
-                           std::to_string(expected) + " sampled rows");
+void Scheduler::Commit(const std::vector<Sampled>& sampled, DeltaBatch* out) {
+  if (sampled.size() != plan_.sequences.size()) {
+    throw std::logic_error("scheduler: " + std::to_string(sampled.size()) + " results for " +
+                           std::to_string(plan_.sequences.size()) + " planned sequences");
   }
-  size_t next = 0;
-  for (const PlannedSequence& sequence : plan_.sequences) {
+  for (size_t i = 0; i < sampled.size(); ++i) {
+    const PlannedSequence& sequence = plan_.sequences[i];
     sequence.request->num_computed += sequence.num_rows;
-    if (sequence.samples) Accept(sequence.request, sampled[next++], out);
+    if (sequence.samples) Accept(sequence.request, sampled[i], out);
   }
   plan_.sequences.clear();
 }
 
-void Scheduler::Accept(Request* request, int32_t token, DeltaBatch* out) {
+void Scheduler::Accept(Request* request, const Sampled& sampled, DeltaBatch* out) {
+  const int32_t token = sampled.token;
   if (token == kNoToken) {
-    out->AddError(request->id, "the model returned logits that are not finite");
+    out->AddError(request->id, sampled.error);
     Remove(request, FinishReason::kError);
     return;
   }

@@ -22,6 +22,7 @@
 #include "engine/page_pool.h"
 #include "engine/request.h"
 #include "engine/step_plan.h"
+#include "sampling/sampled.h"
 
 namespace cupola {
 
@@ -53,8 +54,8 @@ class Scheduler {
   // Plans the next step, with pages taken for all of it. The plan is empty only if there are no
   // requests; it stays valid until the next call of any other method that is not const.
   const StepPlan& Schedule();
-  // Books the step: `sampled` holds one token (or kNoToken) for each planned sequence that samples.
-  void Commit(const std::vector<int32_t>& sampled, DeltaBatch* out);
+  // Books the step: `sampled` holds one result for each planned sequence.
+  void Commit(const std::vector<Sampled>& sampled, DeltaBatch* out);
   // The planned step failed: ends its requests with kError and takes all pages back; requests that
   // were not part of it are kept and computed anew. Without a plan it ends every request.
   void FailStep(const std::string& message, DeltaBatch* out);
@@ -89,7 +90,7 @@ class Scheduler {
   bool GrowOrPreempt(Request* request);
   void Admit(Request* request);
   void Preempt(Request* request);
-  void Accept(Request* request, int32_t token, DeltaBatch* out);
+  void Accept(Request* request, const Sampled& sampled, DeltaBatch* out);
   void Remove(Request* request, FinishReason reason);
 
   Demand DemandOf(const Request& request) const;

@@ -28,7 +28,10 @@ void AppendSequence(const PlannedSequence& sequence, int32_t page_size, StepInpu
   input->q_indptr.push_back(static_cast<int32_t>(input->ids.size()));
   input->page_indptr.push_back(static_cast<int32_t>(input->page_ids.size()));
   input->kv_len.push_back(end);
-  if (sequence.samples) input->out_rows.push_back(static_cast<int32_t>(input->ids.size()) - 1);
+  const int32_t num_ids = static_cast<int32_t>(input->ids.size());
+  const int32_t first_scored = num_ids - sequence.num_rows + sequence.first_scored;
+  for (int32_t i = 0; i < sequence.num_scored; ++i) input->out_rows.push_back(first_scored + i);
+  if (sequence.samples) input->out_rows.push_back(num_ids - 1);
 }
 
 }  // namespace
@@ -40,7 +43,7 @@ void BuildStepInput(const StepPlan& plan, int32_t page_size, StepInput* input) {
   for (const PlannedSequence& sequence : plan.sequences) {
     AppendSequence(sequence, page_size, input);
   }
-  // A forward always yields one row at least; when nobody samples, its result is not looked at.
+  // A forward always yields one row at least; when nobody wants one, its result is not looked at.
   if (input->out_rows.empty()) {
     input->out_rows.push_back(static_cast<int32_t>(input->ids.size()) - 1);
   }

@@ -14,6 +14,9 @@ struct PlannedSequence {
   Request* request;
   int32_t num_rows;  // tokens to read, from request->num_computed on
   bool samples;      // they reach the end of its tokens, so the last row yields a new one
+  // Rows of the prompt whose logits are wanted too, because the next token's log-probability is:
+  int32_t first_scored = 0;  // counted from the sequence's first row of this step
+  int32_t num_scored = 0;
 };
 
 struct StepPlan {

@@ -4,9 +4,11 @@
 #include <tvm/ffi/reflection/registry.h>
 
 #include <algorithm>
+#include <memory>
 #include <string>
 
 #include "ffi/objects.h"
+#include "ffi/request_reader.h"
 
 namespace cupola {
 
@@ -45,23 +47,28 @@ EngineRef MakeEngine(ModelRef model, int64_t num_pages, int64_t max_batch, int64
   return EngineRef(ffi::make_object<EngineObj>(model, options));
 }
 
-int64_t Add(EngineRef engine, int64_t id, int64_t priority, ffi::Bytes token_ids,
-            ffi::Bytes stop_ids, int64_t max_tokens, int64_t min_tokens, double temperature,
-            int64_t top_k, double top_p, double min_p, int64_t seed) {
+// The fields in the order of cupola.engine.packing.
+std::unique_ptr<Request> ReadRequest(const ffi::Bytes& packed) {
+  RequestReader reader(packed);
   auto request = std::make_unique<Request>();
-  request->id = id;
-  request->priority = static_cast<int32_t>(priority);
-  request->tokens = DecodeInt32(token_ids);
+  request->id = reader.Word();
+  request->priority = reader.Int();
+  request->tokens = reader.Ints();
   request->num_prompt = request->num_tokens();
-  request->stop_ids = DecodeInt32(stop_ids);
-  request->max_tokens = static_cast<int32_t>(max_tokens);
-  request->sampling.min_tokens = static_cast<int32_t>(min_tokens);
-  request->sampling.temperature = static_cast<float>(temperature);
-  request->sampling.top_k = static_cast<int32_t>(top_k);
-  request->sampling.top_p = static_cast<float>(top_p);
-  request->sampling.min_p = static_cast<float>(min_p);
-  request->sampling.seed = static_cast<uint64_t>(seed);
-  return static_cast<int64_t>(engine->engine.Add(std::move(request)));
+  request->stop_ids = reader.Ints();
+  request->max_tokens = reader.Int();
+  request->sampling.min_tokens = reader.Int();
+  request->sampling.temperature = reader.Float();
+  request->sampling.top_k = reader.Int();
+  request->sampling.top_p = reader.Float();
+  request->sampling.min_p = reader.Float();
+  request->sampling.seed = static_cast<uint64_t>(reader.Word());
+  reader.CheckEnd();
+  return request;
+}
+
+int64_t Add(EngineRef engine, ffi::Bytes packed) {
+  return static_cast<int64_t>(engine->engine.Add(ReadRequest(packed)));
 }
 
 // (words, errors): for each delta its request id, finish reason, index of its error or -1, number

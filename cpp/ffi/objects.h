@@ -5,7 +5,6 @@
 #include <tvm/ffi/object.h>
 #include <tvm/ffi/string.h>
 
-#include <cstring>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -31,14 +30,7 @@ class ModelRef : public tvm::ffi::ObjectRef {
   TVM_FFI_DEFINE_OBJECT_REF_METHODS_NOTNULLABLE(ModelRef, tvm::ffi::ObjectRef, ModelObj);
 };
 
-// Integers pass as the bytes of an array: one copy, however long the prompt.
-inline std::vector<int32_t> DecodeInt32(const tvm::ffi::Bytes& bytes) {
-  std::vector<int32_t> values(bytes.size() / sizeof(int32_t));
-  if (values.empty()) return values;  // memcpy takes no null pointer, not even for nothing
-  std::memcpy(values.data(), bytes.data(), values.size() * sizeof(int32_t));
-  return values;
-}
-
+// Integers pass as the bytes of an array: one copy, however many.
 inline tvm::ffi::Bytes EncodeInt64(const std::vector<int64_t>& values) {
   return tvm::ffi::Bytes(reinterpret_cast<const char*>(values.data()),
                          values.size() * sizeof(int64_t));

@@ -111,11 +111,12 @@ Report Step(SchedulerRef self, ffi::Shape stopping, bool fails) {
   const StepPlan& plan = scheduler.Schedule();
   scheduler.CheckIntegrity();
   Report report = ReportOf(scheduler, plan, scheduler.counters().preemptions - before);
-  std::vector<int32_t> sampled;
-  for (const PlannedSequence& sequence : plan.sequences) {
+  std::vector<Sampled> sampled(plan.sequences.size());
+  for (size_t i = 0; i < sampled.size(); ++i) {
+    const PlannedSequence& sequence = plan.sequences[i];
     if (!sequence.samples) continue;
     const auto found = std::find(stopping.begin(), stopping.end(), sequence.request->id);
-    sampled.push_back(found != stopping.end() ? kStopId : kPlainId);
+    sampled[i].token = found != stopping.end() ? kStopId : kPlainId;
   }
   DeltaBatch out;
   if (fails) {

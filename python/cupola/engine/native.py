@@ -13,7 +13,6 @@ import math
 import os
 import threading
 import weakref
-from array import array
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import tvm_ffi
 
+from cupola.engine.packing import pack_request
 from cupola.engine.request import Delta, EngineConfig, EngineStats, FinishReason, GenerateRequest, SamplingParams
 from cupola.errors import (
     ContextLengthError,
@@ -42,7 +42,6 @@ LIBRARY_VARIABLE = "CUPOLA_NATIVE_LIBRARY"
 
 _FINISH_REASONS = (None, FinishReason.STOP, FinishReason.LENGTH, FinishReason.ABORT, FinishReason.ERROR)
 _QUEUE_FULL, _DRAINING, _TOO_LONG, _BAD_TOKEN, _STOPPED = 1, 2, 3, 4, 5
-_WORD = 0xFFFF_FFFF_FFFF_FFFF
 _MOST = 1 << 30  # sizes and their sums fit 32 bits
 _INT32_MAX = (1 << 31) - 1
 
@@ -242,20 +241,7 @@ class NativeEngine:
                 raise RequestError(f"request id {request.id} is in use", param="id")
             self._live.add(request.id)
         try:
-            refusal = native("engine.add")(
-                self._handle,
-                request.id,
-                request.priority,
-                _int32_bytes(request.token_ids),
-                _int32_bytes(request.stop_token_ids),
-                sampling.max_tokens,
-                sampling.min_tokens,
-                sampling.temperature,
-                sampling.top_k,
-                sampling.top_p,
-                sampling.min_p,
-                _signed_word(cast(int, sampling.seed)),
-            )
+            refusal = native("engine.add")(self._handle, pack_request(request))
             if refusal:
                 raise self._refused(refusal, request)
         except BaseException:
@@ -430,19 +416,6 @@ def _check_sampling(sampling: SamplingParams) -> None:
     for name, valid, rule in allowed:
         if not valid:
             raise RequestError(f"{name} is {getattr(sampling, name)}, but must be {rule}", param=name)
-
-
-def _int32_bytes(ids: tuple[int, ...]) -> bytes:
-    try:
-        return array("i", ids).tobytes()
-    except OverflowError as error:
-        raise RequestError("a token id does not fit 32 bits", param="prompt") from error
-
-
-def _signed_word(seed: int) -> int:
-    """The 64 low bits of a seed as a signed integer, which is what passes through the FFI."""
-    word = seed & _WORD
-    return word - (_WORD + 1) if word >> 63 else word
 
 
 def _decode_deltas(packed: bytes, errors: list[str]) -> Iterator[Delta]:
