@@ -52,7 +52,7 @@ Refusal Engine::Add(std::unique_ptr<Request> request) {
   for (int32_t token : request->tokens) {
     if (token < 0 || token >= vocab_size) return Refusal::kBadToken;
   }
-  if (request->tokens.empty() || request->max_tokens < 1) return Refusal::kTooLong;
+  if (request->tokens.empty() || request->max_tokens < 0) return Refusal::kTooLong;
   if (!Scheduler::CanEverFit(options_.limits, request->num_prompt, request->max_tokens)) {
     return Refusal::kTooLong;
   }

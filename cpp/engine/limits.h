@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 
 namespace cupola {
 
@@ -13,6 +14,8 @@ struct Limits {
   int32_t max_batch = 0;        // most running requests
   int32_t max_step_tokens = 0;  // token budget of one step
   int32_t max_context = 0;      // most tokens of one request, prompt and output
+  // Most rows of logits that the model gives in one step; at least max_batch.
+  int32_t max_logit_rows = std::numeric_limits<int32_t>::max();
 
   int32_t PagesFor(int32_t num_tokens) const { return (num_tokens + page_size - 1) / page_size; }
   // Every running request must get a row in every step, or a decode could starve.

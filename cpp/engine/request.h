@@ -21,8 +21,8 @@ struct Request {
 
   // What was asked.
   int64_t id = 0;
-  int32_t priority = 0;  // larger is served first
-  int32_t max_tokens = 1;
+  int32_t priority = 0;    // larger is served first
+  int32_t max_tokens = 1;  // 0: only the log-probabilities of the prompt are wanted
   SamplingParams sampling;
   std::vector<int32_t> stop_ids;
   std::shared_ptr<Grammar> grammar;  // null: any text
@@ -51,7 +51,7 @@ struct Request {
   // All but the newest token is in the pages: the next step yields a token for one row of work.
   bool decoding() const { return running && num_computed > 0 && num_uncomputed() == 1; }
   // The last token generated is never read again, so it needs no place in the cache.
-  int32_t max_cached_tokens() const { return num_prompt + max_tokens - 1; }
+  int32_t max_cached_tokens() const { return num_prompt + std::max(max_tokens, 1) - 1; }
   bool IsStopId(int32_t token) const {
     return std::find(stop_ids.begin(), stop_ids.end(), token) != stop_ids.end();
   }

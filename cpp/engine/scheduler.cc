@@ -6,11 +6,20 @@
 
 namespace cupola {
 
+namespace {
+
+// Rows of the prompt that one step scores at most: a row of logits is large, and a step that scores
+// many would keep those waiting that generate.
+constexpr int32_t kMaxScoredRows = 64;
+
+}  // namespace
+
 Scheduler::Scheduler(const Limits& limits) : limits_(limits), pool_(limits.num_pages) {}
 
 bool Scheduler::CanEverFit(const Limits& limits, int64_t num_prompt, int64_t max_tokens) {
   if (num_prompt + max_tokens > limits.max_context) return false;
-  const int32_t pages = limits.PagesFor(static_cast<int32_t>(num_prompt + max_tokens - 1));
+  const int64_t cached = num_prompt + std::max<int64_t>(max_tokens, 1) - 1;
+  const int32_t pages = limits.PagesFor(static_cast<int32_t>(cached));
   const Supply everything{limits.num_pages, limits.num_pages, 0};
   return Judge(Demand{pages, pages}, everything) != Fit::kNever;
 }
@@ -37,6 +46,8 @@ void Scheduler::Abort(int64_t id, DeltaBatch* out) {
 const StepPlan& Scheduler::Schedule() {
   plan_.sequences.clear();
   plan_.budget_left = limits_.max_step_tokens;
+  plan_.logit_rows_left = limits_.max_logit_rows;
+  plan_.scored_left = kMaxScoredRows;
   PlanDecodes();
   PlanPrefills();
   AdmitWaiting();
@@ -67,9 +78,34 @@ void Scheduler::AdmitWaiting() {
 }
 
 void Scheduler::PlanRows(Request* request) {
-  const int32_t num_rows = std::min(request->num_uncomputed(), plan_.budget_left);
-  plan_.sequences.push_back({request, num_rows, num_rows == request->num_uncomputed()});
-  plan_.budget_left -= num_rows;
+  PlannedSequence sequence{request, std::min(request->num_uncomputed(), plan_.budget_left), false};
+  PlanScores(&sequence);
+  if (sequence.num_rows == request->num_uncomputed() && request->max_tokens > 0) {
+    // Without a row of logits for it, the last token waits for the next step.
+    sequence.samples = plan_.logit_rows_left > 0;
+    sequence.num_rows -= !sequence.samples;
+    plan_.logit_rows_left -= sequence.samples;
+  }
+  if (sequence.num_rows == 0) return;
+  plan_.budget_left -= sequence.num_rows;
+  plan_.sequences.push_back(sequence);
+}
+
+// Finds the rows that a token of the prompt follows whose log-probability is wanted, and cuts the
+// sequence where the step has no more rows of logits for them.
+void Scheduler::PlanScores(PlannedSequence* sequence) {
+  const Request& request = *sequence->request;
+  const int32_t begin = request.num_computed;
+  const int32_t first = std::max(begin, request.logprobs_from - 1);
+  const int32_t end = std::min(begin + sequence->num_rows, request.num_prompt - 1);
+  if (first >= end) return;
+  sequence->first_scored = first - begin;
+  sequence->num_scored = std::min({end - first, plan_.scored_left, plan_.logit_rows_left});
+  if (sequence->num_scored < end - first) {
+    sequence->num_rows = sequence->first_scored + sequence->num_scored;
+  }
+  plan_.scored_left -= sequence->num_scored;
+  plan_.logit_rows_left -= sequence->num_scored;
 }
 
 // Gives a decoding request the page that its next token needs, if it needs one. False if that took
@@ -116,21 +152,32 @@ void Scheduler::Commit(const std::vector<Sampled>& sampled, DeltaBatch* out) {
     throw std::logic_error("scheduler: " + std::to_string(sampled.size()) + " results for " +
                            std::to_string(plan_.sequences.size()) + " planned sequences");
   }
-  for (size_t i = 0; i < sampled.size(); ++i) {
-    const PlannedSequence& sequence = plan_.sequences[i];
-    sequence.request->num_computed += sequence.num_rows;
-    if (sequence.samples) Accept(sequence.request, sampled[i], out);
-  }
+  for (size_t i = 0; i < sampled.size(); ++i) Book(plan_.sequences[i], sampled[i], out);
   plan_.sequences.clear();
 }
 
-void Scheduler::Accept(Request* request, const Sampled& sampled, DeltaBatch* out) {
-  const int32_t token = sampled.token;
-  if (token == kNoToken) {
+void Scheduler::Book(const PlannedSequence& sequence, const Sampled& sampled, DeltaBatch* out) {
+  Request* request = sequence.request;
+  request->num_computed += sequence.num_rows;
+  if (!sampled.error.empty()) {
     out->AddError(request->id, sampled.error);
     Remove(request, FinishReason::kError);
     return;
   }
+  if (sequence.num_scored > 0) {
+    request->logprobs_from += sequence.num_scored;
+    out->AddScores(request->id, sequence.num_scored, sampled.prompt_logprobs);
+  }
+  if (sequence.samples) {
+    Accept(request, sampled, out);
+  } else if (request->max_tokens == 0 && request->num_uncomputed() == 0) {
+    out->AddEnd(request->id, FinishReason::kLength);
+    Remove(request, FinishReason::kLength);
+  }
+}
+
+void Scheduler::Accept(Request* request, const Sampled& sampled, DeltaBatch* out) {
+  const int32_t token = sampled.token;
   ++counters_.generated_tokens;
   if (request->IsStopId(token)) {
     out->AddEnd(request->id, FinishReason::kStop);
@@ -140,7 +187,7 @@ void Scheduler::Accept(Request* request, const Sampled& sampled, DeltaBatch* out
   request->tokens.push_back(token);
   const bool last = request->num_generated() >= request->max_tokens;
   const FinishReason finish = last ? FinishReason::kLength : FinishReason::kNone;
-  out->AddToken(request->id, token, finish);
+  out->AddToken(request->id, token, finish, sampled.logprobs);
   if (last) Remove(request, finish);
 }
 

@@ -87,9 +87,11 @@ class Scheduler {
   void PlanPrefills();
   void AdmitWaiting();
   void PlanRows(Request* request);
+  void PlanScores(PlannedSequence* sequence);
   bool GrowOrPreempt(Request* request);
   void Admit(Request* request);
   void Preempt(Request* request);
+  void Book(const PlannedSequence& sequence, const Sampled& sampled, DeltaBatch* out);
   void Accept(Request* request, const Sampled& sampled, DeltaBatch* out);
   void Remove(Request* request, FinishReason reason);
 

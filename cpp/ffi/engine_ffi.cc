@@ -41,6 +41,7 @@ EngineRef MakeEngine(ModelRef model, int64_t num_pages, int64_t max_batch, int64
   options.limits.max_step_tokens =
       std::min(static_cast<int32_t>(max_step_tokens), info.max_step_tokens);
   options.limits.max_context = static_cast<int32_t>(max_context);
+  options.limits.max_logit_rows = info.max_batch;
   options.max_queue = static_cast<int32_t>(max_queue);
   options.num_threads = static_cast<int32_t>(num_threads);
   options.check_every_step = check_every_step;
@@ -71,24 +72,29 @@ int64_t Add(EngineRef engine, ffi::Bytes packed) {
   return static_cast<int64_t>(engine->engine.Add(ReadRequest(packed)));
 }
 
-// (words, errors): for each delta its request id, finish reason, index of its error or -1, number
-// of tokens, and the tokens.
-using Output = ffi::Tuple<ffi::Bytes, ffi::Array<ffi::String>>;
+// (words, log-probabilities, errors). Words: for each delta its request id, finish reason, index of
+// its error or -1, number of tokens of its prompt that were cached or -1, number of scored
+// positions, number of log-probabilities, number of tokens, and the tokens. Log-probabilities are
+// the bytes of TokenLogprob, those of all deltas in a row.
+using Output = ffi::Tuple<ffi::Bytes, ffi::Bytes, ffi::Array<ffi::String>>;
 
 Output Take(EngineRef engine) {
   const DeltaBatch batch = engine->engine.Take();
   std::vector<int64_t> words;
-  words.reserve(batch.deltas.size() * 5);
+  words.reserve(batch.deltas.size() * 8);
   auto token = batch.tokens.begin();
   for (const DeltaBatch::Delta& delta : batch.deltas) {
-    words.insert(words.end(), {delta.request_id, static_cast<int64_t>(delta.finish),
-                               delta.error_index, delta.num_tokens});
+    words.insert(words.end(),
+                 {delta.request_id, static_cast<int64_t>(delta.finish), delta.error_index,
+                  delta.num_cached, delta.num_scored, delta.num_logprobs, delta.num_tokens});
     words.insert(words.end(), token, token + delta.num_tokens);
     token += delta.num_tokens;
   }
   ffi::Array<ffi::String> errors;
   for (const std::string& error : batch.errors) errors.push_back(error);
-  return Output(EncodeInt64(words), errors);
+  const ffi::Bytes logprobs(reinterpret_cast<const char*>(batch.logprobs.data()),
+                            batch.logprobs.size() * sizeof(TokenLogprob));
+  return Output(EncodeInt64(words), logprobs, errors);
 }
 
 // In the order of the fields of EngineStats in Python; the times are seconds.

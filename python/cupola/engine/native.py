@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import tvm_ffi
 
-from cupola.engine.packing import pack_request
-from cupola.engine.request import Delta, EngineConfig, EngineStats, FinishReason, GenerateRequest, SamplingParams
+from cupola.engine.packing import pack_request, unpack_deltas
+from cupola.engine.request import Delta, EngineConfig, EngineStats, GenerateRequest, SamplingParams
 from cupola.errors import (
     ContextLengthError,
     EngineError,
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 LIBRARY_VARIABLE = "CUPOLA_NATIVE_LIBRARY"
 """Environment variable: the path of a library to load instead of the installed one (sanitizer builds)."""
 
-_FINISH_REASONS = (None, FinishReason.STOP, FinishReason.LENGTH, FinishReason.ABORT, FinishReason.ERROR)
 _QUEUE_FULL, _DRAINING, _TOO_LONG, _BAD_TOKEN, _STOPPED = 1, 2, 3, 4, 5
 _MOST = 1 << 30  # sizes and their sums fit 32 bits
 _INT32_MAX = (1 << 31) - 1
@@ -255,8 +254,7 @@ class NativeEngine:
 
     def take(self) -> list[Delta]:
         """Everything published since the last call, oldest first. Never blocks."""
-        packed, errors = native("engine.take")(self._handle)
-        deltas = list(_decode_deltas(packed, errors))
+        deltas = list(unpack_deltas(*native("engine.take")(self._handle)))
         with self._live_lock:
             self._live.difference_update(delta.request_id for delta in deltas if delta.finish_reason)
         return deltas
@@ -416,21 +414,6 @@ def _check_sampling(sampling: SamplingParams) -> None:
     for name, valid, rule in allowed:
         if not valid:
             raise RequestError(f"{name} is {getattr(sampling, name)}, but must be {rule}", param=name)
-
-
-def _decode_deltas(packed: bytes, errors: list[str]) -> Iterator[Delta]:
-    words = memoryview(packed).cast("q").tolist()
-    at = 0
-    while at < len(words):
-        request_id, finish, error, count = words[at : at + 4]
-        at += 4
-        yield Delta(
-            request_id,
-            tuple(words[at : at + count]),
-            _FINISH_REASONS[finish],
-            str(errors[error]) if error >= 0 else None,
-        )
-        at += count
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,19 +1,23 @@
-"""Requests as one packed value, the way `cpp/ffi/engine_ffi.cc` reads them: field after field, in one order.
+"""Requests and deltas as packed values, the way `cpp/ffi/engine_ffi.cc` reads and writes them.
 
-A field more is one line here and one line there. It knows the layout only; ranges are checked by others before.
+A request is field after field, in one order: a field more is one line here and one line there. It knows layouts
+only; ranges are checked by others before.
 """
 
 from __future__ import annotations
 
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
-from cupola.engine.request import GenerateRequest
+from cupola.engine.request import Delta, FinishReason, GenerateRequest, TokenLogprob
 from cupola.errors import RequestError
 
 _WORD = 0xFFFF_FFFF_FFFF_FFFF
+_DELTA_WORDS = 7  # before its tokens
+_FINISH_REASONS = (None, FinishReason.STOP, FinishReason.LENGTH, FinishReason.ABORT, FinishReason.ERROR)
+_LOGPROB = struct.Struct("<ifi")
 
 
 def pack_request(request: GenerateRequest) -> bytes:
@@ -58,3 +62,33 @@ def _ints(values: Sequence[int]) -> bytes:
         return _int(len(values)) + array("i", values).tobytes()
     except OverflowError as error:
         raise RequestError("a token id does not fit 32 bits", param="prompt") from error
+
+
+def unpack_deltas(words: bytes, logprobs: bytes, errors: Sequence[str]) -> Iterator[Delta]:
+    """What the engine published, oldest first; the layout is at `Take` in the C++ file."""
+    numbers = memoryview(words).cast("q").tolist()
+    entries = [TokenLogprob(*entry) for entry in _LOGPROB.iter_unpack(logprobs)]
+    at = entry = 0
+    while at < len(numbers):
+        request_id, finish, error, num_cached, num_scored, num_logprobs, count = numbers[at : at + _DELTA_WORDS]
+        at += _DELTA_WORDS
+        positions = _positions(entries[entry : entry + num_logprobs], num_scored or count)
+        yield Delta(
+            request_id,
+            tuple(numbers[at : at + count]),
+            _FINISH_REASONS[finish],
+            str(errors[error]) if error >= 0 else None,
+            logprobs=() if num_scored else positions,
+            prompt_logprobs=positions if num_scored else (),
+            num_cached=None if num_cached < 0 else num_cached,
+        )
+        at += count
+        entry += num_logprobs
+
+
+def _positions(entries: list[TokenLogprob], count: int) -> tuple[tuple[TokenLogprob, ...], ...]:
+    """The entries of `count` positions, all of the same length."""
+    if not entries:
+        return ()
+    width = len(entries) // count
+    return tuple(tuple(entries[i : i + width]) for i in range(0, len(entries), width))

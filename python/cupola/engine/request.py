@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 
 class FinishReason(str, Enum):
@@ -66,18 +67,44 @@ class GenerateRequest:
     priority: int = 0
 
 
+class TokenLogprob(NamedTuple):
+    """A token at one position and its log-probability, by the raw logits: before temperature, bias and penalties.
+
+    Args:
+        token_id: the token.
+        logprob: natural logarithm of its probability.
+        rank: 1 for the token that greedy decoding takes, 2 for the next.
+    """
+
+    token_id: int
+    logprob: float
+    rank: int
+
+
+PositionLogprobs = tuple[TokenLogprob, ...]
+"""One position: the token that stands there, then the most probable ones, best first, as many as were asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Delta:
     """What one engine step did to one request.
 
     `token_ids` are new tokens, in order; a stop id is counted in `usage` but not among them.
     A request's last delta, and only that one, has a `finish_reason`.
+
+    Args:
+        logprobs: one for each of `token_ids`, if the request asked for them.
+        prompt_logprobs: of the next positions of the prompt, from `logprobs_from` on.
+        num_cached: tokens of the prompt that were found in the prefix cache; set in one delta of a request.
     """
 
     request_id: int
     token_ids: tuple[int, ...] = ()
     finish_reason: FinishReason | None = None
     error: str | None = None
+    logprobs: tuple[PositionLogprobs, ...] = ()
+    prompt_logprobs: tuple[PositionLogprobs, ...] = ()
+    num_cached: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
