@@ -21,6 +21,18 @@ int64_t NowNs() {
       .count();
 }
 
+// Every id of a request will be an index into a row of logits or of the embedding.
+bool HasOnlyIdsBelow(int32_t vocab_size, const Request& request) {
+  const auto good = [vocab_size](const std::vector<int32_t>& ids) {
+    return std::all_of(ids.begin(), ids.end(),
+                       [vocab_size](int32_t id) { return id >= 0 && id < vocab_size; });
+  };
+  const SamplingParams& sampling = request.sampling;
+  return good(request.tokens) && good(request.stop_ids) && good(sampling.bias_ids) &&
+         good(sampling.allowed_ids) &&
+         std::all_of(sampling.bad_words.begin(), sampling.bad_words.end(), good);
+}
+
 }  // namespace
 
 Engine::Engine(std::shared_ptr<Model> model, const EngineOptions& options)
@@ -48,10 +60,7 @@ Engine::~Engine() { Close(); }
 Refusal Engine::Add(std::unique_ptr<Request> request) {
   if (stop_ || dead_) return Refusal::kStopped;
   if (draining_) return Refusal::kDraining;
-  const int32_t vocab_size = model_->info().vocab_size;
-  for (int32_t token : request->tokens) {
-    if (token < 0 || token >= vocab_size) return Refusal::kBadToken;
-  }
+  if (!HasOnlyIdsBelow(model_->info().vocab_size, *request)) return Refusal::kBadToken;
   if (request->tokens.empty() || request->max_tokens < 0) return Refusal::kTooLong;
   if (!Scheduler::CanEverFit(options_.limits, request->num_prompt, request->max_tokens)) {
     return Refusal::kTooLong;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "sampling/sampling_params.h"
+#include "sampling/token_counts.h"
 
 namespace cupola {
 
@@ -26,11 +27,12 @@ struct Request {
   SamplingParams sampling;
   std::vector<int32_t> stop_ids;
   std::shared_ptr<Grammar> grammar;  // null: any text
-  int32_t num_logprobs = -1;         // most probable tokens reported beside each output token
-  int32_t num_prompt_logprobs = -1;  // and beside each token of the prompt; -1: no report at all
-  uint64_t cache_seed = 0;           // requests of different seeds share no page
-  bool pin_prefix = false;           // keep the pages of the prompt in the prefix cache
-  int64_t deadline_ns = 0;           // of the steady clock; 0: none
+  // Most probable tokens reported beside each output token; -1: not even its own log-probability.
+  int32_t num_logprobs = -1;
+  int32_t num_prompt_logprobs = 0;  // and beside each scored token of the prompt
+  uint64_t cache_seed = 0;          // requests of different seeds share no page
+  bool pin_prefix = false;          // keep the pages of the prompt in the prefix cache
+  int64_t deadline_ns = 0;          // of the steady clock; 0: none
 
   // How far it has come.
   std::vector<int32_t> tokens;  // the prompt, then what was generated
@@ -41,6 +43,7 @@ struct Request {
   bool running = false;
   bool started = false;    // it was admitted once; a preempted request stays started
   int32_t num_cached = 0;  // tokens of the prompt that were found in the prefix cache
+  TokenCounts counts;      // for penalties; may lag behind `tokens`
   // The first position of the prompt whose log-probability is wanted and not known yet.
   int32_t logprobs_from = kNever;
 

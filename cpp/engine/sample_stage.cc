@@ -1,6 +1,20 @@
 #include "engine/sample_stage.h"
 
+#include "sampling/processors.h"
+
 namespace cupola {
+
+namespace {
+
+constexpr char kNotFinite[] = "the model returned logits that are not finite";
+constexpr char kNothingAllowed[] =
+    "no token is allowed at this place by what the request asks of its output";
+
+RowContext ContextOf(const Request& request) {
+  return {request.tokens, request.num_prompt, request.stop_ids};
+}
+
+}  // namespace
 
 void SampleStage::Prepare(const StepPlan& plan) { sampled_.assign(plan.sequences.size(), {}); }
 
@@ -8,20 +22,45 @@ const std::vector<Sampled>& SampleStage::Sample(const StepPlan& plan, const Logi
   int64_t row = 0;
   for (size_t i = 0; i < plan.sequences.size(); ++i) {
     const PlannedSequence& sequence = plan.sequences[i];
-    row += sequence.num_scored;
-    if (sequence.samples) SampleRow(*sequence.request, logits.row(row++), &sampled_[i]);
+    Request* request = sequence.request;
+    const int32_t first_scored = request->num_computed + sequence.first_scored + 1;
+    for (int32_t k = 0; k < sequence.num_scored; ++k) {
+      ScoreRow(*request, first_scored + k, logits.row(row++), &sampled_[i]);
+    }
+    if (sequence.samples) SampleRow(request, logits.row(row++), &sampled_[i]);
   }
   return sampled_;
 }
 
-void SampleStage::SampleRow(const Request& request, const float* row, Sampled* sampled) {
-  static const std::vector<int32_t> kNothingBanned;
-  const bool too_early = request.num_generated() < request.sampling.min_tokens;
-  const std::vector<int32_t>& banned = too_early ? request.stop_ids : kNothingBanned;
-  sampled->token =
-      sampler_.Sample(row, vocab_size_, request.sampling, request.num_tokens(), banned);
+// The log-probability of the prompt's token at `position`, from the row of the token before it.
+void SampleStage::ScoreRow(const Request& request, int32_t position, const float* row,
+                           Sampled* sampled) {
+  if (!logprob_reader_.Read(row, vocab_size_, request.tokens[position], request.num_prompt_logprobs,
+                            &sampled->prompt_logprobs)) {
+    sampled->error = kNotFinite;
+  }
+}
+
+void SampleStage::SampleRow(Request* request, float* row, Sampled* sampled) {
+  const float* raw = row;
+  const bool changes = ChangesRow(request->sampling, ContextOf(*request));
+  if (changes) {
+    if (!sampler_.IsFinite(row, vocab_size_)) {
+      sampled->error = kNotFinite;
+      return;
+    }
+    if (request->num_logprobs >= 0) {
+      raw_.assign(row, row + vocab_size_);
+      raw = raw_.data();
+    }
+    ProcessRow(request->sampling, ContextOf(*request), &request->counts, row, vocab_size_);
+  }
+  sampled->token = sampler_.Sample(row, vocab_size_, request->sampling, request->num_tokens());
   if (sampled->token == kNoToken) {
-    sampled->error = "the model returned logits that are not finite";
+    sampled->error = changes ? kNothingAllowed : kNotFinite;
+  } else if (request->num_logprobs >= 0) {
+    logprob_reader_.Read(raw, vocab_size_, sampled->token, request->num_logprobs,
+                         &sampled->logprobs);
   }
 }
 

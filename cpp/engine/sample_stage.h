@@ -10,6 +10,7 @@
 
 #include "engine/step_plan.h"
 #include "model/model.h"
+#include "sampling/logprobs.h"
 #include "sampling/sampled.h"
 #include "sampling/sampler.h"
 
@@ -21,16 +22,19 @@ class SampleStage {
 
   // Before the forward: makes room for the results of `plan`.
   void Prepare(const StepPlan& plan);
-  // After it: one result for each planned sequence, in order; valid until the next Prepare. May
-  // write into `logits`. A row that cannot be sampled is an error of its own sequence only.
+  // After it: one result for each planned sequence, in order; valid until the next Prepare. Writes
+  // into `logits`. A row that cannot be sampled is an error of its own sequence only.
   const std::vector<Sampled>& Sample(const StepPlan& plan, const LogitsView& logits);
 
  private:
-  void SampleRow(const Request& request, const float* row, Sampled* sampled);
+  void ScoreRow(const Request& request, int32_t position, const float* row, Sampled* sampled);
+  void SampleRow(Request* request, float* row, Sampled* sampled);
 
   const int32_t vocab_size_;
   Sampler sampler_;
+  LogprobReader logprob_reader_;
   std::vector<Sampled> sampled_;
+  std::vector<float> raw_;  // a row as the model gave it, beside the one that was changed
 };
 
 }  // namespace cupola

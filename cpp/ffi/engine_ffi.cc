@@ -4,11 +4,10 @@
 #include <tvm/ffi/reflection/registry.h>
 
 #include <algorithm>
-#include <memory>
 #include <string>
 
 #include "ffi/objects.h"
-#include "ffi/request_reader.h"
+#include "ffi/packed_request.h"
 
 namespace cupola {
 
@@ -48,26 +47,6 @@ EngineRef MakeEngine(ModelRef model, int64_t num_pages, int64_t max_batch, int64
   return EngineRef(ffi::make_object<EngineObj>(model, options));
 }
 
-// The fields in the order of cupola.engine.packing.
-std::unique_ptr<Request> ReadRequest(const ffi::Bytes& packed) {
-  RequestReader reader(packed);
-  auto request = std::make_unique<Request>();
-  request->id = reader.Word();
-  request->priority = reader.Int();
-  request->tokens = reader.Ints();
-  request->num_prompt = request->num_tokens();
-  request->stop_ids = reader.Ints();
-  request->max_tokens = reader.Int();
-  request->sampling.min_tokens = reader.Int();
-  request->sampling.temperature = reader.Float();
-  request->sampling.top_k = reader.Int();
-  request->sampling.top_p = reader.Float();
-  request->sampling.min_p = reader.Float();
-  request->sampling.seed = static_cast<uint64_t>(reader.Word());
-  reader.CheckEnd();
-  return request;
-}
-
 int64_t Add(EngineRef engine, ffi::Bytes packed) {
   return static_cast<int64_t>(engine->engine.Add(ReadRequest(packed)));
 }
@@ -92,9 +71,7 @@ Output Take(EngineRef engine) {
   }
   ffi::Array<ffi::String> errors;
   for (const std::string& error : batch.errors) errors.push_back(error);
-  const ffi::Bytes logprobs(reinterpret_cast<const char*>(batch.logprobs.data()),
-                            batch.logprobs.size() * sizeof(TokenLogprob));
-  return Output(EncodeInt64(words), logprobs, errors);
+  return Output(EncodeInt64(words), EncodeLogprobs(batch.logprobs), errors);
 }
 
 // In the order of the fields of EngineStats in Python; the times are seconds.

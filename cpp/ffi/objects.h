@@ -11,6 +11,7 @@
 
 #include "engine/engine.h"
 #include "model/model.h"
+#include "sampling/sampled.h"
 
 namespace cupola {
 
@@ -34,6 +35,11 @@ class ModelRef : public tvm::ffi::ObjectRef {
 inline tvm::ffi::Bytes EncodeInt64(const std::vector<int64_t>& values) {
   return tvm::ffi::Bytes(reinterpret_cast<const char*>(values.data()),
                          values.size() * sizeof(int64_t));
+}
+
+inline tvm::ffi::Bytes EncodeLogprobs(const TokenLogprobs& logprobs) {
+  return tvm::ffi::Bytes(reinterpret_cast<const char*>(logprobs.data()),
+                         logprobs.size() * sizeof(TokenLogprob));
 }
 
 }  // namespace cupola

@@ -1,16 +1,21 @@
-// Doors for tests: the scheduler step by step, without a thread or a model, and the sampler alone.
+// Doors for tests: the scheduler step by step, without a thread or a model, the sampler and the
+// sample stage alone.
 // cupola.testing.*
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/map.h>
 #include <tvm/ffi/container/shape.h>
 #include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/container/tuple.h>
 #include <tvm/ffi/reflection/registry.h>
 
 #include <algorithm>
+#include <memory>
 #include <string>
 
+#include "engine/sample_stage.h"
 #include "engine/scheduler.h"
 #include "ffi/objects.h"
+#include "ffi/packed_request.h"
 #include "sampling/sampler.h"
 
 namespace cupola {
@@ -136,22 +141,47 @@ Report Step(SchedulerRef self, ffi::Shape stopping, bool fails) {
 
 // `count` draws from one float32 row [vocab], at the positions 0 .. count - 1.
 ffi::Shape Sample(ffi::TensorView logits, double temperature, int64_t top_k, double top_p,
-                  double min_p, int64_t seed, int64_t count, ffi::Shape banned) {
+                  double min_p, int64_t seed, int64_t count) {
   SamplingParams params;
   params.temperature = static_cast<float>(temperature);
   params.top_k = static_cast<int32_t>(top_k);
   params.top_p = static_cast<float>(top_p);
   params.min_p = static_cast<float>(min_p);
   params.seed = static_cast<uint64_t>(seed);
-  const std::vector<int32_t> banned_ids(banned.begin(), banned.end());
   Sampler sampler;
   std::vector<int64_t> drawn;
   for (int64_t position = 0; position < count; ++position) {
     drawn.push_back(sampler.Sample(static_cast<const float*>(logits.data_ptr()),
-                                   static_cast<int32_t>(logits.size(0)), params, position,
-                                   banned_ids));
+                                   static_cast<int32_t>(logits.size(0)), params, position));
   }
   return ffi::Shape(drawn);
+}
+
+// Lets the sample stage work on rows [k, vocab], one after the other, for the packed request, which
+// takes the sampled tokens in between; ends at an error. Changes the rows in place.
+// (tokens, log-probabilities as in cupola.engine.take, the error or "")
+using Stage = ffi::Tuple<ffi::Shape, ffi::Bytes, ffi::String>;
+
+Stage SampleRows(ffi::Bytes packed, ffi::TensorView rows) {
+  const std::unique_ptr<Request> request = ReadRequest(packed);
+  const int64_t vocab_size = rows.size(1);
+  SampleStage stage(static_cast<int32_t>(vocab_size));
+  StepPlan plan;
+  plan.sequences.push_back({request.get(), 1, true});
+  std::vector<int64_t> tokens;
+  TokenLogprobs logprobs;
+  std::string error;
+  for (int64_t i = 0; i < rows.size(0) && error.empty(); ++i) {
+    const LogitsView row{static_cast<float*>(rows.data_ptr()) + i * vocab_size, 1, vocab_size};
+    stage.Prepare(plan);
+    const Sampled& sampled = stage.Sample(plan, row).front();
+    error = sampled.error;
+    if (!error.empty()) break;
+    tokens.push_back(sampled.token);
+    request->tokens.push_back(sampled.token);
+    logprobs.insert(logprobs.end(), sampled.logprobs.begin(), sampled.logprobs.end());
+  }
+  return Stage(ffi::Shape(tokens), EncodeLogprobs(logprobs), error);
 }
 
 }  // namespace
@@ -166,7 +196,8 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("cupola.testing.step", Step)
       .def("cupola.testing.free_pages",
            [](SchedulerRef self) { return int64_t{self->scheduler.pool().num_free()}; })
-      .def("cupola.testing.sample", Sample);
+      .def("cupola.testing.sample", Sample)
+      .def("cupola.testing.sample_rows", SampleRows);
 }
 
 }  // namespace cupola

@@ -94,6 +94,30 @@ void WeighBlocks(const float* x, int32_t num_blocks, float max, float scale, flo
   }
 }
 
+CUPOLA_VECTOR_CLONES
+double SumBlocks(const float* x, int32_t num_blocks, float max) {
+  double total = 0;
+  for (int32_t block = 0; block < num_blocks; ++block) {
+    Floats sum = {};
+    for (int32_t i = 0; i < kLogitBlock; i += kLanes, x += kLanes) {
+      Floats weight;
+      Load(x, &weight);
+      weight -= max;
+      ExpOfNegative(&weight);
+      sum += weight;
+    }
+    for (int32_t k = 0; k < kLanes; ++k) total += sum[k];
+  }
+  return total;
+}
+
+CUPOLA_VECTOR_CLONES
+int32_t CountAbove(const float* x, int32_t size, float bound) {
+  int32_t count = 0;
+  for (int32_t i = 0; i < size; ++i) count += x[i] > bound;
+  return count;
+}
+
 // The last, partial block of a row, filled up with the lowest float.
 void PadTail(const float* logits, int32_t size, float* padded) {
   std::fill(padded, padded + kLogitBlock, kLowest);
@@ -143,6 +167,22 @@ float Weight(float logit, float max, float temperature) {
   Floats weight = Floats{} + (logit - max) * (1.0f / temperature);
   ExpOfNegative(&weight);
   return weight[0];
+}
+
+double SumOfExp(const float* logits, int32_t size, float max) {
+  const int32_t whole = size / kLogitBlock;
+  double sum = SumBlocks(logits, whole, max);
+  if (size % kLogitBlock != 0) {
+    float padded[kLogitBlock];
+    PadTail(logits, size, padded);
+    sum += SumBlocks(padded, 1, max);
+  }
+  return sum;
+}
+
+int32_t RankOf(const float* logits, int32_t size, int32_t id) {
+  const auto equals = std::count(logits, logits + id, logits[id]);
+  return 1 + CountAbove(logits, size, logits[id]) + static_cast<int32_t>(equals);
 }
 
 void CollectAtLeast(const float* logits, int32_t size, const std::vector<float>& block_max,

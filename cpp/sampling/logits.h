@@ -34,6 +34,12 @@ void ComputeWeights(const float* logits, int32_t size, float max, float temperat
 // exp((logit - max) / temperature) exactly as ComputeWeights has it.
 float Weight(float logit, float max, float temperature);
 
+// The sum of exp(logit - max) over the row.
+double SumOfExp(const float* logits, int32_t size, float max);
+
+// 1 + the number of ids that are more probable than `id`, or as probable and lower.
+int32_t RankOf(const float* logits, int32_t size, int32_t id);
+
 // Appends every id whose logit is at least `bound`, in order; blocks below it are skipped unread.
 // Weights are left 0.
 void CollectAtLeast(const float* logits, int32_t size, const std::vector<float>& block_max,

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 #include <cstring>
-#include <limits>
 
+#include "sampling/processors.h"
 #include "support/rng.h"
 
 namespace cupola {
@@ -23,10 +23,6 @@ int32_t BucketOf(float weight) {
   int32_t bits;
   std::memcpy(&bits, &weight, sizeof(bits));
   return std::min(bits >> kBucketShift, kNumBuckets - 1);
-}
-
-bool MoreProbable(const Candidate& a, const Candidate& b) {
-  return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
 }
 
 double SumOf(std::vector<Candidate>::const_iterator begin,
@@ -70,18 +66,15 @@ int32_t DrawFrom(const std::vector<Candidate>& candidates, double uniform) {
 }  // namespace
 
 int32_t Sampler::Sample(const float* logits, int32_t vocab_size, const SamplingParams& params,
-                        uint64_t position, const std::vector<int32_t>& banned) {
+                        uint64_t position) {
   float max;
-  if (!ScanRow(logits, vocab_size, &block_max_, &max)) return kNoToken;
-  if (!banned.empty()) {
-    masked_.assign(logits, logits + vocab_size);
-    for (int32_t id : banned) {
-      if (id >= 0 && id < vocab_size) masked_[id] = std::numeric_limits<float>::lowest();
-    }
-    logits = masked_.data();
-    ScanRow(logits, vocab_size, &block_max_, &max);
-  }
+  if (!ScanRow(logits, vocab_size, &block_max_, &max) || max == kBanned) return kNoToken;
   return SampleFinite(logits, vocab_size, max, params, position);
+}
+
+bool Sampler::IsFinite(const float* logits, int32_t vocab_size) {
+  float max;
+  return ScanRow(logits, vocab_size, &block_max_, &max);
 }
 
 int32_t Sampler::SampleFinite(const float* logits, int32_t vocab_size, float max,
@@ -95,7 +88,7 @@ int32_t Sampler::SampleFinite(const float* logits, int32_t vocab_size, float max
   }
   candidates_.clear();
   if (limited) {
-    KeepTopK(logits, vocab_size, params.top_k);
+    top_k_.Find(logits, vocab_size, block_max_, params.top_k, &candidates_);
     WeighCandidates(max, params.temperature);
     if (params.top_p < 1.0f) {
       SelectMass(params.top_p * SumOf(candidates_.begin(), candidates_.end()), 0, &candidates_);
@@ -132,34 +125,14 @@ int32_t Sampler::DrawFromAll(const float* logits, int32_t vocab_size, float max,
   return last >= 0 ? last : FindFirst(logits, vocab_size, block_max_, max);
 }
 
-// At least `count` logits are as large as the bound, because `count` blocks have one: a cheap lower
-// bound of the count-th largest logit.
-float Sampler::BlockBound(int32_t count) {
-  if (count > static_cast<int32_t>(block_max_.size())) return std::numeric_limits<float>::lowest();
-  bounds_ = block_max_;
-  std::nth_element(bounds_.begin(), bounds_.begin() + (count - 1), bounds_.end(),
-                   [](float a, float b) { return a > b; });
-  return bounds_[count - 1];
-}
-
-void Sampler::KeepTopK(const float* logits, int32_t vocab_size, int32_t k) {
-  CollectAtLeast(logits, vocab_size, block_max_, BlockBound(k), &candidates_);
-  if (static_cast<int32_t>(candidates_.size()) > k) {
-    std::nth_element(candidates_.begin(), candidates_.begin() + (k - 1), candidates_.end(),
-                     MoreProbable);
-    candidates_.resize(k);
-  }
-  // A fixed order, so that a draw does not depend on how the candidates were found.
-  std::sort(candidates_.begin(), candidates_.end(), MoreProbable);
-}
-
 void Sampler::KeepTopP(const float* logits, int32_t vocab_size, float max,
                        const SamplingParams& params) {
   ComputeWeights(logits, vocab_size, max, params.temperature, 0.0f, &weights_, &block_sum_);
   double total = 0;
   for (double sum : block_sum_) total += sum;
   const double mass = params.top_p * total;
-  CollectAtLeast(logits, vocab_size, block_max_, BlockBound(kFirstGuess), &candidates_);
+  CollectAtLeast(logits, vocab_size, block_max_, top_k_.Bound(block_max_, kFirstGuess),
+                 &candidates_);
   WeighCandidates(max, params.temperature);
   if (SumOf(candidates_.begin(), candidates_.end()) >= mass) {
     SelectMass(mass, 0, &candidates_);

@@ -9,35 +9,36 @@
 
 #include "sampling/logits.h"
 #include "sampling/sampling_params.h"
+#include "sampling/top_k.h"
 
 namespace cupola {
 
 // Holds scratch memory only; one for each thread that samples.
 class Sampler {
  public:
-  // The token for the sequence position `position`, or kNoToken if a logit is NaN or infinite.
+  // The token for the sequence position `position`, or kNoToken if a logit is NaN or infinite, or
+  // none is above kBanned.
   //   top-k keeps exactly k tokens, lower ids first among equals;
   //   top-p keeps the fewest tokens that hold at least top_p of what top-k left;
   //   min-p then drops those less probable than min_p times the best.
   // Greedy (temperature 0) takes the largest logit, the lowest id among equals.
-  // Ids of `banned` are not sampled, unless they are all there is.
   int32_t Sample(const float* logits, int32_t vocab_size, const SamplingParams& params,
-                 uint64_t position, const std::vector<int32_t>& banned);
+                 uint64_t position);
+
+  // Whether no value of the row is NaN or infinite.
+  bool IsFinite(const float* logits, int32_t vocab_size);
 
  private:
   int32_t SampleFinite(const float* logits, int32_t vocab_size, float max,
                        const SamplingParams& params, uint64_t position);
   int32_t DrawFromAll(const float* logits, int32_t vocab_size, float max,
                       const SamplingParams& params, double uniform);
-  void KeepTopK(const float* logits, int32_t vocab_size, int32_t k);
   void KeepTopP(const float* logits, int32_t vocab_size, float max, const SamplingParams& params);
   void KeepTopPOfFlat(const float* logits, int32_t vocab_size, double mass);
   void WeighCandidates(float max, float temperature);
-  float BlockBound(int32_t count);
 
-  std::vector<float> masked_;
+  TopK top_k_;
   std::vector<float> block_max_;
-  std::vector<float> bounds_;
   std::vector<float> weights_;
   std::vector<double> block_sum_;
   std::vector<double> histogram_;

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from cupola.engine.native import NativeEngine
-from cupola.engine.request import Delta, EngineStats, GenerateRequest, SamplingParams
+from cupola.engine.request import Delta, EngineStats, GenerateRequest, PositionLogprobs, SamplingParams
 
 PATIENCE = 30.0  # seconds: far more than anything here takes
 
@@ -20,11 +20,15 @@ class Result:
     tokens: list[int] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
     error: str | None = None
+    logprobs: list[PositionLogprobs] = field(default_factory=list)
+    prompt_logprobs: list[PositionLogprobs] = field(default_factory=list)
 
     def add(self, delta: Delta) -> None:
         assert not self.reasons, f"a delta after the end: {delta}"
         self.tokens += delta.token_ids
         self.error = delta.error or self.error
+        self.logprobs += delta.logprobs
+        self.prompt_logprobs += delta.prompt_logprobs
         if delta.finish_reason:
             self.reasons.append(delta.finish_reason.value)
 
@@ -35,11 +39,14 @@ class Collector:
     def __init__(self, engine: NativeEngine) -> None:
         self.engine = engine
         self.results: dict[int, Result] = {}
+        self.order: list[int] = []  # of those that have ended
 
     def poll(self) -> None:
         """Take what is there."""
         for delta in self.engine.take():
             self.results.setdefault(delta.request_id, Result()).add(delta)
+            if delta.finish_reason:
+                self.order.append(delta.request_id)
 
     def until(self, done: Callable[[], bool]) -> None:
         """Take until `done`, waiting on the descriptor between."""

@@ -6,7 +6,6 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import tvm_ffi
 
 from cupola.engine.native import native
 
@@ -22,11 +21,9 @@ def sample(
     top_p: float = 1.0,
     min_p: float = 0.0,
     seed: int = 7,
-    banned: tuple[int, ...] = (),
 ) -> list[int]:
     row = np.ascontiguousarray(logits, dtype=np.float32)
-    drawn = native("testing.sample")(row, temperature, top_k, top_p, min_p, seed, count, tvm_ffi.Shape(banned))
-    return list(drawn)
+    return list(native("testing.sample")(row, temperature, top_k, top_p, min_p, seed, count))
 
 
 def expected_probabilities(
@@ -134,18 +131,6 @@ def test_neighbouring_seeds_and_positions_are_independent() -> None:
     rows = np.array([sample(logits, 1000, seed=seed) for seed in range(20)])
     for table in (rows[:-1] * 4 + rows[1:], rows[:, :-1] * 4 + rows[:, 1:]):
         assert chi_square_is_plausible(table.ravel().tolist(), np.full(16, 1 / 16))
-
-
-@pytest.mark.parametrize("params", [{"temperature": 0.0}, {}, {"top_p": 0.9999}, {"top_k": 9}, {"min_p": 0.0001}])
-def test_banned_ids_are_not_sampled(params: dict[str, float]) -> None:
-    logits = np.zeros(10, np.float32)
-    logits[[2, 3]] = 9.0
-    drawn = sample(logits, 500, banned=(2, 3, 99, -1), **params)
-    assert not {2, 3} & set(drawn)
-
-
-def test_when_everything_is_banned_a_token_still_comes() -> None:
-    assert sample(np.arange(3, dtype=np.float32), 20, banned=(0, 1, 2), top_p=0.9)[0] in {0, 1, 2}
 
 
 def test_extreme_logits_and_temperatures_stay_within_the_vocabulary() -> None:

@@ -15,6 +15,7 @@ from cupola.engine.request import Delta, FinishReason, GenerateRequest, TokenLog
 from cupola.errors import RequestError
 
 _WORD = 0xFFFF_FFFF_FFFF_FFFF
+_NONE, _NEVER = -1, 2**31 - 1
 _DELTA_WORDS = 7  # before its tokens
 _FINISH_REASONS = (None, FinishReason.STOP, FinishReason.LENGTH, FinishReason.ABORT, FinishReason.ERROR)
 _LOGPROB = struct.Struct("<ifi")
@@ -40,6 +41,19 @@ def pack_request(request: GenerateRequest) -> bytes:
             _float(sampling.top_p),
             _float(sampling.min_p),
             _word(cast(int, sampling.seed)),
+            _float(sampling.presence_penalty),
+            _float(sampling.frequency_penalty),
+            _float(sampling.repetition_penalty),
+            _ints(tuple(sampling.logit_bias)),
+            _floats(tuple(sampling.logit_bias.values())),
+            _ints(sampling.allowed_token_ids),
+            _lists(request.bad_words),
+            _int(_NONE if sampling.logprobs is None else sampling.logprobs),
+            _int(sampling.prompt_logprobs or 0),
+            _int(_NEVER if request.logprobs_from is None else request.logprobs_from),
+            _word(request.cache_seed),
+            _int(request.pin_prefix),
+            _int(0 if request.deadline is None else int(request.deadline * 1e9)),
         )
     )
 
@@ -55,6 +69,14 @@ def _word(value: int) -> bytes:
 
 def _float(value: float) -> bytes:
     return struct.pack("<d", value)
+
+
+def _floats(values: Sequence[float]) -> bytes:
+    return _int(len(values)) + array("f", values).tobytes()
+
+
+def _lists(lists: Sequence[Sequence[int]]) -> bytes:
+    return _int(len(lists)) + b"".join(map(_ints, lists))
 
 
 def _ints(values: Sequence[int]) -> bytes:

@@ -5,9 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
+
+
+MAX_LOGPROBS = 20
+"""The most probable tokens that a request may have reported beside each token, at most."""
 
 
 class FinishReason(str, Enum):
@@ -29,11 +34,25 @@ class SamplingParams:
         top_p: keep the smallest set of tokens whose probability reaches top_p (0 < top_p <= 1).
         min_p: drop tokens less probable than min_p times the best one (0 to 1).
         seed: the random numbers of a request depend on (seed, position) only; None draws one.
-        max_tokens: most tokens to generate; None means up to the end of the context.
+        max_tokens: most tokens to generate; None means up to the end of the context, 0 only reads the prompt.
         min_tokens: no stop id ends the request before that many tokens.
         stop: strings that end the text; they are not part of it (found by the text layer).
         stop_token_ids: ids that end the request, beside the model's own end-of-sequence ids.
         ignore_eos: generate past the model's end-of-sequence ids.
+        presence_penalty: subtracted from the logit of every token that was generated already (-2 to 2).
+        frequency_penalty: likewise, once for each time that it was generated (-2 to 2).
+        repetition_penalty: the logit of every token of prompt and output is divided by it where it is positive, and
+            multiplied where it is negative (above 0, up to 10); 1 changes nothing.
+        logit_bias: token id -> number added to its logit (-100 to 100).
+        allowed_token_ids: if not empty, no other token is generated.
+        bad_words: texts, or sequences of token ids, that are not generated: the last token of one is banned where the
+            others stand before it, in the prompt or in the output.
+        logprobs: report the log-probability of every generated token, and of that many of the most probable ones
+            beside it (0 to 20); None reports nothing.
+        prompt_logprobs: the same for the tokens of the prompt, from the second on.
+
+    Log-probabilities are those of the model's own distribution. The logits of a row change in this order: bias,
+    penalties, allowed ids, bad words, min_tokens, grammar; temperature; top_k, top_p, min_p.
     """
 
     temperature: float = 1.0
@@ -46,6 +65,31 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    allowed_token_ids: tuple[int, ...] = ()
+    bad_words: tuple[str | tuple[int, ...], ...] = ()
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RequestOptions:
+    """How the engine treats a request, whatever it generates.
+
+    Args:
+        priority: larger is served first.
+        timeout: seconds from now until the request is ended, finished or not; None waits for ever.
+        cache_salt: only requests with the same salt share pages of the prefix cache.
+        pin_prefix: keep the pages of the prompt in the prefix cache.
+    """
+
+    priority: int = 0
+    timeout: float | None = None
+    cache_salt: str | None = None
+    pin_prefix: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +101,24 @@ class GenerateRequest:
         token_ids: the prompt, at least one id.
         sampling: how to choose tokens; `seed` and `max_tokens` are already resolved (not None).
         stop_token_ids: every id that ends it: the model's own (unless ignore_eos) and the caller's.
+        bad_words: the bad words of `sampling` as token ids.
         priority: larger is served first; first come, first served within one priority.
+        logprobs_from: first position of the prompt whose log-probability is wanted, at least 1; None: of none.
+        cache_seed: requests of different seeds (64 bits) share no page of the prefix cache.
+        pin_prefix: keep the pages of the prompt in the prefix cache.
+        deadline: `time.monotonic()` at which the request is ended; None: never.
     """
 
     id: int
     token_ids: tuple[int, ...]
     sampling: SamplingParams
     stop_token_ids: tuple[int, ...] = ()
+    bad_words: tuple[tuple[int, ...], ...] = ()
     priority: int = 0
+    logprobs_from: int | None = None
+    cache_seed: int = 0
+    pin_prefix: bool = False
+    deadline: float | None = None
 
 
 class TokenLogprob(NamedTuple):

@@ -1,0 +1,203 @@
+"""Models that a native engine runs on: a compiled folder, and the scripted double for tests.
+
+It loads libraries and maps weights. It knows no requests.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tvm_ffi
+
+from cupola.engine.native_library import first_line, load_tvm_runtime, native
+from cupola.errors import IncompatibleError, ModelError, StorageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cupola.manifest import Manifest, Weight
+
+
+class NativeModel:
+    """A loaded model: what a NativeEngine runs on. One engine at a time."""
+
+    def __init__(self, handle: object, *, page_size: int, vocab_size: int) -> None:
+        self.handle = handle  # for the other native modules
+        self.page_size = page_size
+        self.vocab_size = vocab_size
+
+    def alloc_kv_cache(self, num_pages: int) -> None:
+        """Allocate pages (contents undefined) for `forward`; only for a compiled model without an engine."""
+        native("model.alloc_kv_cache")(self.handle, num_pages)
+
+    def forward(
+        self,
+        *,
+        ids: np.ndarray,
+        positions: np.ndarray,
+        slots: np.ndarray,
+        q_indptr: np.ndarray,
+        page_indptr: np.ndarray,
+        page_ids: np.ndarray,
+        kv_len: np.ndarray,
+        out_rows: np.ndarray,
+    ) -> np.ndarray:
+        """Run the compiled `forward` once, on the calling thread.
+
+        All arguments are int32 vectors: ids, positions and slots [n]; q_indptr and page_indptr [b+1]; page_ids [p];
+        kv_len [b]; out_rows [m]. Returns float32 logits [m, vocab_size].
+        """
+        import numpy as np
+
+        step = (ids, positions, slots, q_indptr, page_indptr, page_ids, kv_len, out_rows)
+        tensors = [tvm_ffi.from_dlpack(_aligned(np.asarray(argument, dtype=np.int32))) for argument in step]
+        logits = np.from_dlpack(native("model.forward")(self.handle, tensors))
+        return np.array(logits[:, : self.vocab_size])
+
+
+def load_compiled(folder: Path, manifest: Manifest) -> NativeModel:
+    """Load the library of a compiled model and map its weights into memory, without a copy.
+
+    The hashes of the files are the caller's to check.
+
+    Raises:
+        IncompatibleError: the library was made by other versions than the installed ones.
+        ModelError: a file is missing or is not what the manifest says.
+    """
+    _check_stamp(manifest)
+    load_tvm_runtime()
+    weights = [tvm_ffi.from_dlpack(array) for array in _map_weights(folder, manifest.weights)]
+    library = folder / "lib.so"
+    if not library.is_file():
+        raise ModelError(f"{library} is missing", hint="compile the model again")
+    try:
+        handle = native("model.compiled")(
+            str(library),
+            manifest.functions.alloc_kv_cache,
+            manifest.functions.forward,
+            manifest.shape.vocab_size,
+            manifest.kv_cache.page_size,
+            manifest.limits.max_step_tokens,
+            manifest.limits.max_batch,
+            weights,
+        )
+    except Exception as error:
+        raise ModelError(
+            f"{library} cannot be loaded: {first_line(error)}", hint="compile the model again on this machine"
+        ) from error
+    return NativeModel(handle, page_size=manifest.kv_cache.page_size, vocab_size=manifest.shape.vocab_size)
+
+
+def scripted(
+    *,
+    vocab_size: int = 512,
+    first_id: int = 0,
+    num_ids: int = 256,
+    eos_id: int | None = None,
+    eos_every: int = 0,
+    page_size: int = 16,
+    step_us: int = 0,
+    token_us: int = 0,
+    fail_at_step: int = 0,
+    fail_steps: int = 1,
+    poison_id: int | None = None,
+) -> NativeModel:
+    """The deterministic model for tests; its rule is in cpp/model/scripted_model.h.
+
+    Args:
+        vocab_size: length of a row of logits.
+        first_id: the first of the `num_ids` ids that it generates.
+        num_ids: how many different ids it generates (at most 65536).
+        eos_id: generated in place of the others for one history in `eos_every`.
+        eos_every: see `eos_id`; 0 never.
+        page_size: token slots a page.
+        step_us: microseconds that every forward takes.
+        token_us: microseconds that each of its rows takes.
+        fail_at_step: the forward (counted from 1) that raises; 0 none.
+        fail_steps: how many forwards in a row raise.
+        poison_id: a sequence whose last token is this one gets logits of NaN.
+    """
+    if not 0 < num_ids <= vocab_size - first_id or first_id < 0:
+        raise ValueError(f"ids {first_id} .. {first_id + num_ids - 1} are not within a vocabulary of {vocab_size}")
+    if eos_id is not None and not 0 <= eos_id < vocab_size:
+        raise ValueError(f"eos_id {eos_id} is not within a vocabulary of {vocab_size}")
+    if page_size < 1:
+        raise ValueError(f"page_size is {page_size}, but must be at least 1")
+    handle = native("model.scripted")(
+        vocab_size,
+        first_id,
+        num_ids,
+        -1 if eos_id is None else eos_id,
+        eos_every,
+        -1 if poison_id is None else poison_id,
+        page_size,
+        step_us,
+        token_us,
+        fail_at_step,
+        fail_steps,
+    )
+    return NativeModel(handle, page_size=page_size, vocab_size=vocab_size)
+
+
+def _check_stamp(manifest: Manifest) -> None:
+    from importlib.metadata import version
+
+    stamp = manifest.stamp
+    made_by = {"apache-tvm": stamp.tvm, "apache-tvm-ffi": stamp.tvm_ffi}
+    for package, stamped in made_by.items():
+        installed = version(package)
+        if installed != stamped:
+            raise IncompatibleError(
+                f"the model {manifest.name} was compiled with {package} {stamped}, but {installed} is installed",
+                hint="compile the model again",
+            )
+
+
+def _map_weights(folder: Path, weights: tuple[Weight, ...]) -> Iterator[np.ndarray]:
+    """The tensors of `weights` in order, mapped copy-on-write (which DLPack takes for writable)."""
+    import numpy as np
+
+    headers = {name: _read_header(folder / name) for name in {weight.file for weight in weights}}
+    for weight in weights:
+        header, data_begin = headers[weight.file]
+        entry = header.get(weight.name)
+        if entry is None:
+            raise ModelError(f"{weight.file} has no tensor {weight.name}", hint="compile the model again")
+        shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
+        dtype = np.dtype(weight.dtype)
+        if shape != weight.shape or end - begin != math.prod(shape) * dtype.itemsize:
+            raise ModelError(
+                f"{weight.file} has {weight.name} with shape {shape} and {end - begin} bytes, "
+                f"but the manifest says {weight.shape} of {weight.dtype}",
+                hint="compile the model again",
+            )
+        yield np.memmap(folder / weight.file, dtype=dtype, mode="c", offset=data_begin + begin, shape=shape)
+
+
+def _read_header(path: Path) -> tuple[dict[str, dict[str, list[int]]], int]:
+    """The header of a safetensors file, and where its data begins."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+    except OSError as error:
+        raise StorageError(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelError(f"{path} is not a safetensors file", hint="compile the model again") from error
+    header.pop("__metadata__", None)
+    return header, 8 + length
+
+
+def _aligned(values: np.ndarray) -> np.ndarray:
+    """A copy of a vector at an address that compiled kernels accept (a multiple of 64)."""
+    import numpy as np
+
+    raw = np.empty(values.nbytes + 64, np.uint8)
+    begin = -raw.ctypes.data % 64
+    copy = raw[begin : begin + values.nbytes].view(values.dtype)
+    copy[:] = values
+    return copy
