@@ -38,6 +38,7 @@ struct Request {
   std::vector<int32_t> tokens;  // the prompt, then what was generated
   int32_t num_prompt = 0;
   int32_t num_computed = 0;  // tokens whose keys and values are in the pages
+  int32_t num_admitted = 0;  // tokens that it had when it was last admitted
   std::vector<int32_t> pages;
   uint64_t arrival = 0;  // the scheduler's count of requests, for first come, first served
   bool running = false;
@@ -51,8 +52,9 @@ struct Request {
   int32_t num_generated() const { return num_tokens() - num_prompt; }
   // Tokens that the model must still read before the next one can be sampled.
   int32_t num_uncomputed() const { return num_tokens() - num_computed; }
-  // All but the newest token is in the pages: the next step yields a token for one row of work.
-  bool decoding() const { return running && num_computed > 0 && num_uncomputed() == 1; }
+  // Only tokens that it generated since it was admitted are not in the pages: the newest one, and
+  // those that a grammar forced after it.
+  bool decoding() const { return running && num_computed >= num_admitted; }
   // The last token generated is never read again, so it needs no place in the cache.
   int32_t max_cached_tokens() const { return num_prompt + std::max(max_tokens, 1) - 1; }
   bool IsStopId(int32_t token) const {

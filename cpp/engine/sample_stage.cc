@@ -16,9 +16,13 @@ RowContext ContextOf(const Request& request) {
 
 }  // namespace
 
-void SampleStage::Prepare(const StepPlan& plan) { sampled_.assign(plan.sequences.size(), {}); }
+void SampleStage::Prepare(const StepPlan& plan) {
+  sampled_.assign(plan.sequences.size(), {});
+  grammar_stage_.Begin(plan);
+}
 
 const std::vector<Sampled>& SampleStage::Sample(const StepPlan& plan, const LogitsView& logits) {
+  grammar_stage_.Finish();
   int64_t row = 0;
   for (size_t i = 0; i < plan.sequences.size(); ++i) {
     const PlannedSequence& sequence = plan.sequences[i];
@@ -27,7 +31,7 @@ const std::vector<Sampled>& SampleStage::Sample(const StepPlan& plan, const Logi
     for (int32_t k = 0; k < sequence.num_scored; ++k) {
       ScoreRow(*request, first_scored + k, logits.row(row++), &sampled_[i]);
     }
-    if (sequence.samples) SampleRow(request, logits.row(row++), &sampled_[i]);
+    if (sequence.samples) SampleRow(i, request, logits.row(row++));
   }
   return sampled_;
 }
@@ -41,9 +45,11 @@ void SampleStage::ScoreRow(const Request& request, int32_t position, const float
   }
 }
 
-void SampleStage::SampleRow(Request* request, float* row, Sampled* sampled) {
+void SampleStage::SampleRow(size_t i, Request* request, float* row) {
+  Sampled* sampled = &sampled_[i];
   const float* raw = row;
-  const bool changes = ChangesRow(request->sampling, ContextOf(*request));
+  const bool constrained = request->grammar != nullptr;
+  const bool changes = constrained || ChangesRow(request->sampling, ContextOf(*request));
   if (changes) {
     if (!sampler_.IsFinite(row, vocab_size_)) {
       sampled->error = kNotFinite;
@@ -54,14 +60,18 @@ void SampleStage::SampleRow(Request* request, float* row, Sampled* sampled) {
       raw = raw_.data();
     }
     ProcessRow(request->sampling, ContextOf(*request), &request->counts, row, vocab_size_);
+    if (!grammar_stage_.Apply(i, row, vocab_size_, &sampled->error)) return;
   }
   sampled->token = sampler_.Sample(row, vocab_size_, request->sampling, request->num_tokens());
   if (sampled->token == kNoToken) {
     sampled->error = changes ? kNothingAllowed : kNotFinite;
-  } else if (request->num_logprobs >= 0) {
+    return;
+  }
+  if (request->num_logprobs >= 0) {
     logprob_reader_.Read(raw, vocab_size_, sampled->token, request->num_logprobs,
                          &sampled->logprobs);
   }
+  if (constrained) grammar_stage_.Accept(*request, sampled);
 }
 
 }  // namespace cupola

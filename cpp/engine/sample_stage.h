@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "engine/grammar_stage.h"
 #include "engine/step_plan.h"
 #include "model/model.h"
 #include "sampling/logprobs.h"
@@ -20,7 +21,8 @@ class SampleStage {
  public:
   explicit SampleStage(int32_t vocab_size) : vocab_size_(vocab_size) {}
 
-  // Before the forward: makes room for the results of `plan`.
+  // Before the forward: makes room for the results of `plan`, and begins with the masks of
+  // grammars.
   void Prepare(const StepPlan& plan);
   // After it: one result for each planned sequence, in order; valid until the next Prepare. Writes
   // into `logits`. A row that cannot be sampled is an error of its own sequence only.
@@ -28,9 +30,10 @@ class SampleStage {
 
  private:
   void ScoreRow(const Request& request, int32_t position, const float* row, Sampled* sampled);
-  void SampleRow(Request* request, float* row, Sampled* sampled);
+  void SampleRow(size_t i, Request* request, float* row);
 
   const int32_t vocab_size_;
+  GrammarStage grammar_stage_;
   Sampler sampler_;
   LogprobReader logprob_reader_;
   std::vector<Sampled> sampled_;

@@ -55,17 +55,22 @@ const StepPlan& Scheduler::Schedule() {
 }
 
 void Scheduler::PlanDecodes() {
+  const auto decodes = [](const Request* request) { return request->decoding(); };
+  auto num_left = static_cast<int32_t>(std::count_if(running_.begin(), running_.end(), decodes));
   // Victims are taken from the end of `running_`, so nobody planned before `i` is ever one.
   for (size_t i = 0; i < running_.size(); ++i) {
     Request* request = running_[i];
-    if (request->decoding() && GrowOrPreempt(request)) PlanRows(request);
+    if (!request->decoding()) continue;
+    // Tokens that a grammar forced must leave a row for everybody behind.
+    const int32_t budget = plan_.budget_left - --num_left;
+    if (GrowOrPreempt(request)) PlanRows(request, budget);
   }
 }
 
 void Scheduler::PlanPrefills() {
   for (Request* request : running_) {
     if (plan_.budget_left == 0) return;
-    if (!request->decoding()) PlanRows(request);
+    if (!request->decoding()) PlanRows(request, plan_.budget_left);
   }
 }
 
@@ -73,12 +78,12 @@ void Scheduler::AdmitWaiting() {
   while (plan_.budget_left > 0 && CanAdmitHead()) {
     Request* request = *waiting_.begin();
     Admit(request);
-    PlanRows(request);
+    PlanRows(request, plan_.budget_left);
   }
 }
 
-void Scheduler::PlanRows(Request* request) {
-  PlannedSequence sequence{request, std::min(request->num_uncomputed(), plan_.budget_left), false};
+void Scheduler::PlanRows(Request* request, int32_t budget) {
+  PlannedSequence sequence{request, std::min(request->num_uncomputed(), budget), false};
   PlanScores(&sequence);
   if (sequence.num_rows == request->num_uncomputed() && request->max_tokens > 0) {
     // Without a row of logits for it, the last token waits for the next step.
@@ -134,6 +139,7 @@ void Scheduler::Admit(Request* request) {
   running_.insert(std::upper_bound(running_.begin(), running_.end(), request, RankOrder()),
                   request);
   request->running = true;
+  request->num_admitted = request->num_tokens();
   if (!request->started) counters_.prompt_tokens += request->num_prompt;
   request->started = true;
 }
@@ -177,18 +183,31 @@ void Scheduler::Book(const PlannedSequence& sequence, const Sampled& sampled, De
 }
 
 void Scheduler::Accept(Request* request, const Sampled& sampled, DeltaBatch* out) {
-  const int32_t token = sampled.token;
+  const bool alone = sampled.forced.empty();
+  if (!Append(request, sampled.token, sampled.completes && alone, sampled.logprobs, out)) return;
+  for (size_t i = 0; i < sampled.forced.size(); ++i) {
+    const bool completes = sampled.completes && i + 1 == sampled.forced.size();
+    if (!Append(request, sampled.forced[i], completes, {}, out)) return;
+  }
+}
+
+// Adds a token, which may complete what was asked for. False if the request has ended with it.
+bool Scheduler::Append(Request* request, int32_t token, bool completes,
+                       const TokenLogprobs& logprobs, DeltaBatch* out) {
   ++counters_.generated_tokens;
   if (request->IsStopId(token)) {
     out->AddEnd(request->id, FinishReason::kStop);
     Remove(request, FinishReason::kStop);
-    return;
+    return false;
   }
   request->tokens.push_back(token);
   const bool last = request->num_generated() >= request->max_tokens;
-  const FinishReason finish = last ? FinishReason::kLength : FinishReason::kNone;
-  out->AddToken(request->id, token, finish, sampled.logprobs);
-  if (last) Remove(request, finish);
+  const FinishReason finish = completes ? FinishReason::kStop
+                              : last    ? FinishReason::kLength
+                                        : FinishReason::kNone;
+  out->AddToken(request->id, token, finish, logprobs);
+  if (finish != FinishReason::kNone) Remove(request, finish);
+  return finish == FinishReason::kNone;
 }
 
 void Scheduler::Remove(Request* request, FinishReason reason) {

@@ -86,13 +86,15 @@ class Scheduler {
   void PlanDecodes();
   void PlanPrefills();
   void AdmitWaiting();
-  void PlanRows(Request* request);
+  void PlanRows(Request* request, int32_t budget);
   void PlanScores(PlannedSequence* sequence);
   bool GrowOrPreempt(Request* request);
   void Admit(Request* request);
   void Preempt(Request* request);
   void Book(const PlannedSequence& sequence, const Sampled& sampled, DeltaBatch* out);
   void Accept(Request* request, const Sampled& sampled, DeltaBatch* out);
+  bool Append(Request* request, int32_t token, bool completes, const TokenLogprobs& logprobs,
+              DeltaBatch* out);
   void Remove(Request* request, FinishReason reason);
 
   Demand DemandOf(const Request& request) const;

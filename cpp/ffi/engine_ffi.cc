@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <string>
 
+#include "ffi/grammar_object.h"
 #include "ffi/objects.h"
 #include "ffi/packed_request.h"
 
@@ -47,8 +48,12 @@ EngineRef MakeEngine(ModelRef model, int64_t num_pages, int64_t max_batch, int64
   return EngineRef(ffi::make_object<EngineObj>(model, options));
 }
 
-int64_t Add(EngineRef engine, ffi::Bytes packed) {
-  return static_cast<int64_t>(engine->engine.Add(ReadRequest(packed)));
+int64_t Add(EngineRef engine, ffi::Bytes packed, ffi::Optional<GrammarRef> grammar) {
+  std::unique_ptr<Request> request = ReadRequest(packed);
+  if (grammar.has_value()) {
+    request->grammar = std::make_shared<Grammar>(grammar.value()->Clone());
+  }
+  return static_cast<int64_t>(engine->engine.Add(std::move(request)));
 }
 
 // (words, log-probabilities, errors). Words: for each delta its request id, finish reason, index of

@@ -22,10 +22,11 @@ struct TokenLogprob {
 using TokenLogprobs = std::vector<TokenLogprob>;
 
 struct Sampled {
-  int32_t token = kNoToken;  // kNoToken also where the sequence does not sample
-  std::vector<int32_t>
-      forced;              // tokens that a grammar forces after it; none with log-probabilities
-  TokenLogprobs logprobs;  // of `token`, if asked for
+  int32_t token = kNoToken;     // kNoToken also where the sequence does not sample
+  std::vector<int32_t> forced;  // tokens that a grammar forces after it; none if log-probabilities
+                                // are asked for
+  bool completes = false;       // its grammar allows nothing after them
+  TokenLogprobs logprobs;       // of `token`, if asked for
   TokenLogprobs prompt_logprobs;  // of the scored rows of the prompt
   std::string error;              // why there is no token, although the sequence samples
 };

@@ -97,7 +97,8 @@ class NativeEngine:
                 raise RequestError(f"request id {request.id} is in use", param="id")
             self._live.add(request.id)
         try:
-            refusal = native("engine.add")(self._handle, pack_request(request))
+            grammar = request.grammar.handle if request.grammar else None
+            refusal = native("engine.add")(self._handle, pack_request(request), grammar)
             if refusal:
                 raise self._refused(refusal, request)
         except BaseException:

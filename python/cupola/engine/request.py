@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
+from cupola.engine.grammar import CompiledGrammar, GrammarSpec
 
 MAX_LOGPROBS = 20
 """The most probable tokens that a request may have reported beside each token, at most."""
@@ -50,6 +51,7 @@ class SamplingParams:
         logprobs: report the log-probability of every generated token, and of that many of the most probable ones
             beside it (0 to 20); None reports nothing.
         prompt_logprobs: the same for the tokens of the prompt, from the second on.
+        grammar: what the whole text must look like; it wins over min_tokens and ignore_eos. None: anything.
 
     Log-probabilities are those of the model's own distribution. The logits of a row change in this order: bias,
     penalties, allowed ids, bad words, min_tokens, grammar; temperature; top_k, top_p, min_p.
@@ -73,6 +75,7 @@ class SamplingParams:
     bad_words: tuple[str | tuple[int, ...], ...] = ()
     logprobs: int | None = None
     prompt_logprobs: int | None = None
+    grammar: GrammarSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,7 @@ class GenerateRequest:
         cache_seed: requests of different seeds (64 bits) share no page of the prefix cache.
         pin_prefix: keep the pages of the prompt in the prefix cache.
         deadline: `time.monotonic()` at which the request is ended; None: never.
+        grammar: the grammar of `sampling`, compiled.
     """
 
     id: int
@@ -119,6 +123,7 @@ class GenerateRequest:
     cache_seed: int = 0
     pin_prefix: bool = False
     deadline: float | None = None
+    grammar: CompiledGrammar | None = None
 
 
 class TokenLogprob(NamedTuple):

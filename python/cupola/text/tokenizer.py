@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from tokenizers import Tokenizer as HfTokenizer
+from tokenizers.models import BPE
 
 from cupola.errors import ModelError, UnsupportedError
 
@@ -96,6 +97,11 @@ class Tokenizer:
     def decoder_rules(self) -> DecoderRules:
         """How this tokenizer's tokens become text."""
         return self._rules
+
+    @property
+    def byte_pairs(self) -> bool:
+        """Whether its tokens were made by merging pairs, the way most models' are."""
+        return isinstance(self._tokenizer.model, BPE)
 
     def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """The ids of a text. Special tokens written in it count as such, as in Hugging Face tokenizers.
