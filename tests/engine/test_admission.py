@@ -9,14 +9,14 @@ import pytest
 
 from cupola.engine.admission import native_request
 from cupola.engine.backends.scripted import EOS_ID, VOCAB_SIZE, scripted_manifest
-from cupola.engine.request import EngineConfig, GenerateRequest, SamplingParams
+from cupola.engine.request import EngineConfig, GenerateRequest, RequestOptions, SamplingParams
 from cupola.errors import ContextLengthError, RequestError
 
 CONFIG = EngineConfig(num_pages=100, max_context=100)
 
 
 def admit(params: SamplingParams, prompt: object = (1, 2, 3), priority: int = 0) -> GenerateRequest:
-    return native_request(5, prompt, params, priority, CONFIG, scripted_manifest())  # type: ignore[arg-type]
+    return native_request(5, prompt, params, RequestOptions(priority), CONFIG, scripted_manifest())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def admit(params: SamplingParams, prompt: object = (1, 2, 3), priority: int = 0)
         ("seed", 2**63),
         ("seed", -(2**63) - 1),
         ("seed", "7"),
-        ("max_tokens", 0),
+        ("max_tokens", -1),
         ("max_tokens", 1.5),
         ("min_tokens", -1),
         ("stop", "a string"),

@@ -15,13 +15,13 @@ from types import TracebackType
 from cupola.engine.admission import check_params, native_request
 from cupola.engine.backends.select import open_model
 from cupola.engine.options import EngineOptions
-from cupola.engine.output import Completion, TextDelta, Usage
-from cupola.engine.request import EngineConfig, EngineStats, SamplingParams
+from cupola.engine.output import Completion, Score, TextDelta, Usage
+from cupola.engine.request import PLAIN, EngineConfig, EngineStats, RequestOptions, SamplingParams
+from cupola.engine.score import score_all
 from cupola.engine.stream import Mailbox, TextStream
 from cupola.errors import CupolaError, EngineError, RequestError
 from cupola.manifest import Manifest
 from cupola.text.chat_template import ChatTemplate, Message
-from cupola.text.detokenizer import Detokenizer
 from cupola.text.tokenizer import Tokenizer
 
 __all__ = ["AsyncEngine", "Completion", "Prompt", "TextDelta", "TextStream", "Usage"]
@@ -188,13 +188,15 @@ class AsyncEngine:
 
     # Generation.
 
-    def submit(self, prompt: Prompt, params: SamplingParams | None = None, *, priority: int = 0) -> TextStream:
+    def submit(
+        self, prompt: Prompt, params: SamplingParams | None = None, options: RequestOptions = PLAIN
+    ) -> TextStream:
         """Start a request now, and give the stream of its output. Call it on the event loop.
 
         Args:
             prompt: a text, which is tokenized in place (`tokenize` first if it may be long), or token ids.
             params: None takes `default_params`.
-            priority: larger is served first.
+            options: how the engine treats the request.
 
         Raises:
             RequestError: a parameter or token id out of range, an empty prompt (`param` names the field).
@@ -205,10 +207,17 @@ class AsyncEngine:
         self._check_alive()
         self._attach()
         token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+        params = params or self.default_params
         request = native_request(
-            next(self._ids), token_ids, params or self.default_params, priority, self.config, self.manifest
+            next(self._ids),
+            token_ids,
+            params,
+            options,
+            self.config,
+            self.manifest,
+            bad_words=self._bad_words(params),
         )
-        mailbox = Mailbox(request.id, len(request.token_ids), Detokenizer(self.tokenizer, request.sampling.stop))
+        mailbox = Mailbox(request.id, len(request.token_ids), self.tokenizer, request.sampling.stop)
         self._backend.add(request)
         # The reader runs on this loop, so no delta can have been dispatched between `add` and here.
         self._mailboxes[request.id] = mailbox
@@ -216,20 +225,40 @@ class AsyncEngine:
         return TextStream(mailbox, self._abandon)
 
     async def generate(
-        self, prompt: Prompt, params: SamplingParams | None = None, *, priority: int = 0
+        self, prompt: Prompt, params: SamplingParams | None = None, options: RequestOptions = PLAIN
     ) -> AsyncGenerator[TextDelta, None]:
         """`async for delta in engine.generate(...)`: the deltas of one request. Raises as `submit` does."""
         check_params(params or self.default_params, self.manifest)
         token_ids = await self.tokenize(prompt) if isinstance(prompt, str) else prompt
-        async with self.submit(token_ids, params, priority=priority) as stream:
+        async with self.submit(token_ids, params, options) as stream:
             async for delta in stream:
                 yield delta
 
-    async def complete(self, prompt: Prompt, params: SamplingParams | None = None, *, priority: int = 0) -> Completion:
+    async def complete(
+        self, prompt: Prompt, params: SamplingParams | None = None, options: RequestOptions = PLAIN
+    ) -> Completion:
         """The whole output of one request. Raises as `submit` does."""
         token_ids = await self.tokenize(prompt) if isinstance(prompt, str) else prompt
-        async with self.submit(token_ids, params, priority=priority) as stream:
+        async with self.submit(token_ids, params, options) as stream:
             return await stream.completion()
+
+    async def score(
+        self, prompt: Prompt, continuations: Sequence[Prompt], options: RequestOptions = PLAIN, *, top: int = 0
+    ) -> list[Score]:
+        """The log-probabilities of given continuations of a prompt, in their order.
+
+        They are those that generating the same tokens reports. Texts are tokenized by themselves, prompt and
+        continuation apart, so that all continuations follow the same tokens.
+
+        Args:
+            prompt: at least one token.
+            continuations: at least one; each has at least one token.
+            options: how the engine treats each of the requests.
+            top: report that many of the most probable tokens beside each token (0 to 20).
+
+        Raises as `submit` does.
+        """
+        return await score_all(self, prompt, continuations, options, top)
 
     async def stream_chat(
         self, messages: Sequence[Message], params: SamplingParams | None = None
@@ -307,6 +336,10 @@ class AsyncEngine:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.remove_reader(self._backend.event_fd)
         self._loop = None
+
+    def _bad_words(self, params: SamplingParams) -> list[Sequence[int]]:
+        ways = (self.tokenizer.word_ids(word) if isinstance(word, str) else [word] for word in params.bad_words)
+        return list(itertools.chain.from_iterable(ways))
 
     def _check_alive(self) -> None:
         if not self.healthy:

@@ -16,8 +16,8 @@ from typing import TypeVar
 from cupola.engine.async_engine import DEFAULT_MODEL, AsyncEngine, Prompt
 from cupola.engine.gather import complete_all
 from cupola.engine.options import EngineOptions
-from cupola.engine.output import Completion, TextDelta
-from cupola.engine.request import EngineConfig, EngineStats, SamplingParams
+from cupola.engine.output import Completion, Score, TextDelta
+from cupola.engine.request import PLAIN, EngineConfig, EngineStats, RequestOptions, SamplingParams
 from cupola.errors import RequestError
 from cupola.manifest import Manifest
 from cupola.text.chat_template import ChatTemplate, Message
@@ -109,20 +109,31 @@ class Engine:
     # Generation.
 
     def generate(
-        self, prompts: Prompts, params: SamplingParams | Sequence[SamplingParams] | None = None
+        self,
+        prompts: Prompts,
+        params: SamplingParams | Sequence[SamplingParams] | None = None,
+        options: RequestOptions = PLAIN,
     ) -> list[Completion]:
         """The outputs of one or more prompts, in their order; the engine runs them together.
 
         Args:
             prompts: one text, a list of texts, or a list of lists of token ids.
-            params: one for all prompts, or one for each; None takes `default_params`.
+            params: one for all prompts, or one for each; None takes `default_params`. Several answers to one prompt
+                are `generate([prompt] * n, params.choices(n))`.
+            options: how the engine treats each of the requests.
 
         Raises:
             RequestError, ContextLengthError: a prompt or a parameter is out of range; the other prompts are ended.
             EngineError: the engine is dead or closed.
         """
         jobs = _jobs(prompts, params)
-        return self._wait(complete_all(self._engine, jobs))
+        return self._wait(complete_all(self._engine, jobs, options))
+
+    def score(
+        self, prompt: Prompt, continuations: Sequence[Prompt], options: RequestOptions = PLAIN, *, top: int = 0
+    ) -> list[Score]:
+        """The log-probabilities of given continuations of a prompt; see `AsyncEngine.score`."""
+        return self._wait(self._engine.score(prompt, continuations, options, top=top))
 
     def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Completion:
         """The assistant's next message. RequestError: the model cannot chat, or refuses the messages."""

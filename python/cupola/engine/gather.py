@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from cupola.engine.async_engine import AsyncEngine, Prompt
 from cupola.engine.output import Completion
-from cupola.engine.request import SamplingParams
+from cupola.engine.request import RequestOptions, SamplingParams
 from cupola.errors import OverloadedError
+
+if TYPE_CHECKING:
+    from cupola.engine.async_engine import AsyncEngine, Prompt
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -24,11 +26,13 @@ _RETRY_SECONDS = 0.1
 _MAX_HELD = 1024
 
 
-async def complete_all(engine: AsyncEngine, jobs: Sequence[tuple[Prompt, SamplingParams | None]]) -> list[Completion]:
+async def complete_all(
+    engine: AsyncEngine, jobs: Sequence[tuple[Prompt, SamplingParams | None]], options: RequestOptions
+) -> list[Completion]:
     """The completions of all jobs, in their order. The first failure ends all of them and is raised."""
 
     async def complete(job: tuple[Prompt, SamplingParams | None]) -> Completion:
-        return await engine.complete(*job)
+        return await engine.complete(*job, options)
 
     return [completion async for completion in in_order(engine, jobs, complete)]
 

@@ -6,11 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NamedTuple
-
-from cupola.engine.grammar import CompiledGrammar, GrammarSpec
 
 MAX_LOGPROBS = 20
 """The most probable tokens that a request may have reported beside each token, at most."""
@@ -50,8 +48,9 @@ class SamplingParams:
             others stand before it, in the prompt or in the output.
         logprobs: report the log-probability of every generated token, and of that many of the most probable ones
             beside it (0 to 20); None reports nothing.
-        prompt_logprobs: the same for the tokens of the prompt, from the second on.
-        grammar: what the whole text must look like; it wins over min_tokens and ignore_eos. None: anything.
+        prompt_logprobs: the same for the tokens of the prompt.
+        prompt_logprobs_from: the first position of the prompt that is reported so; the first token of all, at
+            position 0, has no log-probability.
 
     Log-probabilities are those of the model's own distribution. The logits of a row change in this order: bias,
     penalties, allowed ids, bad words, min_tokens, grammar; temperature; top_k, top_p, min_p.
@@ -75,7 +74,14 @@ class SamplingParams:
     bad_words: tuple[str | tuple[int, ...], ...] = ()
     logprobs: int | None = None
     prompt_logprobs: int | None = None
-    grammar: GrammarSpec | None = None
+    prompt_logprobs_from: int = 1
+
+    def choices(self, count: int) -> tuple[SamplingParams, ...]:
+        """One for each of `count` answers to one prompt: they differ in their seeds, `seed + i`, and nothing else."""
+        if self.seed is None:
+            return (self,) * count
+        # Seeds are 64-bit numbers: the one after the last is the first.
+        return tuple(replace(self, seed=(self.seed + i + 2**63) % 2**64 - 2**63) for i in range(count))
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,9 @@ class RequestOptions:
     pin_prefix: bool = False
 
 
+PLAIN = RequestOptions()
+
+
 @dataclass(frozen=True, slots=True)
 class GenerateRequest:
     """One sequence to generate: the native form that the scheduler sees.
@@ -110,7 +119,6 @@ class GenerateRequest:
         cache_seed: requests of different seeds (64 bits) share no page of the prefix cache.
         pin_prefix: keep the pages of the prompt in the prefix cache.
         deadline: `time.monotonic()` at which the request is ended; None: never.
-        grammar: the grammar of `sampling`, compiled.
     """
 
     id: int
@@ -123,7 +131,6 @@ class GenerateRequest:
     cache_seed: int = 0
     pin_prefix: bool = False
     deadline: float | None = None
-    grammar: CompiledGrammar | None = None
 
 
 class TokenLogprob(NamedTuple):

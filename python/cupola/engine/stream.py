@@ -7,37 +7,47 @@ is the reader's end. A slow reader loses nothing and holds up nobody: what piles
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import chain
 from types import TracebackType
 
-from cupola.engine.output import Completion, TextDelta, Usage
+from cupola.engine.output import Completion, ScoredPosition, TextDelta, Usage, scored
 from cupola.engine.request import Delta, FinishReason
 from cupola.errors import CupolaError, EngineError
 from cupola.text.detokenizer import Detokenizer
+from cupola.text.tokenizer import Tokenizer
 
 
 class Mailbox:
     """What the engine has generated for one request and its reader has not taken yet."""
 
     __slots__ = (
+        "_cached_tokens",
         "_completion_tokens",
         "_detokenizer",
         "_error",
         "_finish_reason",
+        "_logprobs",
+        "_prompt_logprobs",
         "_text",
         "_token_ids",
+        "_tokenizer",
         "_wakeup",
         "prompt_tokens",
         "request_id",
     )
 
-    def __init__(self, request_id: int, prompt_tokens: int, detokenizer: Detokenizer) -> None:
+    def __init__(self, request_id: int, prompt_tokens: int, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
         self.request_id = request_id
         self.prompt_tokens = prompt_tokens
-        self._detokenizer = detokenizer
+        self._tokenizer = tokenizer
+        self._detokenizer = Detokenizer(tokenizer, stop)
         self._text: list[str] = []
         self._token_ids: list[int] = []
+        self._logprobs: list[ScoredPosition] = []
+        self._prompt_logprobs: list[ScoredPosition] = []
         self._completion_tokens = 0
+        self._cached_tokens = 0
         self._finish_reason: FinishReason | None = None
         self._error: CupolaError | None = None
         self._wakeup = asyncio.Event()
@@ -53,6 +63,9 @@ class Mailbox:
         self._text.append(piece.text)
         self._token_ids.extend(delta.token_ids[: piece.tokens])
         self._completion_tokens += piece.tokens
+        self._logprobs.extend(scored(self._tokenizer, position) for position in delta.logprobs[: piece.tokens])
+        self._prompt_logprobs.extend(scored(self._tokenizer, position) for position in delta.prompt_logprobs)
+        self._cached_tokens = delta.num_cached or self._cached_tokens
         if piece.stopped:
             self._finish_reason = FinishReason.STOP
         elif delta.finish_reason is FinishReason.ERROR:
@@ -62,7 +75,12 @@ class Mailbox:
             )
         elif delta.finish_reason is not None:
             self._finish(delta.finish_reason)
-        self._wakeup.set()
+        if self._has_news() or self._error is not None:
+            self._wakeup.set()
+
+    def _has_news(self) -> bool:
+        news = self._token_ids or self._prompt_logprobs or any(self._text)
+        return bool(news) or self._finish_reason is not None
 
     def _finish(self, reason: FinishReason) -> None:
         tail = self._detokenizer.finish()
@@ -83,7 +101,7 @@ class Mailbox:
         Raises StopAsyncIteration after the last delta, and the error of a failed request.
         """
         await self._wakeup.wait()
-        if not self._token_ids and not any(self._text) and self._finish_reason is None:
+        if not self._has_news():
             assert self._error is not None
             raise self._error
         finish_reason = self._finish_reason
@@ -91,13 +109,18 @@ class Mailbox:
             text="".join(self._text),
             token_ids=tuple(self._token_ids),
             finish_reason=finish_reason,
-            usage=Usage(self.prompt_tokens, self._completion_tokens) if finish_reason else None,
+            usage=self._usage() if finish_reason else None,
+            logprobs=tuple(self._logprobs),
+            prompt_logprobs=tuple(self._prompt_logprobs),
         )
-        self._text.clear()
-        self._token_ids.clear()
+        for taken in (self._text, self._token_ids, self._logprobs, self._prompt_logprobs):
+            taken.clear()
         if not self.ended:
             self._wakeup.clear()
         return delta
+
+    def _usage(self) -> Usage:
+        return Usage(self.prompt_tokens, self._completion_tokens, self._cached_tokens)
 
 
 class TextStream(AsyncIterator[TextDelta]):
@@ -141,14 +164,17 @@ class TextStream(AsyncIterator[TextDelta]):
 
     async def completion(self) -> Completion:
         """Read to the end, and give the whole output."""
-        text: list[str] = []
-        token_ids: list[int] = []
-        async for delta in self:
-            text.append(delta.text)
-            token_ids.extend(delta.token_ids)
-            if delta.finish_reason is not None and delta.usage is not None:
-                return Completion("".join(text), tuple(token_ids), delta.finish_reason, delta.usage)
-        raise EngineError("The stream was closed before its request ended")
+        deltas = [delta async for delta in self]
+        if not deltas or deltas[-1].finish_reason is None or deltas[-1].usage is None:
+            raise EngineError("The stream was closed before its request ended")
+        return Completion(
+            text="".join(delta.text for delta in deltas),
+            token_ids=tuple(chain.from_iterable(delta.token_ids for delta in deltas)),
+            finish_reason=deltas[-1].finish_reason,
+            usage=deltas[-1].usage,
+            logprobs=tuple(chain.from_iterable(delta.logprobs for delta in deltas)),
+            prompt_logprobs=tuple(chain.from_iterable(delta.prompt_logprobs for delta in deltas)),
+        )
 
     async def __aenter__(self) -> TextStream:
         return self

@@ -15,7 +15,7 @@ from typing import Literal
 
 from cupola.engine.async_engine import AsyncEngine
 from cupola.engine.output import TextDelta
-from cupola.engine.request import FinishReason, SamplingParams
+from cupola.engine.request import FinishReason, RequestOptions, SamplingParams
 from cupola.engine.stream import TextStream
 from cupola.errors import CupolaError, EngineError, RequestError
 from cupola.protocol.generation import Usage
@@ -56,7 +56,7 @@ class Generation:
         """Hands every job to the engine; what the engine refuses is raised here, before any answer begins."""
         try:
             for job in self._jobs:
-                stream = self._engine.submit(job.prompt, job.sampling, priority=job.priority)
+                stream = self._engine.submit(job.prompt, job.sampling, RequestOptions(job.priority))
                 self._streams.append(stream)
                 self._prompt_tokens[job.prompt_index] = stream.prompt_tokens
         except RequestError as error:

@@ -138,6 +138,18 @@ class Tokenizer:
             found = self._bytes[token_id] = self._find_bytes(token_id)
         return found
 
+    def shown_bytes(self, token_id: int) -> bytes:
+        """`token_bytes`, but special tokens are shown as the vocabulary writes them."""
+        if token_id in self._special_ids:
+            return (self.token(token_id) or "").encode()
+        return self.token_bytes(token_id)
+
+    def word_ids(self, word: str) -> list[list[int]]:
+        """The ways in which a word may stand in a text, as token ids: at its start, and after a space."""
+        bare = word.lstrip(" ")
+        ways = [self.encode(text, add_special_tokens=False) for text in (bare, f" {bare}")]
+        return [way for i, way in enumerate(ways) if way and way not in ways[:i]]
+
     def first_token_bytes(self, token_id: int) -> bytes:
         """`token_bytes` for the first token of a text, where some tokenizers drop the space they put before it."""
         token = self._tokenizer.id_to_token(token_id)
