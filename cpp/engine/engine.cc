@@ -6,6 +6,7 @@
 #include <stdexcept>
 #include <utility>
 
+#include "support/failpoint.h"
 #include "support/thread_setup.h"
 
 namespace cupola {
@@ -40,6 +41,7 @@ Engine::Engine(std::shared_ptr<Model> model, const EngineOptions& options)
       options_(options),
       scheduler_(options.limits),
       sample_stage_(model_->info().vocab_size) {
+  ReadFailpointsOnce();
   if (!model_->Claim()) throw std::runtime_error("this model already serves another engine");
   GiveSignOfLife();
   Publish();
@@ -127,10 +129,13 @@ void Engine::Run(std::promise<void> started) {
     return;
   }
   started.set_value();
-  try {
-    Loop();
-  } catch (const std::exception& error) {
-    Die(error.what());
+  // A dead engine runs on: it has to answer those who were accepted while it died.
+  while (!stop_) {
+    try {
+      Loop();
+    } catch (const std::exception& error) {
+      Die(error.what());
+    }
   }
   scheduler_.EndAll(FinishReason::kAbort, "", &outbox_);
   Publish();
@@ -151,10 +156,12 @@ void Engine::Loop() {
 void Engine::Step() {
   const int64_t begin = NowNs();
   try {
+    Failpoint("schedule");
     const StepPlan& plan = scheduler_.Schedule();
     if (plan.empty()) throw std::logic_error("scheduler: requests wait, but none can run");
     sample_stage_.Prepare(plan);
     Forward(plan);
+    Failpoint("sample");
     scheduler_.Commit(sample_stage_.Sample(plan, logits_), &outbox_);
     if (options_.check_every_step) scheduler_.CheckIntegrity();
     num_failures_in_a_row_ = 0;
@@ -164,6 +171,7 @@ void Engine::Step() {
     OnStepFailed("the model threw something that is not a C++ exception");
   }
   ++num_steps_;
+  Failpoint("publish");
   Publish();
   GiveSignOfLife();
   // Seen with the next step's numbers, so that the time of publishing is in it.
@@ -184,6 +192,7 @@ void Engine::DrainCommands() {
 
 void Engine::Forward(const StepPlan& plan) {
   BuildStepInput(plan, options_.limits.page_size, &input_);
+  Failpoint("forward");
   logits_ = model_->Forward(input_);
 }
 

@@ -3,11 +3,14 @@
 #include <stdexcept>
 #include <string>
 
+#include "support/failpoint.h"
+
 namespace cupola {
 
 PagePool::PagePool(int32_t num_pages) : taken_(num_pages, false) { Reset(); }
 
 void PagePool::Take(int32_t count, std::vector<int32_t>* pages) {
+  Failpoint("allocate");
   if (count > num_free()) {
     throw std::logic_error("page pool: " + std::to_string(count) + " pages wanted, " +
                            std::to_string(num_free()) + " free");

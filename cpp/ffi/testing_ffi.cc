@@ -17,6 +17,7 @@
 #include "ffi/objects.h"
 #include "ffi/packed_request.h"
 #include "sampling/sampler.h"
+#include "support/failpoint.h"
 
 namespace cupola {
 
@@ -196,6 +197,7 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("cupola.testing.step", Step)
       .def("cupola.testing.free_pages",
            [](SchedulerRef self) { return int64_t{self->scheduler.pool().num_free()}; })
+      .def("cupola.testing.set_failpoints", [](ffi::String settings) { SetFailpoints(settings); })
       .def("cupola.testing.sample", Sample)
       .def("cupola.testing.sample_rows", SampleRows);
 }
