@@ -10,7 +10,7 @@ from tvm import tirx
 
 from cupola.kernels.cpu import activation, rows
 from cupola.kernels.cpu.attention import AttentionSpec, attention
-from cupola.kernels.cpu.isa import PLAIN, Isa
+from cupola.kernels.cpu.isa import Isa
 from cupola.kernels.cpu.linear import linear
 from cupola.kernels.cpu.linear_spec import LinearSpec
 from cupola.kernels.cpu.pages import HeadShape, PageLayout
@@ -48,7 +48,7 @@ def linear_case(spec: LinearSpec, isa: Isa) -> Case:
     calls = []
     for count in ROWS:
         x = rng.standard_normal((count, spec.inputs)).astype(np.float32)
-        inputs = (x,) if spec.format is Format.F32 else random_activations(rng, count, spec.inputs)
+        inputs = random_activations(rng, count, spec.inputs) if spec.format.grouped else (x,)
         residual = rng.standard_normal((count, spec.width)).astype(np.float32)
         y = np.zeros((count, spec.width), np.float32)
         calls.append((*inputs, packed, *([residual] if spec.residual else []), y))
@@ -57,8 +57,8 @@ def linear_case(spec: LinearSpec, isa: Isa) -> Case:
 
 
 def linear_cases(isa: Isa) -> Iterator[Case]:
-    """Products with the dot products of one instruction set, and those in float32, which have none, with PLAIN."""
-    for fmt in Format if isa is PLAIN else (Format.Q8, Format.Q4):
+    """Products with the instructions of one instruction set."""
+    for fmt in Format:
         yield linear_case(LinearSpec(fmt, inputs=32, outputs=41), isa)
         yield linear_case(LinearSpec(fmt, inputs=32 * 19, outputs=16, residual=True), isa)
         yield linear_case(LinearSpec(fmt, inputs=96, outputs=64, gated=True), isa)

@@ -41,8 +41,8 @@ KNOWN_SPILLS: Mapping[tuple[str, str], int] = {
     ("attention-float16", "21 vfmadd"): 9,
     ("attention-float32", "21 vfmadd"): 9,
 }
-HOT = {"q8": "vpmaddubsw", "q4": "vpmaddubsw", "f32": "vfmadd", "attention-float16": "vfmadd"}
-HOT |= {"attention-float32": "vfmadd"}
+HOT = {"q8": "vpmaddubsw", "q4": "vpmaddubsw", "f32": "vfmadd", "f16": "vfmadd", "bf16": "vfmadd"}
+HOT |= {"attention-float16": "vfmadd", "attention-float32": "vfmadd"}
 
 
 def emitted(name: str) -> tirx.PrimFunc:
@@ -90,12 +90,19 @@ def test_q4_adds_eight_products_in_16_bits_before_it_widens_them() -> None:
     assert any(loop.count("vcvtph2ps") and loop.count("vfmadd") for loop in hot_loops("q4"))
 
 
-@pytest.mark.parametrize("name", ["f32", "attention-float16", "attention-float32"])
+@pytest.mark.parametrize("name", ["f32", "f16", "bf16", "attention-float16", "attention-float32"])
 def test_float_sums_are_fused(name: str) -> None:
     tiles = [loop for loop in hot_loops(name) if loop.count("vfmadd") in {12, 24}]  # 21 are those of two exponentials
     assert tiles
     for loop in tiles:
         assert not loop.count("vmul") + loop.count("vadd"), loop.describe()
+
+
+def test_weights_of_16_bits_are_widened_as_they_are_read() -> None:
+    assert all(loop.count("vcvtph2ps") for loop in hot_loops("f16"))
+    # One instruction for each vector: a shift for the even outputs of a word, a mask for the odd ones.
+    assert all(loop.count("vpslld") + loop.count("vpand") + loop.count("vandps") for loop in hot_loops("bf16"))
+    assert not any(loop.count("vpmovzxwd") for loop in hot_loops("bf16"))
 
 
 def test_float16_pages_are_converted_as_they_are_read() -> None:

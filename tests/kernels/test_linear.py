@@ -43,10 +43,10 @@ def check(spec: LinearSpec, isa: Isa) -> None:
     whole = None
     for rows in sorted(ROWS, reverse=True):
         q, s, exact = quantized(x[:rows])
-        inputs = [x[:rows].copy()] if spec.format is Format.F32 else [q, s]
+        inputs = [q, s] if spec.format.grouped else [x[:rows].copy()]
         y = np.zeros((rows, spec.width), np.float32)
         product(*inputs, packed, *([residual[:rows].copy()] if spec.residual else []), y)
-        expected = reference(spec, x[:rows] if spec.format is Format.F32 else exact, weights, residual[:rows])
+        expected = reference(spec, exact if spec.format.grouped else x[:rows], weights, residual[:rows])
         np.testing.assert_allclose(y[:, : expected.shape[1]], expected, rtol=1e-4, atol=1e-3)
         whole = y if whole is None else whole
         assert np.array_equal(y, whole[:rows]), f"{rows} rows differ in bits from {max(ROWS)}"

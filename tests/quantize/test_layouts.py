@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from cupola.quantize.formats import GROUP, Format, Quantized
 from cupola.quantize.layouts import OUT_BLOCK, pack, packed_dtype, packed_shape, unpack, unpack_quantized
 from cupola.quantize.rounding import dequantize, quantize
 
+FLOATS = {Format.F32: np.float32, Format.F16: np.float16, Format.BF16: ml_dtypes.bfloat16}
 SHAPES = [(16, 32), (1, 32), (17, 96), (37, 64), (48, 160)]
 
 
@@ -40,12 +42,14 @@ def test_pack_keeps_every_bit(fmt: Format, shape: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("shape", [(16, 32), (5, 7), (33, 50)])
-def test_f32_keeps_every_bit(shape: tuple[int, int]) -> None:
-    matrix = np.random.default_rng(1).standard_normal(shape, dtype=np.float32)
-    packed = pack(matrix, Format.F32)
-    assert packed.shape == packed_shape(Format.F32, shape)
-    assert packed[0, 3, 2] == matrix[2, 3]
-    np.testing.assert_array_equal(unpack(packed, Format.F32, shape), matrix)
+@pytest.mark.parametrize(("fmt", "dtype"), FLOATS.items())
+def test_floats_keep_every_bit(fmt: Format, dtype: type, shape: tuple[int, int]) -> None:
+    matrix = np.random.default_rng(1).standard_normal(shape).astype(dtype)
+    packed = pack(matrix.astype(np.float32), fmt)
+    assert (packed.shape, packed.dtype) == (packed_shape(fmt, shape), packed_dtype(fmt))
+    for n, k in ((2, 3), (shape[0] - 1, shape[1] - 1)):
+        assert packed[n // OUT_BLOCK, k, n % OUT_BLOCK].tobytes() == matrix[n, k].tobytes()
+    np.testing.assert_array_equal(unpack(packed, fmt, shape), matrix.astype(np.float32))
 
 
 def test_q8_bytes_lie_where_the_layout_says() -> None:

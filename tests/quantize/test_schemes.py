@@ -19,6 +19,11 @@ def info(fmt: Format, *shape: int) -> TensorInfo:
     [
         ("f32", Role.LINEAR, Format.F32),
         ("f32", Role.EMBEDDING, Format.F32),
+        ("f16", Role.LINEAR, Format.F16),
+        ("f16", Role.EMBEDDING, Format.F16),
+        ("bf16", Role.LINEAR, Format.BF16),
+        ("bf16", Role.EMBEDDING, Format.BF16),
+        ("bf16", Role.VECTOR, Format.F32),
         ("q8", Role.LINEAR, Format.Q8),
         ("q8", Role.EMBEDDING, Format.Q8),
         ("q4", Role.LINEAR, Format.Q4),
@@ -31,7 +36,7 @@ def test_floats_follow_the_scheme(scheme: str, role: Role, expected: Format) -> 
     assert choose_format(role, [info(Format.F32, *shape)], SCHEMES[scheme]) is expected
 
 
-@pytest.mark.parametrize("scheme", ["q8", "q4"])
+@pytest.mark.parametrize("scheme", ["q8", "q4", "f16", "bf16"])
 @pytest.mark.parametrize("held", [Format.Q8, Format.Q4])
 @pytest.mark.parametrize("role", [Role.LINEAR, Role.EMBEDDING])
 def test_what_is_quantized_stays_as_it_is(scheme: str, held: Format, role: Role) -> None:
@@ -44,6 +49,16 @@ def test_mixed_sources_become_q8(other: Format) -> None:
     assert choose_format(Role.LINEAR, [info(Format.Q4), info(other)], SCHEMES["q4"]) is Format.Q8
 
 
-@pytest.mark.parametrize("scheme", sorted(SCHEMES))
+def test_mixed_sources_stay_floats_under_a_scheme_of_floats() -> None:
+    assert choose_format(Role.LINEAR, [info(Format.Q4), info(Format.Q8)], SCHEMES["bf16"]) is Format.BF16
+    assert choose_format(Role.LINEAR, [info(Format.Q8), info(Format.F32)], SCHEMES["f16"]) is Format.F16
+
+
+@pytest.mark.parametrize("scheme", ["f16", "bf16"])
+def test_floats_need_no_groups(scheme: str) -> None:
+    assert choose_format(Role.LINEAR, [info(Format.F32, 64, 48)], SCHEMES[scheme]) is Format(scheme)
+
+
+@pytest.mark.parametrize("scheme", ["f32", "q8", "q4"])
 def test_broken_groups_fall_back_to_f32(scheme: str) -> None:
     assert choose_format(Role.LINEAR, [info(Format.F32, 64, 48)], SCHEMES[scheme]) is Format.F32

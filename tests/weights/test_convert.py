@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from checkpoint_files import MODEL, TIED, parameters_of, write_gguf
@@ -59,6 +60,8 @@ def hugging_face(tmp_path: Path) -> Checkpoint:
     ("kind", "scheme"),
     [
         (Kind.F16, "f32"),
+        (Kind.F16, "f16"),
+        (Kind.BF16, "bf16"),
         *((kind, scheme) for kind in (Kind.Q4_0, Kind.Q4_1, Kind.Q8_0, Kind.Q5_0) for scheme in ("f32", "q4")),
     ],
 )
@@ -72,7 +75,7 @@ def test_gguf_is_converted_without_loss(tmp_path: Path, kind: Kind, scheme: str)
         np.testing.assert_array_equal(read_back(tmp_path, weight, parameter), expected(parameter, rounded))
 
 
-@pytest.mark.parametrize(("scheme", "bound"), [("f32", 0.0), ("q8", 0.01), ("q4", 0.11)])
+@pytest.mark.parametrize(("scheme", "bound"), [("f32", 0.0), ("f16", 3e-4), ("bf16", 2e-3), ("q8", 0.01), ("q4", 0.11)])
 def test_floats_are_rounded_as_the_scheme_says(tmp_path: Path, scheme: str, bound: float) -> None:
     checkpoint = hugging_face(tmp_path)
     parameters = parameters_of(checkpoint, scheme)
@@ -81,6 +84,31 @@ def test_floats_are_rounded_as_the_scheme_says(tmp_path: Path, scheme: str, boun
         want = expected(parameter, MODEL.weights())
         error = read_back(tmp_path, weight, parameter) - want
         assert np.sqrt((error**2).mean()) <= bound * want.std() if want.ndim == 2 else not error.any()
+
+
+@pytest.mark.parametrize(("dtype", "scheme"), [(np.float16, "f16"), (ml_dtypes.bfloat16, "bf16")])
+def test_a_checkpoint_of_16_bits_keeps_its_own(tmp_path: Path, dtype: type, scheme: str) -> None:
+    MODEL.write(tmp_path / "model")
+    weights = {name: matrix.astype(dtype) for name, matrix in MODEL.weights().items()}
+    save_file(weights, tmp_path / "model" / "model.safetensors")
+    checkpoint = HuggingFaceCheckpoint(tmp_path / "model")
+    parameters = parameters_of(checkpoint, scheme)
+    wide = {name: matrix.astype(np.float32) for name, matrix in weights.items()}
+    for weight, parameter in zip(convert(checkpoint, parameters, tmp_path, quiet), parameters, strict=True):
+        assert weight.format == ("vector" if parameter.role is Role.VECTOR else scheme)
+        np.testing.assert_array_equal(read_back(tmp_path, weight, parameter), expected(parameter, wide))
+
+
+def test_a_weight_beyond_the_range_of_float16_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    MODEL.write(tmp_path / "model")
+    weights = MODEL.weights()
+    weights["model.layers.1.mlp.up_proj.weight"][3, 5] = 70000.0
+    save_file(weights, tmp_path / "model" / "model.safetensors")
+    checkpoint = HuggingFaceCheckpoint(tmp_path / "model")
+    with pytest.raises(ModelError, match=r"tensor model\.layers\.1\.mlp\.up_proj\.weight: .* 70000, .* f16"):
+        convert(checkpoint, parameters_of(checkpoint, "f16"), tmp_path, quiet)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+    assert convert(checkpoint, parameters_of(checkpoint, "bf16"), tmp_path, quiet)
 
 
 def test_mixed_sources_keep_their_integers_where_they_can(tmp_path: Path) -> None:

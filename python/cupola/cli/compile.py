@@ -29,7 +29,9 @@ def compile_command(
     config: Annotated[
         Path | None, typer.Option(help="TOML file with target, scheme and limits; default: compile_configs/cpu.toml.")
     ] = None,
-    quant: Annotated[str | None, typer.Option(help="Scheme for weights held as floats: f32, q8, q4.")] = None,
+    quant: Annotated[
+        str | None, typer.Option(help="Scheme for weights held as floats: f32, f16, bf16, q8, q4.")
+    ] = None,
     cached: Annotated[
         bool, typer.Option("--cached", help="Write to the cache, and only if it is not there yet.")
     ] = False,

@@ -26,7 +26,7 @@ class TargetConfig(_Section):
 class ModelConfig(_Section):
     """How the model is stored."""
 
-    quant: Literal["f32", "q8", "q4"] = "q4"
+    quant: Literal["f32", "f16", "bf16", "q8", "q4"] = "q4"
     max_context: int = Field(default=0, ge=0)
 
 

@@ -18,7 +18,7 @@ class EngineOptions:
         num_pages: exact number of KV pages; overrides `kv_cache_memory`.
         max_queue: most requests that wait; beyond it a request is refused with OverloadedError.
         num_threads: threads of the compiled library; 0 means one a core.
-        quant: quantization scheme for compile-on-first-use (f32, q8, q4); no effect on a compiled folder.
+        quant: quantization scheme for compile-on-first-use (f32, f16, bf16, q8, q4); no effect on a compiled folder.
         compile_config: TOML file for compile-on-first-use; no effect on a compiled folder.
         verify_files: compare the files of the compiled folder with their hashes at load.
     """

@@ -19,8 +19,15 @@ class Format(str, Enum):
     """How one matrix is stored."""
 
     F32 = "f32"
+    F16 = "f16"  # IEEE 754 half precision
+    BF16 = "bf16"  # the upper half of a float32
     Q8 = "q8"  # int8, w = scale * q
     Q4 = "q4"  # 4 bits unsigned, w = scale * q + minimum
+
+    @property
+    def grouped(self) -> bool:
+        """True for integers in groups of `GROUP` inputs, which need activations of the same kind; else floats."""
+        return self in (Format.Q8, Format.Q4)
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,8 @@ A matrix has N outputs and K inputs. Outputs come in blocks of 16 (N is padded w
 (K must be a multiple of 32 for q8 and q4). Nb = ceil(N / 16), G = K / 32.
 
     f32   float32 [Nb, K, 16]
+    f16   float16 [Nb, K, 16]
+    bf16  uint16 [Nb, K, 16]   the upper halves of float32s (NumPy has no such type)
     q8    uint8 [Nb, G, 544]   16 float16 scales, then 2 halves h x 8 steps s x 32 bytes:
                                byte o*4+j of (h, s) is the int8 of output 8h+o, input 32g+4s+j
     q4    uint8 [Nb, G, 320]   16 float16 scales, 16 float16 minima, then 2 halves h x 4 steps s x 32 bytes:
@@ -21,6 +23,7 @@ from __future__ import annotations
 import numpy as np
 
 from cupola.errors import ModelError
+from cupola.quantize.floats import FLOAT_DTYPES, narrow, widen
 from cupola.quantize.formats import GROUP, Format, Quantized
 from cupola.quantize.rounding import dequantize, quantize
 
@@ -42,7 +45,7 @@ def packed_shape(fmt: Format, shape: tuple[int, int]) -> tuple[int, int, int]:
     """
     rows, inputs = shape
     blocks = -(-rows // OUT_BLOCK)
-    if fmt is Format.F32:
+    if not fmt.grouped:
         return blocks, inputs, OUT_BLOCK
     if inputs % GROUP:
         raise ModelError(
@@ -53,25 +56,25 @@ def packed_shape(fmt: Format, shape: tuple[int, int]) -> tuple[int, int, int]:
 
 def packed_dtype(fmt: Format) -> np.dtype:
     """Element type of the packed array."""
-    return np.dtype(np.float32) if fmt is Format.F32 else np.dtype(np.uint8)
+    return np.dtype(np.uint8) if fmt.grouped else FLOAT_DTYPES[fmt]
 
 
 def pack(matrix: np.ndarray | Quantized, fmt: Format) -> np.ndarray:
     """Packs an [N, K] matrix, float or already quantized, as `fmt`.
 
     A quantized matrix of the same format keeps its integers, scales and minima bit for bit; of another format, it is
-    dequantized and rounded to `fmt`.
+    dequantized and rounded to `fmt`. Floats are narrowed as `floats.narrow` says.
 
     Returns:
         A new array of `packed_shape(fmt, matrix.shape)` and `packed_dtype(fmt)`.
 
     Raises:
-        ModelError: K does not suit the format, or values are not finite.
+        ModelError: K does not suit the format, or values are not finite or beyond its range.
     """
     shape = matrix.shape
     packed_shape(fmt, shape)  # refuses an unsuitable K before any work
-    if fmt is Format.F32:
-        return _pack_f32(dequantize(matrix) if isinstance(matrix, Quantized) else matrix)
+    if not fmt.grouped:
+        return _pack_floats(narrow(dequantize(matrix) if isinstance(matrix, Quantized) else matrix, fmt))
     if not isinstance(matrix, Quantized):
         matrix = quantize(matrix, fmt)
     elif matrix.format is not fmt:
@@ -82,8 +85,8 @@ def pack(matrix: np.ndarray | Quantized, fmt: Format) -> np.ndarray:
 def unpack(packed: np.ndarray, fmt: Format, shape: tuple[int, int]) -> np.ndarray:
     """The float32 [N, K] matrix that a packed array stands for."""
     rows, inputs = shape
-    if fmt is Format.F32:
-        return np.ascontiguousarray(packed.transpose(0, 2, 1)).reshape(-1, inputs)[:rows]
+    if not fmt.grouped:
+        return widen(np.ascontiguousarray(packed.transpose(0, 2, 1)).reshape(-1, inputs)[:rows], fmt)
     return dequantize(unpack_quantized(packed, fmt, shape))
 
 
@@ -105,8 +108,8 @@ def unpack_quantized(packed: np.ndarray, fmt: Format, shape: tuple[int, int]) ->
     return Quantized(fmt, values.view(np.uint8).reshape(-1, inputs)[:rows], scale, minimum)
 
 
-def _pack_f32(matrix: np.ndarray) -> np.ndarray:
-    padded = _pad_rows(np.asarray(matrix, np.float32))
+def _pack_floats(matrix: np.ndarray) -> np.ndarray:
+    padded = _pad_rows(matrix)
     return np.ascontiguousarray(padded.reshape(-1, OUT_BLOCK, matrix.shape[1]).transpose(0, 2, 1))
 
 

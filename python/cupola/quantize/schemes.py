@@ -42,6 +42,8 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
         scheme.name: scheme
         for scheme in (
             Scheme("f32", Format.F32, Format.F32),
+            Scheme("f16", Format.F16, Format.F16),
+            Scheme("bf16", Format.BF16, Format.BF16),
             Scheme("q8", Format.Q8, Format.Q8),
             Scheme("q4", Format.Q4, Format.Q8),
         )
@@ -54,18 +56,22 @@ def choose_format(role: str, sources: Sequence[HeldTensor], scheme: Scheme) -> F
 
     `role` is a `parameter.Role`: "vector", "linear" or "embedding".
 
-    - A vector is F32, and so is every matrix whose inputs are not a multiple of 32.
+    - A vector is F32.
     - `f32` widens everything.
     - Sources that the checkpoint holds quantized in one format keep that format, whatever the scheme.
-    - Sources of different formats become Q8: the 8-bit ones keep their integers, 4-bit and float ones are rounded to
-      8 bits, which loses far less than 8-bit ones would lose in 4 bits.
-    - Float sources follow the scheme.
+    - Sources of different formats become floats where the scheme stores floats, else Q8: the 8-bit ones keep their
+      integers, 4-bit and float ones are rounded to 8 bits, which loses far less than 8-bit ones would lose in 4 bits.
+    - Float sources follow the scheme, but a matrix whose inputs are not a multiple of 32 cannot be grouped: F32.
     """
-    if role == "vector" or any(len(s.shape) != 2 or s.shape[1] % GROUP for s in sources):
+    if role == "vector" or scheme.keeps_floats:
         return Format.F32
-    if scheme.keeps_floats:
-        return Format.F32
+    wanted = scheme.embedding if role == "embedding" else scheme.linear
     formats = {s.format for s in sources}
     if formats == {Format.F32}:
-        return scheme.embedding if role == "embedding" else scheme.linear
-    return formats.pop() if len(formats) == 1 else Format.Q8
+        chosen = wanted
+    elif len(formats) == 1:
+        chosen = formats.pop()
+    else:
+        chosen = Format.Q8 if wanted.grouped else wanted
+    divisible = all(len(s.shape) == 2 and s.shape[1] % GROUP == 0 for s in sources)
+    return chosen if divisible or not chosen.grouped else Format.F32

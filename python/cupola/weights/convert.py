@@ -7,13 +7,15 @@ checkpoint, how rows become bytes `quantize`, and how bytes become files `shards
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from cupola.errors import ModelError
 from cupola.manifest import Weight
-from cupola.quantize.formats import Format, Quantized
+from cupola.quantize.floats import narrow
+from cupola.quantize.formats import Quantized
 from cupola.quantize.layouts import OUT_BLOCK, pack, packed_dtype, packed_shape
 from cupola.quantize.parameter import Parameter, Role
 from cupola.quantize.rounding import dequantize, quantize
@@ -130,19 +132,22 @@ def _rows(checkpoint: Checkpoint, parameter: Parameter, start: int, stop: int) -
         low, high = max(start - first, 0), min(stop - first, source.shape[0])
         if low < high:
             part = checkpoint.read_rows(source.name, low, high)
-            if parameter.format is Format.F32:
-                floats.append(_widened(part))
-            elif isinstance(part, Quantized) and part.format is parameter.format:
-                quantized.append(part)
-            else:
-                quantized.append(_rounded(checkpoint, source.name, _widened(part), parameter.format))
+            with _naming(checkpoint, source.name):
+                if not parameter.format.grouped:
+                    floats.append(narrow(_widened(part), parameter.format))
+                elif isinstance(part, Quantized) and part.format is parameter.format:
+                    quantized.append(part)
+                else:
+                    quantized.append(quantize(_widened(part), parameter.format))
         first += source.shape[0]
     return _stacked(quantized) if quantized else np.concatenate(floats)
 
 
-def _rounded(checkpoint: Checkpoint, name: str, rows: np.ndarray, fmt: Format) -> Quantized:
+@contextmanager
+def _naming(checkpoint: Checkpoint, name: str) -> Iterator[None]:
+    """Errors of the body name the tensor."""
     try:
-        return quantize(rows, fmt)
+        yield
     except ModelError as error:
         raise ModelError(f"{checkpoint.path}, tensor {name}: {error.message}", hint=error.hint) from error
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import ml_dtypes  # noqa: F401 (registers with NumPy the bfloat16 that safetensors asks it for)
 import numpy as np
 from safetensors import SafetensorError, safe_open
 

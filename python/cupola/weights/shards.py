@@ -22,7 +22,12 @@ from cupola.weights.storage import storage_error
 
 ALIGNMENT = 64  # one cache line, and the widest vector register
 SHARD_BYTES = 1 << 30
-_DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.uint8): "U8"}
+_DTYPES = {
+    np.dtype(np.float32): "F32",
+    np.dtype(np.float16): "F16",
+    np.dtype(np.uint16): "U16",
+    np.dtype(np.uint8): "U8",
+}
 
 
 @dataclass(frozen=True, slots=True)

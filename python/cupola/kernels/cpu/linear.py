@@ -17,19 +17,20 @@ from tvm import tirx
 
 from cupola.kernels.cpu.emit import LANES, Arg, Expr, Span, kernel, let, parallel, region, silu, size_var
 from cupola.kernels.cpu.isa import Isa
-from cupola.kernels.cpu.linear_float import f32_product
+from cupola.kernels.cpu.linear_float import float_product
 from cupola.kernels.cpu.linear_integer import q4_product, q8_product
 from cupola.kernels.cpu.linear_spec import Finish, LinearSpec, Product
 from cupola.quantize.formats import GROUP, Format
-from cupola.quantize.layouts import OUT_BLOCK, Q4_BLOCK_BYTES, Q8_BLOCK_BYTES
+from cupola.quantize.layouts import OUT_BLOCK, Q4_BLOCK_BYTES, Q8_BLOCK_BYTES, packed_dtype
 
 
 def linear(spec: LinearSpec, isa: Isa) -> tirx.PrimFunc:
     """Emits the product. Arguments: x (f32) or q, s (see `activation`); w; r when residual; y."""
     n = size_var("n")
     groups = spec.inputs // GROUP
-    if spec.format is Format.F32:
-        args = {"x": Arg((n, spec.inputs), "float32"), "w": Arg((spec.blocks, spec.inputs, OUT_BLOCK), "float32")}
+    if not spec.format.grouped:
+        dtype = packed_dtype(spec.format).name
+        args = {"x": Arg((n, spec.inputs), "float32"), "w": Arg((spec.blocks, spec.inputs, OUT_BLOCK), dtype)}
     else:
         size = Q8_BLOCK_BYTES if spec.format is Format.Q8 else Q4_BLOCK_BYTES
         args = {
@@ -76,4 +77,10 @@ def _multiply_gate(spec: LinearSpec, spans: dict[str, Span], block: Expr) -> Fin
     return finish
 
 
-_PRODUCTS: dict[Format, Product] = {Format.F32: f32_product, Format.Q8: q8_product, Format.Q4: q4_product}
+_PRODUCTS: dict[Format, Product] = {
+    Format.F32: float_product,
+    Format.F16: float_product,
+    Format.BF16: float_product,
+    Format.Q8: q8_product,
+    Format.Q4: q4_product,
+}

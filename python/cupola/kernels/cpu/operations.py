@@ -53,14 +53,14 @@ class CpuOperations:
         return op.tensor_ir_op(function, "rotary_table", [positions, constant], _f32(positions.shape[0], 2, half))
 
     def activation(self, x: nn.Tensor, matrix: Matrix) -> Activation:
-        if matrix.format is Format.F32:
+        if not matrix.format.grouped:
             return (x,)
         function = self._kernel(activation.quantize, matrix.inputs, None)
         return tuple(op.tensor_ir_op(function, "quantize", [x], _quantized(x.shape[0], matrix.inputs)))
 
     def normed_activation(self, x: nn.Tensor, weight: nn.Tensor, eps: float, matrix: Matrix) -> Activation:
         n, k = x.shape[0], matrix.inputs
-        if matrix.format is Format.F32:
+        if not matrix.format.grouped:
             return (op.tensor_ir_op(self._kernel(activation.rms_norm, k, eps), "rms_norm", [x, weight], _f32(n, k)),)
         function = self._kernel(activation.quantize, k, eps)
         return tuple(op.tensor_ir_op(function, "norm_quantize", [x, weight], _quantized(n, k)))

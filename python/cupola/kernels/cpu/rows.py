@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from tvm import tirx
 
@@ -22,26 +23,31 @@ from cupola.kernels.cpu.emit import (
     splat,
 )
 from cupola.quantize.formats import GROUP, Format
-from cupola.quantize.layouts import OUT_BLOCK, Q4_BLOCK_BYTES, Q8_BLOCK_BYTES
+from cupola.quantize.layouts import OUT_BLOCK, Q4_BLOCK_BYTES, Q8_BLOCK_BYTES, packed_dtype, packed_shape
+
+_Write = Callable[[Expr, Expr], None]  # (offset in the row, one value or neighbours)
+_ReadRow = Callable[[Span, Expr, int, _Write], None]  # (table, row, width, where the values go)
 
 
 def embed(fmt: Format, vocabulary: int, width: int) -> tirx.PrimFunc:
     """(ids int32[n], packed table of [vocabulary, width]) -> float32[n, width]."""
     n = size_var("n")
-    blocks = -(-vocabulary // OUT_BLOCK)
-    read_row, table = {
-        Format.F32: (_read_f32, Arg((blocks, width, OUT_BLOCK), "float32")),
-        Format.Q8: (_read_q8, Arg((blocks, width // GROUP, Q8_BLOCK_BYTES), "uint8")),
-        Format.Q4: (_read_q4, Arg((blocks, width // GROUP, Q4_BLOCK_BYTES), "uint8")),
-    }[fmt]
+    readers: Mapping[Format, _ReadRow] = {
+        Format.F32: _read_floats,
+        Format.F16: _read_floats,
+        Format.BF16: partial(_read_floats, bfloat=True),
+        Format.Q8: _read_q8,
+        Format.Q4: _read_q4,
+    }
 
     def body(ids: Span, w: Span, y: Span) -> None:
         def row(i: Expr) -> None:
             token = cast(ids.at(i), "int64")
-            read_row(w, token, width, lambda at, value: y.store(i * width + at, value))
+            readers[fmt](w, token, width, lambda at, value: y.store(i * width + at, value))
 
         for_each_row(n, row)
 
+    table = Arg(packed_shape(fmt, (vocabulary, width)), packed_dtype(fmt).name)
     args = {"ids": Arg((n,), "int32"), "w": table, "y": Arg((n, width), "float32")}
     return kernel(f"embed_{fmt.value}", args, body)
 
@@ -68,13 +74,17 @@ def _block(row: Expr) -> tuple[Expr, Expr, Expr]:
     return let(tirx.floordiv(row, OUT_BLOCK)), let(tirx.floordiv(within, LANES)), let(tirx.floormod(within, LANES))
 
 
-def _read_f32(w: Span, row: Expr, width: int, write: Callable[[Expr, Expr], None]) -> None:
+def _read_floats(w: Span, row: Expr, width: int, write: _Write, bfloat: bool = False) -> None:
     base = let(tirx.floordiv(row, OUT_BLOCK) * (width * OUT_BLOCK) + tirx.floormod(row, OUT_BLOCK))
     with serial(width) as k:
-        write(k, w.at(base + k * OUT_BLOCK))
+        value = w.at(base + k * OUT_BLOCK)
+        if bfloat:  # the upper half of a float32
+            write(k, bits(let(cast(value, "uint32") << tirx.IntImm("uint32", 16)), "float32"))
+        else:
+            write(k, cast(value, "float32"))
 
 
-def _read_q8(w: Span, row: Expr, width: int, write: Callable[[Expr, Expr], None]) -> None:
+def _read_q8(w: Span, row: Expr, width: int, write: _Write) -> None:
     block, half, out = _block(row)
     w16 = Span(w.buffer.view("float16"))
     with serial(width // GROUP) as group:
@@ -85,7 +95,7 @@ def _read_q8(w: Span, row: Expr, width: int, write: Callable[[Expr, Expr], None]
             write(let(group * GROUP + quad * 4), let(cast(bits(codes, "int8x4"), "float32x4") * scale))
 
 
-def _read_q4(w: Span, row: Expr, width: int, write: Callable[[Expr, Expr], None]) -> None:
+def _read_q4(w: Span, row: Expr, width: int, write: _Write) -> None:
     block, half, out = _block(row)
     w16 = Span(w.buffer.view("float16"))
     with serial(width // GROUP) as group:
