@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cupola import errors
     from cupola.engine.async_engine import AsyncEngine
     from cupola.engine.engine import Engine
+    from cupola.engine.grammar import GrammarSpec
     from cupola.engine.options import EngineOptions
     from cupola.engine.output import Completion, TextDelta, Usage
     from cupola.engine.request import FinishReason, SamplingParams
@@ -29,6 +30,7 @@ __all__ = [
     "Engine",
     "EngineOptions",
     "FinishReason",
+    "GrammarSpec",
     "SamplingParams",
     "TextDelta",
     "Usage",
@@ -42,6 +44,7 @@ _HOMES = {
     "Engine": "cupola.engine.engine",
     "EngineOptions": "cupola.engine.options",
     "FinishReason": "cupola.engine.request",
+    "GrammarSpec": "cupola.engine.grammar",
     "SamplingParams": "cupola.engine.request",
     "TextDelta": "cupola.engine.output",
     "Usage": "cupola.engine.output",

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
+from cupola.engine.grammar import CompiledGrammar, check_grammar
 from cupola.engine.request import MAX_LOGPROBS, EngineConfig, GenerateRequest, RequestOptions, SamplingParams
 from cupola.errors import ContextLengthError, RequestError
 from cupola.manifest import Manifest
@@ -39,10 +40,11 @@ def native_request(
     manifest: Manifest,
     *,
     bad_words: Sequence[Sequence[int]] = (),
+    grammar: CompiledGrammar | None = None,
 ) -> GenerateRequest:
     """Check a request and resolve what it leaves open: the seed, and `max_tokens` up to the end of the context.
 
-    `bad_words` are those of `params` as token ids.
+    `bad_words` are those of `params` as token ids, `grammar` is that of `params` compiled.
 
     Raises:
         RequestError: a parameter or a token id is out of range, or the prompt is empty.
@@ -65,6 +67,7 @@ def native_request(
         cache_seed=_cache_seed(manifest.name, options.cache_salt),
         pin_prefix=options.pin_prefix,
         deadline=None if options.timeout is None else time.monotonic() + options.timeout,
+        grammar=grammar,
     )
 
 
@@ -89,6 +92,8 @@ def check_params(params: SamplingParams, manifest: Manifest) -> None:
     _check_ids("allowed_token_ids", params.allowed_token_ids, vocab_size)
     _check_bias(params.logit_bias, vocab_size)
     _check_bad_words(params.bad_words, vocab_size)
+    if params.grammar is not None:
+        check_grammar(params.grammar)
 
 
 def _check_penalties(params: SamplingParams) -> None:

@@ -14,6 +14,8 @@ from types import TracebackType
 
 from cupola.engine.admission import check_params, native_request
 from cupola.engine.backends.select import open_model
+from cupola.engine.grammar import CompiledGrammar
+from cupola.engine.grammar_compiler import GrammarCompiler
 from cupola.engine.options import EngineOptions
 from cupola.engine.output import Completion, Score, TextDelta, Usage
 from cupola.engine.request import PLAIN, EngineConfig, EngineStats, RequestOptions, SamplingParams
@@ -54,6 +56,7 @@ class AsyncEngine:
     ) -> None:
         self._model = open_model(model, backend, config or EngineOptions())
         self._backend = self._model.backend
+        self._grammars = GrammarCompiler(self._model.tokenizer, self._model.manifest)
         self._mailboxes: dict[int, Mailbox] = {}
         self._ids = itertools.count(1)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -188,8 +191,23 @@ class AsyncEngine:
 
     # Generation.
 
+    async def prepare(self, params: SamplingParams | None) -> CompiledGrammar | None:
+        """The grammar of `params` for `submit`, compiled without blocking the event loop; None if there is none.
+
+        Raises:
+            RequestError: it cannot be compiled, or not in time.
+            OverloadedError: too many wait to be compiled.
+        """
+        spec = (params or self.default_params).grammar
+        return None if spec is None else await self._grammars.compile(spec)
+
     def submit(
-        self, prompt: Prompt, params: SamplingParams | None = None, options: RequestOptions = PLAIN
+        self,
+        prompt: Prompt,
+        params: SamplingParams | None = None,
+        options: RequestOptions = PLAIN,
+        *,
+        grammar: CompiledGrammar | None = None,
     ) -> TextStream:
         """Start a request now, and give the stream of its output. Call it on the event loop.
 
@@ -197,6 +215,7 @@ class AsyncEngine:
             prompt: a text, which is tokenized in place (`tokenize` first if it may be long), or token ids.
             params: None takes `default_params`.
             options: how the engine treats the request.
+            grammar: what `prepare` made of `params`; None compiles it in place, which may take seconds.
 
         Raises:
             RequestError: a parameter or token id out of range, an empty prompt (`param` names the field).
@@ -208,6 +227,8 @@ class AsyncEngine:
         self._attach()
         token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
         params = params or self.default_params
+        if params.grammar is not None and grammar is None:
+            grammar = self._grammars.compile_now(params.grammar)
         request = native_request(
             next(self._ids),
             token_ids,
@@ -216,6 +237,7 @@ class AsyncEngine:
             self.config,
             self.manifest,
             bad_words=self._bad_words(params),
+            grammar=grammar,
         )
         mailbox = Mailbox(request.id, len(request.token_ids), self.tokenizer, request.sampling.stop)
         self._backend.add(request)
@@ -230,7 +252,8 @@ class AsyncEngine:
         """`async for delta in engine.generate(...)`: the deltas of one request. Raises as `submit` does."""
         check_params(params or self.default_params, self.manifest)
         token_ids = await self.tokenize(prompt) if isinstance(prompt, str) else prompt
-        async with self.submit(token_ids, params, options) as stream:
+        grammar = await self.prepare(params)
+        async with self.submit(token_ids, params, options, grammar=grammar) as stream:
             async for delta in stream:
                 yield delta
 
@@ -239,7 +262,8 @@ class AsyncEngine:
     ) -> Completion:
         """The whole output of one request. Raises as `submit` does."""
         token_ids = await self.tokenize(prompt) if isinstance(prompt, str) else prompt
-        async with self.submit(token_ids, params, options) as stream:
+        grammar = await self.prepare(params)
+        async with self.submit(token_ids, params, options, grammar=grammar) as stream:
             return await stream.completion()
 
     async def score(
@@ -264,7 +288,8 @@ class AsyncEngine:
         self, messages: Sequence[Message], params: SamplingParams | None = None
     ) -> AsyncGenerator[TextDelta, None]:
         """The deltas of the assistant's next message. Raises as `render_chat` and `submit` do."""
-        async with self.submit(await self.tokenize_chat(messages), params) as stream:
+        grammar = await self.prepare(params)
+        async with self.submit(await self.tokenize_chat(messages), params, grammar=grammar) as stream:
             async for delta in stream:
                 yield delta
 
@@ -308,6 +333,7 @@ class AsyncEngine:
 
     def release(self) -> None:
         """The second half of `close`: stop the backend and free its memory. Waits for the step that runs."""
+        self._grammars.close()
         self._backend.close()
 
     async def __aenter__(self) -> AsyncEngine:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from itertools import chain
 from types import TracebackType
 
 from cupola.engine.output import Completion, ScoredPosition, TextDelta, Usage, scored
@@ -74,7 +73,7 @@ class Mailbox:
                 hint="Send the request again; if it fails again, look at the log of the server.",
             )
         elif delta.finish_reason is not None:
-            self._finish(delta.finish_reason)
+            self._finish(delta)
         if self._has_news() or self._error is not None:
             self._wakeup.set()
 
@@ -82,12 +81,12 @@ class Mailbox:
         news = self._token_ids or self._prompt_logprobs or any(self._text)
         return bool(news) or self._finish_reason is not None
 
-    def _finish(self, reason: FinishReason) -> None:
+    def _finish(self, last: Delta) -> None:
         tail = self._detokenizer.finish()
         self._text.append(tail.text)
-        if reason is FinishReason.STOP:
+        if last.finish_reason is FinishReason.STOP and not last.token_ids:
             self._completion_tokens += 1  # the stop id itself, which the engine does not pass on
-        self._finish_reason = FinishReason.STOP if tail.stopped else reason
+        self._finish_reason = FinishReason.STOP if tail.stopped else last.finish_reason
 
     def fail(self, error: CupolaError) -> None:
         """End the request with an error; the reader gets what came before it first."""
@@ -164,17 +163,7 @@ class TextStream(AsyncIterator[TextDelta]):
 
     async def completion(self) -> Completion:
         """Read to the end, and give the whole output."""
-        deltas = [delta async for delta in self]
-        if not deltas or deltas[-1].finish_reason is None or deltas[-1].usage is None:
-            raise EngineError("The stream was closed before its request ended")
-        return Completion(
-            text="".join(delta.text for delta in deltas),
-            token_ids=tuple(chain.from_iterable(delta.token_ids for delta in deltas)),
-            finish_reason=deltas[-1].finish_reason,
-            usage=deltas[-1].usage,
-            logprobs=tuple(chain.from_iterable(delta.logprobs for delta in deltas)),
-            prompt_logprobs=tuple(chain.from_iterable(delta.prompt_logprobs for delta in deltas)),
-        )
+        return Completion.of([delta async for delta in self])
 
     async def __aenter__(self) -> TextStream:
         return self
