@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cupola.bench.sample import Sample
-from cupola.bench.target import Start, Traffic
+from cupola.bench.target import Start, TokenCost
 from cupola.errors import EngineError
 
 
@@ -21,7 +21,7 @@ class FakeTarget:
     seconds: float
     diary: list[tuple[str, str]] = field(default_factory=list)
     pid: int | None = None
-    traffic: Traffic | None = None
+    cost: TokenCost | None = None
     can_start: bool = False
     dies_at: int = 0
     suspended: bool = False

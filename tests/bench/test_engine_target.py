@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from cupola.bench.engine_target import EngineTarget, traffic_of
-from cupola.bench.open_targets import traffic_of_path
+from cupola.bench.engine_target import EngineTarget, cost_of
+from cupola.bench.open_targets import cost_of_path
 from cupola.engine.async_engine import AsyncEngine
 from cupola.engine.backends.scripted import scripted_manifest
 from cupola.errors import ContextLengthError, UsageError
 from cupola.manifest import Weight
 
 
-def weight(name: str, *shape: int, dtype: str = "uint8") -> Weight:
-    return Weight(name=name, file="weights-00001.safetensors", format="q4", dtype=dtype, shape=shape)
+def weight(name: str, *shape: int, dtype: str = "uint8", kind: str = "q4") -> Weight:
+    return Weight(name=name, file="weights-00001.safetensors", format=kind, dtype=dtype, shape=shape)
 
 
 async def test_a_sample_of_the_engine() -> None:
@@ -30,20 +30,25 @@ async def test_a_sample_of_the_engine() -> None:
             await target.measure_start("hello")
 
 
-def test_the_traffic_of_a_token() -> None:
+def test_the_cost_of_a_token() -> None:
     manifest = scripted_manifest()
-    tied = manifest.model_copy(update={"weights": (weight("embedding", 10, 3), weight("norm", 5, dtype="float32"))})
-    assert traffic_of(tied).weights == 30 + 20
-    assert traffic_of(tied).kv_per_token == 1
+    norm = weight("norm", 5, dtype="float32", kind="vector")
+    tied = manifest.model_copy(update={"weights": (weight("embedding", 10, 3), norm)})
+    assert cost_of(tied).weights == 30 + 20
+    assert cost_of(tied).kv_per_token == 1
     untied = manifest.model_copy(update={"weights": (*tied.weights, weight("head", 7))})
-    assert traffic_of(untied).weights == 20 + 7
+    assert cost_of(untied).weights == 20 + 7
+    assert cost_of(untied).operations == 0
+    layers = weight("qkv", 6, 2, 320), weight("gate", 6, 2, 544, kind="q8"), weight("down", 6, 8, 16, kind="f32")
+    deep = manifest.model_copy(update={"weights": (*untied.weights, *layers)})
+    assert cost_of(deep).operations == 2 * (2 * 96 * 64 + 6 * 8 * 16)
 
 
-def test_the_traffic_of_files(tmp_path: Path) -> None:
+def test_the_cost_of_files(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(b"x" * 77)
-    assert traffic_of_path(file).weights == 77
+    assert cost_of_path(file).weights == 77
     (tmp_path / "model.json").write_text(scripted_manifest().model_dump_json())
-    assert traffic_of_path(tmp_path).weights == 0
+    assert cost_of_path(tmp_path).weights == 0
     with pytest.raises(UsageError, match="neither a compiled folder nor a file"):
-        traffic_of_path(tmp_path / "nothing")
+        cost_of_path(tmp_path / "nothing")

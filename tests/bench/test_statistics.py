@@ -13,6 +13,7 @@ from cupola.bench.statistics import Spread, percentile, ratios
 def test_a_spread_keeps_the_middle_and_the_ends() -> None:
     assert Spread.of([5.0, 1.0, 9.0]) == Spread(5.0, 1.0, 9.0)
     assert Spread.of([4.0, 2.0]) == Spread(3.0, 2.0, 4.0)
+    assert Spread(4.0, 2.0, 6.0).scaled(0.5) == Spread(2.0, 1.0, 3.0)
 
 
 def test_ratios_are_taken_round_by_round() -> None:
@@ -48,6 +49,9 @@ def test_the_figures_of_a_request() -> None:
     assert sample.first_token_seconds == 0.5
     assert sample.decode_rate == 8.0  # eight tokens came in the second after the first one
     assert sample.gaps == (0.25, 0.75)
+    assert sample.gaps_within(10.75, 11.0) == (0.75,)
+    assert sample.gaps_within(10.6, 12.0) == (0.25, 0.75)
+    assert sample.gaps_within(11.5, 12.0) == ()
 
 
 def test_one_token_has_no_rate() -> None:

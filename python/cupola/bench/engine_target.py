@@ -7,11 +7,13 @@ import os
 import time
 
 from cupola.bench.sample import Sample
-from cupola.bench.target import Start, Traffic
+from cupola.bench.target import Start, TokenCost
 from cupola.engine.async_engine import AsyncEngine
 from cupola.engine.request import SamplingParams
 from cupola.errors import EngineError, UsageError
-from cupola.manifest import Manifest
+from cupola.manifest import Manifest, Weight
+from cupola.quantize.formats import GROUP, Format
+from cupola.quantize.layouts import OUT_BLOCK
 
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "uint8": 1}
 
@@ -22,7 +24,7 @@ class EngineTarget:
     def __init__(self, name: str, engine: AsyncEngine) -> None:
         self.name = name
         self.pid: int | None = os.getpid()
-        self.traffic: Traffic | None = traffic_of(engine.manifest)
+        self.cost: TokenCost | None = cost_of(engine.manifest)
         self.can_start = False
         self._engine = engine
 
@@ -50,8 +52,8 @@ class EngineTarget:
         """Nothing to do."""
 
 
-def traffic_of(manifest: Manifest) -> Traffic:
-    """What one decoded token reads, by the manifest of a compiled model.
+def cost_of(manifest: Manifest) -> TokenCost:
+    """What a token costs by the manifest of a compiled model.
 
     Of a table of embeddings that is not also the output matrix, one row is read and not the whole.
     """
@@ -59,4 +61,15 @@ def traffic_of(manifest: Manifest) -> Traffic:
     if "head" in sizes:
         del sizes["embedding"]
     kv = manifest.kv_cache
-    return Traffic(sum(sizes.values()), manifest.shape.num_layers * kv.page_bytes // kv.page_size)
+    return TokenCost(
+        weights=sum(sizes.values()),
+        kv_per_token=manifest.shape.num_layers * kv.page_bytes // kv.page_size,
+        operations=2 * sum(_values(weight) for weight in manifest.weights if weight.name not in ("embedding", "head")),
+    )
+
+
+def _values(weight: Weight) -> int:
+    """How many numbers a matrix holds (what fills up its last block included); 0 of a vector."""
+    if weight.format in (Format.Q4.value, Format.Q8.value):
+        return math.prod(weight.shape[:2]) * OUT_BLOCK * GROUP
+    return math.prod(weight.shape) if len(weight.shape) > 1 else 0

@@ -14,14 +14,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cupola import __version__
-from cupola.bench.limits import BUFFER_BYTES, Bandwidth, measure_bandwidth
+from cupola.bench.limits import BUFFER_BYTES, Bandwidth, measure_bandwidth, measure_integer_peak
 from cupola.bench.load import OtherLoad
 from cupola.bench.machine import this_machine
 from cupola.bench.prompts import Length, Prompts, measure_length
-from cupola.bench.report import Figure, Limits, Report
+from cupola.bench.report import Bound, Figure, Limits, Report
 from cupola.bench.statistics import Spread, ratios
-from cupola.bench.target import Target, Traffic
-from cupola.bench.workloads import DECODE_PROMPT, DECODE_TOKENS, Metric, Workload
+from cupola.bench.target import Target
+from cupola.bench.workloads import DECODE_PROMPT, DECODE_TOKENS, Workload
 
 OnMeasured = Callable[[str], None]
 
@@ -35,10 +35,11 @@ class Plan:
     """What to run.
 
     Args:
-        threads: for the measurement of the memory's bandwidth; 0 means one a core.
+        threads: for the measurement of the machine's limits; 0 means one a core.
         quiet: what was measured while other processes kept more cores busy than that is measured again, a few times
             at most and not if it takes long; infinite: never.
         buffer_bytes: for the bandwidth; far more than the caches hold, or it is theirs that is measured.
+        integer_peak: measures that of so many threads.
     """
 
     targets: tuple[Target, ...]
@@ -48,6 +49,7 @@ class Plan:
     threads: int = 0
     quiet: float = math.inf
     buffer_bytes: int = BUFFER_BYTES
+    integer_peak: Callable[[int], float | None] = measure_integer_peak
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class _Record:
 
     values: dict[tuple[str, int], list[tuple[float, ...]]] = field(default_factory=dict)
     bandwidth: list[Bandwidth] = field(default_factory=list)
+    peak: list[float] = field(default_factory=list)
     other_load: dict[str, list[float]] = field(default_factory=dict)
 
 
@@ -78,9 +81,16 @@ async def measure(plan: Plan, on_measured: OnMeasured) -> Report:
     with _all_suspended(plan.targets):
         await _warm_up(plan, length)
         for place in range(plan.rounds):
-            record.bandwidth.append(measure_bandwidth(plan.threads, plan.buffer_bytes))
+            _measure_limits(plan, record)
             await _round(plan, place, length, record, on_measured)
     return _report(plan, record)
+
+
+def _measure_limits(plan: Plan, record: _Record) -> None:
+    record.bandwidth.append(measure_bandwidth(plan.threads, plan.buffer_bytes))
+    if any(metric.bound is Bound.ARITHMETIC for workload in plan.workloads for metric in workload.metrics):
+        peak = plan.integer_peak(plan.threads)
+        record.peak.extend([] if peak is None else [peak])
 
 
 async def _warm_up(plan: Plan, length: Length) -> None:
@@ -153,31 +163,37 @@ def _running(target: Target) -> Iterator[None]:
 
 
 def _report(plan: Plan, record: _Record) -> Report:
-    read = Spread.of([bandwidth.read for bandwidth in record.bandwidth])
+    limits = Limits(
+        threads=plan.threads or os.cpu_count() or 1,
+        read=Spread.of([bandwidth.read for bandwidth in record.bandwidth]),
+        copy_=Spread.of([bandwidth.copy for bandwidth in record.bandwidth]),
+        peak=Spread.of(record.peak) if record.peak else None,
+    )
     return Report(
         cupola=__version__,
         machine=this_machine(),
         seed=plan.seed,
         rounds=plan.rounds,
         targets=tuple(target.name for target in plan.targets),
-        limits=Limits(
-            threads=plan.threads or os.cpu_count() or 1,
-            read=read,
-            copy_=Spread.of([bandwidth.copy for bandwidth in record.bandwidth]),
-        ),
+        limits=limits,
         figures=tuple(
-            _figure(plan, record, workload, place, metric, read.median)
+            _figure(plan, record, workload, place, limits)
             for workload in plan.workloads
-            for place, metric in enumerate(workload.metrics)
+            for place in range(len(workload.metrics))
         ),
     )
 
 
-def _figure(plan: Plan, record: _Record, workload: Workload, place: int, metric: Metric, bandwidth: float) -> Figure:
+def _figure(plan: Plan, record: _Record, workload: Workload, place: int, limits: Limits) -> Figure:
+    metric = workload.metrics[place]
+    limit = None if metric.bound is None else limits.of(metric.bound)
     values = tuple(
         tuple(values[place] for values in record.values[workload.title, index]) for index in range(len(plan.targets))
     )
     spread = tuple(Spread.of(of_target) for of_target in values)
+    achieved = tuple(
+        _achieved(target, metric.bound, each.median) for target, each in zip(plan.targets, spread, strict=True)
+    )
     return Figure(
         workload=workload.title,
         metric=metric.name,
@@ -187,13 +203,19 @@ def _figure(plan: Plan, record: _Record, workload: Workload, place: int, metric:
         spread=spread,
         ratio=ratios(*values) if len(values) == 2 else None,
         other_load=Spread.of(record.other_load[workload.title]),
-        share=tuple(
-            _traffic_per_token(target.traffic) * each.median / bandwidth if metric.decodes and target.traffic else None
-            for target, each in zip(plan.targets, spread, strict=True)
-        ),
+        bound=metric.bound,
+        achieved=achieved,
+        share=tuple(None if rate is None or limit is None else rate / limit for rate in achieved),
     )
 
 
-def _traffic_per_token(traffic: Traffic) -> float:
-    """Bytes that a token of the decode workload reads: the weights, and a context that is half grown on average."""
-    return traffic.weights + traffic.kv_per_token * (DECODE_PROMPT + DECODE_TOKENS / 2)
+def _achieved(target: Target, bound: Bound | None, tokens: float) -> float | None:
+    """Bytes or operations a second that so many tokens a second take; None if not known.
+
+    A decoded token reads the weights, and a context that is half grown on average.
+    """
+    if bound is None or target.cost is None:
+        return None
+    if bound is Bound.ARITHMETIC:
+        return target.cost.operations * tokens or None
+    return (target.cost.weights + target.cost.kv_per_token * (DECODE_PROMPT + DECODE_TOKENS / 2)) * tokens

@@ -38,3 +38,7 @@ class Sample:
     def gaps(self) -> tuple[float, ...]:
         """Seconds between pieces: one token each, unless the server put several into one piece."""
         return tuple(after - before for before, after in pairwise(self.arrivals))
+
+    def gaps_within(self, begin: float, end: float) -> tuple[float, ...]:
+        """Those gaps that a span of time touches."""
+        return tuple(after - before for before, after in pairwise(self.arrivals) if before < end and after > begin)

@@ -8,7 +8,7 @@ import time
 from cupola.bench.client import Client
 from cupola.bench.sample import Sample
 from cupola.bench.spawned import SpawnedServer, resident_bytes
-from cupola.bench.target import Start, Traffic
+from cupola.bench.target import Start, TokenCost
 from cupola.errors import EngineError, UsageError
 
 _POLL = 0.005  # seconds between looks at a server that starts
@@ -23,7 +23,7 @@ class ServerTarget:
         client: talks with the server; `connect` was called.
         pid: the server's process, if known.
         server: the process, if it is the benchmark's own; only such a one is frozen and started again.
-        traffic: bytes that a token costs, if known.
+        cost: of a token, if known.
     """
 
     def __init__(
@@ -33,11 +33,11 @@ class ServerTarget:
         *,
         pid: int | None = None,
         server: SpawnedServer | None = None,
-        traffic: Traffic | None = None,
+        cost: TokenCost | None = None,
     ) -> None:
         self.name = name
         self.pid = server.pid if server is not None else pid
-        self.traffic = traffic
+        self.cost = cost
         self._client = client
         self._server = server
 

@@ -20,6 +20,10 @@ class Spread:
         """The spread of at least one value."""
         return cls(statistics.median(values), min(values), max(values))
 
+    def scaled(self, factor: float) -> Spread:
+        """The same in another unit."""
+        return Spread(self.median * factor, self.least * factor, self.greatest * factor)
+
 
 def ratios(first: Sequence[float], second: Sequence[float]) -> Spread | None:
     """The spread of first / second, round by round: what slows a round down slows both sides of its ratio.

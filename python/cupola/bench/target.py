@@ -18,16 +18,19 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
-    """Bytes that one decoded token has to read from memory, as far as they are known.
+class TokenCost:
+    """What one token costs, as far as it is known.
 
     Args:
-        weights: all weights once.
-        kv_per_token: keys and values of one token of context; 0 if unknown.
+        weights: bytes of all weights, which a decoded token has to read once.
+        kv_per_token: bytes of keys and values of one token of context; 0 if unknown.
+        operations: multiplications and additions that a token of a prompt takes in the layers' matrices: two for each
+            weight. Neither attention nor the output matrix, which only the last token meets, are counted. 0 if unknown.
     """
 
     weights: int
     kv_per_token: int = 0
+    operations: int = 0
 
 
 class Target(Protocol):
@@ -44,8 +47,8 @@ class Target(Protocol):
         ...
 
     @property
-    def traffic(self) -> Traffic | None:
-        """What a token costs in memory traffic, if known."""
+    def cost(self) -> TokenCost | None:
+        """What a token costs, if known."""
         ...
 
     @property

@@ -13,6 +13,7 @@ from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 
 from cupola.bench.prompts import Prompts
+from cupola.bench.report import Bound
 from cupola.bench.sample import Sample
 from cupola.bench.spawned import resident_bytes
 from cupola.bench.statistics import percentile
@@ -24,18 +25,19 @@ PREFILL_PROMPTS = (32, 512, 2048)
 CLIENTS = (1, 4, 16)
 CLIENT_PROMPT, CLIENT_TOKENS = 128, 128
 PREFIX_TOKENS, QUESTION_TOKENS, PREFIX_CLIENTS, PREFIX_ANSWER = 1000, 24, 8, 32
+STREAMS, STREAM_PROMPT, STREAM_TOKENS, INTRUDER_PROMPT = 8, 32, 512, 4096
 
 _MS = 1e3
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One figure of a workload; `decodes` marks the rate of a single stream, whose memory traffic is known."""
+    """One figure of a workload; `bound` is the limit of the machine that a rate of tokens may be a share of."""
 
     name: str
     unit: str
     higher_is_better: bool = False
-    decodes: bool = False
+    bound: Bound | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ def _prefill(tokens: int) -> Workload:
         sample = await target.generate(prompts.take(tokens), 1)
         return sample.first_token_seconds * _MS, sample.prompt_tokens / sample.first_token_seconds
 
-    metrics = (Metric("time to first token", "ms"), Metric("prompt tokens", "tokens/s", higher_is_better=True))
+    metrics = (Metric("time to first token", "ms"), Metric("prompt tokens", "tokens/s", True, Bound.ARITHMETIC))
     return Workload("prefill", f"prompt of {tokens} tokens", metrics, measure)
 
 
@@ -119,6 +121,35 @@ async def _shared_prefix(target: Target, prompts: Prompts) -> tuple[float, ...]:
     return first[0], first[1], _span(samples)
 
 
+async def _intrusion(target: Target, prompts: Prompts) -> tuple[float, ...]:
+    """A long prompt alone, streams alone, and then the two together, the prompt once all streams are on their way."""
+
+    def streams() -> list[Coroutine[None, None, Sample]]:
+        return [target.generate(prompts.take(STREAM_PROMPT), STREAM_TOKENS) for _ in range(STREAMS)]
+
+    async def intrude(pause: float) -> Sample:
+        await asyncio.sleep(pause)
+        return await target.generate(prompts.take(INTRUDER_PROMPT), 1)
+
+    alone = await intrude(0.0)
+    quiet = await _at_once(streams())
+    pause = 2 * max(sample.first_token_seconds for sample in quiet)
+    intruder, *disturbed = await _at_once([intrude(pause), *streams()])
+    quiet_gaps = _gaps(quiet, max(sample.arrivals[0] for sample in quiet), min(sample.end for sample in quiet))
+    gaps = _gaps(disturbed, intruder.start, intruder.arrivals[0])
+    waits = percentile(quiet_gaps, 99), percentile(gaps, 99)
+    first = alone.first_token_seconds, intruder.first_token_seconds
+    return (*(wait * _MS for wait in waits), _times(*waits), *first, _times(*first))
+
+
+def _gaps(samples: Sequence[Sample], begin: float, end: float) -> list[float]:
+    return [gap for sample in samples for gap in sample.gaps_within(begin, end)]
+
+
+def _times(before: float, after: float) -> float:
+    return after / before if before else 0.0
+
+
 async def _start(target: Target, prompts: Prompts) -> tuple[float, ...]:
     start = await target.measure_start(prompts.take(DECODE_PROMPT))
     return start.seconds, start.resident_bytes / 1e6
@@ -146,7 +177,7 @@ def _span(samples: Sequence[Sample]) -> float:
 
 
 WORKLOADS = (
-    Workload("decode", "decode, one stream", (Metric("rate", "tokens/s", True, decodes=True),), _decode),
+    Workload("decode", "decode, one stream", (Metric("rate", "tokens/s", True, Bound.MEMORY),), _decode),
     Workload(
         "busy", "decode, one stream beside a busy process", (Metric("rate", "tokens/s", True),), _decode_beside_another
     ),
@@ -161,6 +192,19 @@ WORKLOADS = (
             Metric(f"{PREFIX_CLIENTS} clients at once, {PREFIX_ANSWER} out, cold", "s"),
         ),
         _shared_prefix,
+    ),
+    Workload(
+        "intrusion",
+        f"a prompt of {INTRUDER_PROMPT} tokens among {STREAMS} streams",
+        (
+            Metric("between tokens of the streams, p99, before", "ms"),
+            Metric("between tokens of the streams, p99, during", "ms"),
+            Metric("during / before", "times"),
+            Metric("time to first token of the prompt, alone", "s"),
+            Metric("time to first token of the prompt, among streams", "s"),
+            Metric("among streams / alone", "times"),
+        ),
+        _intrusion,
     ),
     Workload(
         "start",

@@ -41,7 +41,9 @@ def bench_command(
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(help="One of decode, busy, prefill, clients, prefix, start, memory; repeat it for several."),
+        typer.Option(
+            help="One of decode, busy, prefill, clients, prefix, intrusion, start, memory; repeat it for several."
+        ),
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often everything is measured.")] = 3,
     seed: Annotated[int, typer.Option(help="Of the random prompts.")] = 0,
@@ -53,7 +55,7 @@ def bench_command(
     pid: Annotated[int | None, typer.Option(help="The process behind --url, for its memory.")] = None,
     vs_pid: Annotated[int | None, typer.Option(help="The process behind --vs.")] = None,
     weights: Annotated[
-        Path | None, typer.Option(help="What that server serves (a compiled folder, a file), for its memory traffic.")
+        Path | None, typer.Option(help="What that server serves (a compiled folder, a file), for what a token costs.")
     ] = None,
     vs_weights: Annotated[Path | None, typer.Option(help="The same of the other server.")] = None,
     api_key: Annotated[
@@ -66,7 +68,7 @@ def bench_command(
     quant: options.Quant = None,
     backend: options.Backend = "auto",
 ) -> None:
-    """Measure decoding, prompts, many clients, shared prefixes, start and memory.
+    """Measure decoding, prompts, many clients, shared prefixes, long prompts among streams, start and memory.
 
     A server that the command starts itself is frozen (SIGSTOP) while the other one is measured.
 
