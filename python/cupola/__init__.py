@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from cupola.engine.engine import Engine
     from cupola.engine.grammar import GrammarSpec
     from cupola.engine.options import EngineOptions
-    from cupola.engine.output import Completion, TextDelta, Usage
-    from cupola.engine.request import FinishReason, SamplingParams
+    from cupola.engine.output import Completion, Score, ScoredPosition, ScoredToken, TextDelta, Usage
+    from cupola.engine.request import FinishReason, RequestOptions, SamplingParams
 
 __version__ = "0.1.0"
 
@@ -31,7 +31,11 @@ __all__ = [
     "EngineOptions",
     "FinishReason",
     "GrammarSpec",
+    "RequestOptions",
     "SamplingParams",
+    "Score",
+    "ScoredPosition",
+    "ScoredToken",
     "TextDelta",
     "Usage",
     "__version__",
@@ -45,7 +49,11 @@ _HOMES = {
     "EngineOptions": "cupola.engine.options",
     "FinishReason": "cupola.engine.request",
     "GrammarSpec": "cupola.engine.grammar",
+    "RequestOptions": "cupola.engine.request",
     "SamplingParams": "cupola.engine.request",
+    "Score": "cupola.engine.output",
+    "ScoredPosition": "cupola.engine.output",
+    "ScoredToken": "cupola.engine.output",
     "TextDelta": "cupola.engine.output",
     "Usage": "cupola.engine.output",
 }

@@ -106,8 +106,69 @@ def test_stop(client: openai.OpenAI) -> None:
     assert answer.choices[0].finish_reason == "stop"
 
 
+def test_logprobs_of_a_chat(client: openai.OpenAI) -> None:
+    def entries(**options: object) -> list[tuple[str, float, list[str]]]:
+        options = {
+            "model": "model",
+            "messages": MESSAGES,
+            "max_tokens": 12,
+            "temperature": 0,
+            "logprobs": True,
+        } | options
+        answer = client.chat.completions.create(**options)
+        chunks = list(answer) if options.get("stream") else [answer]
+        told = [choice.logprobs for chunk in chunks for choice in chunk.choices if choice.logprobs is not None]
+        content = [entry for logprobs in told for entry in logprobs.content or ()]
+        return [(e.token, e.logprob, [top.token for top in e.top_logprobs]) for e in content]
+
+    whole = entries(top_logprobs=3)
+    assert len(whole) == 12
+    assert "".join(token for token, _, _ in whole) == ask(client, max_tokens=12)
+    assert all(logprob <= 0 and len(top) == 3 and top[0] == token for token, logprob, top in whole)
+    assert entries(top_logprobs=3, stream=True) == whole
+    assert [entry[:2] for entry in entries()] == [entry[:2] for entry in whole]
+
+
+def test_logprobs_and_echo_of_a_completion(client: openai.OpenAI) -> None:
+    options = {"model": "model", "max_tokens": 6, "temperature": 0, "logprobs": 2}
+    plain = client.completions.create(prompt="Once upon a time", **options).choices[0]
+    echoed = client.completions.create(prompt="Once upon a time", echo=True, **options).choices[0]
+    assert echoed.text == "Once upon a time" + plain.text
+    assert plain.logprobs is not None
+    assert echoed.logprobs is not None
+    assert echoed.logprobs.token_logprobs is not None
+    assert echoed.logprobs.token_logprobs[0] is None
+    assert echoed.logprobs.token_logprobs[-6:] == plain.logprobs.token_logprobs
+    assert "".join(echoed.logprobs.tokens or []) == echoed.text
+    for token, offset in zip(echoed.logprobs.tokens or [], echoed.logprobs.text_offset or [], strict=True):
+        assert echoed.text[offset:].startswith(token)
+    stream = client.completions.create(prompt="Once upon a time", echo=True, stream=True, **options)
+    chunks = [chunk.choices[0] for chunk in stream if chunk.choices]
+    assert "".join(chunk.text for chunk in chunks) == echoed.text
+    told = [chunk.logprobs for chunk in chunks if chunk.logprobs is not None]
+    assert [logprob for one in told for logprob in one.token_logprobs or []] == echoed.logprobs.token_logprobs
+    assert [offset for one in told for offset in one.text_offset or []] == echoed.logprobs.text_offset
+    reading = client.completions.create(prompt="Once upon a time", echo=True, **options | {"max_tokens": 0}).choices[0]
+    assert reading.logprobs is not None
+    assert reading.logprobs.token_logprobs == echoed.logprobs.token_logprobs[:-6]
+
+
+def test_penalties_and_bias_change_the_answer(client: openai.OpenAI) -> None:
+    plain = ask(client, max_tokens=40)
+    first = client.chat.completions.create(
+        model="model", messages=MESSAGES, max_tokens=1, temperature=0, extra_body={"return_token_ids": True}
+    )
+    [token] = first.choices[0].model_extra["token_ids"]
+    assert not ask(client, logit_bias={str(token): -100}).startswith(first.choices[0].message.content or "-")
+    assert ask(client, max_tokens=40, frequency_penalty=2, presence_penalty=2) != plain
+    assert ask(client, max_tokens=40, extra_body={"repetition_penalty": 1.0}) == plain
+    only = {"allowed_token_ids": [token], "ignore_eos": True}
+    assert ask(client, max_tokens=3, extra_body=only) == (first.choices[0].message.content or "") * 3
+
+
 def test_extensions_through_extra_body(client: openai.OpenAI) -> None:
     extra = {"top_k": 1, "min_p": 0.0, "min_tokens": 4, "ignore_eos": True, "priority": 2}
+    extra |= {"timeout": 60, "cache_salt": "mine", "pin_prefix": False}
     answer = client.chat.completions.create(
         model="model", messages=MESSAGES, max_tokens=24, temperature=1.5, extra_body=extra
     )
@@ -152,7 +213,9 @@ def test_models(client: openai.OpenAI) -> None:
         ({"model": "gpt-4"}, openai.NotFoundError, "model_not_found", "model"),
         ({"temperature": 3}, openai.BadRequestError, "invalid_value", "temperature"),
         ({"max_tokens": 10**6}, openai.BadRequestError, "context_length_exceeded", "max_tokens"),
-        ({"logprobs": True}, openai.BadRequestError, "unsupported_parameter", "logprobs"),
+        ({"logprobs": True, "top_logprobs": 21}, openai.BadRequestError, "invalid_value", "top_logprobs"),
+        ({"presence_penalty": -3}, openai.BadRequestError, "invalid_value", "presence_penalty"),
+        ({"logit_bias": {"10000000": 1}}, openai.BadRequestError, "invalid_value", "logit_bias"),
         ({"tools": [{"type": "function"}]}, openai.BadRequestError, "unsupported_parameter", "tools"),
         ({"messages": []}, openai.BadRequestError, "invalid_value", "messages"),
         ({"stop": ["a"] * 5}, openai.BadRequestError, "invalid_value", "stop"),

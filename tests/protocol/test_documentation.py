@@ -10,13 +10,15 @@ import pytest
 from cupola.protocol.chat import ChatCompletionRequest
 from cupola.protocol.completions import CompletionRequest
 from cupola.protocol.generation import GenerationFields, StreamOptions
+from cupola.protocol.score import ScoreRequest
 from cupola.server.app import ROUTES
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "server.md").read_text()
+FIELDS = {name for model in (ChatCompletionRequest, CompletionRequest, ScoreRequest) for name in model.model_fields}
 
 
-@pytest.mark.parametrize("name", sorted({*ChatCompletionRequest.model_fields, *CompletionRequest.model_fields}))
+@pytest.mark.parametrize("name", sorted(FIELDS))
 def test_every_field_is_documented(name: str) -> None:
     assert f"`{name}" in PAGE
 

@@ -12,6 +12,7 @@ from cupola.protocol.chat import ChatCompletionRequest
 from cupola.protocol.completions import CompletionRequest
 from cupola.protocol.errors import validation_error
 from cupola.protocol.generation import GenerationFields
+from cupola.protocol.score import ScoreRequest
 
 USER = [{"role": "user", "content": "hi"}]
 
@@ -41,8 +42,6 @@ def test_harmless_fields_are_accepted_and_dropped(name: str) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"logprobs": False, "top_logprobs": 0},
-        {"frequency_penalty": 0, "presence_penalty": 0.0, "logit_bias": {}},
         {"tools": [], "tool_choice": "none", "parallel_tool_calls": True},
         {"response_format": {"type": "text"}},
         {"tools": None, "response_format": None, "logit_bias": None, "functions": None},
@@ -55,11 +54,6 @@ def test_fields_that_mean_off_are_accepted_and_dropped(fields: Mapping[str, obje
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("logprobs", True),
-        ("logprobs", 0),
-        ("frequency_penalty", 0.5),
-        ("presence_penalty", False),
-        ("logit_bias", {"1": 5}),
         ("tools", [{"type": "function"}]),
         ("tool_choice", "required"),
         ("response_format", {"type": "json_object"}),
@@ -73,11 +67,11 @@ def test_other_fields_are_refused_by_name(name: str, value: object) -> None:
     assert f"`{name}`" in message
 
 
-@pytest.mark.parametrize("name", ["echo", "suffix", "logprobs", "best_of"])
+@pytest.mark.parametrize("name", ["suffix", "best_of"])
 def test_what_completions_cannot_do_is_refused_by_name(name: str) -> None:
-    neutral = {"echo": False, "suffix": "", "logprobs": None, "best_of": 1}
+    neutral = {"suffix": "", "best_of": 1}
     assert completion(**{name: neutral[name]}) == completion()
-    active = {"echo": True, "suffix": "end", "logprobs": 2, "best_of": 3}
+    active = {"suffix": "end", "best_of": 3}
     param, code, _ = refusal(CompletionRequest, {"model": "m", "prompt": "hi", name: active[name]})
     assert (param, code) == (name, "unsupported_parameter")
 
@@ -100,6 +94,20 @@ def test_what_completions_cannot_do_is_refused_by_name(name: str) -> None:
         ({"stop": [""]}, "stop.0", "invalid_value"),
         ({"stop": 7}, "stop", "invalid_type"),
         ({"stop_token_ids": [-1]}, "stop_token_ids.0", "invalid_value"),
+        ({"presence_penalty": 2.1}, "presence_penalty", "invalid_value"),
+        ({"frequency_penalty": "much"}, "frequency_penalty", "invalid_type"),
+        ({"repetition_penalty": 0}, "repetition_penalty", "invalid_value"),
+        ({"logit_bias": {"7": 101}}, "logit_bias.7", "invalid_value"),
+        ({"logit_bias": {"-1": 1}}, "logit_bias.-1.[key]", "invalid_value"),
+        ({"logit_bias": {"word": 1}}, "logit_bias.word.[key]", "invalid_type"),
+        ({"allowed_token_ids": []}, "allowed_token_ids", "invalid_value"),
+        ({"bad_words": [""]}, "bad_words.0", "invalid_value"),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs", "invalid_value"),
+        ({"top_logprobs": 2}, "top_logprobs", "invalid_value"),
+        ({"prompt_logprobs": 21}, "prompt_logprobs", "invalid_value"),
+        ({"prompt_logprobs": 1, "stream": True}, "prompt_logprobs", "invalid_value"),
+        ({"timeout": 0}, "timeout", "invalid_value"),
+        ({"cache_salt": ""}, "cache_salt", "invalid_value"),
         ({"stream_options": {"include_usage": True}}, "stream_options", "invalid_value"),
         ({"stream": True, "stream_options": {"foo": 1}}, "stream_options.foo", "unsupported_parameter"),
         ({"max_tokens": 3, "min_tokens": 4}, "min_tokens", "invalid_value"),
@@ -204,6 +212,31 @@ def test_the_number_of_completions_is_bounded() -> None:
 def test_null_is_the_same_as_nothing(name: str) -> None:
     assert chat(**{name: None}) == chat()
     assert completion(**{name: None}) == completion()
+
+
+def test_keys_of_logit_bias_are_numbers_in_strings() -> None:
+    assert chat(logit_bias={"50256": -100, "7": 0.5}).logit_bias == {50256: -100.0, 7: 0.5}
+
+
+def test_what_is_reported_beside_each_token() -> None:
+    assert [chat(**fields).output_logprobs for fields in ({}, {"logprobs": False, "top_logprobs": 0})] == [None, None]
+    assert [chat(logprobs=True, top_logprobs=top).output_logprobs for top in (None, 0, 5)] == [0, 0, 5]
+    assert (completion(logprobs=3).output_logprobs, completion(logprobs=3).input_logprobs) == (3, None)
+    assert completion(logprobs=3, echo=True).input_logprobs == 3
+    assert completion(logprobs=3, echo=True, prompt_logprobs=5).input_logprobs == 5
+    assert completion(echo=True).input_logprobs is None
+
+
+def test_a_score_has_one_prompt() -> None:
+    body = {"model": "m", "continuations": ["a", [1, 2]]}
+    request = ScoreRequest.model_validate_json(json.dumps(body | {"prompt_token_ids": [4]}))
+    assert (request.prompt, request.continuations) == (None, ("a", (1, 2)))
+    for given in ({}, {"prompt": "x", "prompt_token_ids": [4]}, {"prompt": ""}, {"prompt": []}):
+        with pytest.raises(ValidationError):
+            ScoreRequest.model_validate_json(json.dumps(body | given))
+    for continuations in ([], [""], [[]], "a", None):
+        with pytest.raises(ValidationError):
+            ScoreRequest.model_validate_json(json.dumps(body | {"prompt": "x", "continuations": continuations}))
 
 
 def test_one_stop_string_needs_no_list() -> None:

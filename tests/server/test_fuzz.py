@@ -53,7 +53,19 @@ FIELDS: dict[str, st.SearchStrategy[object]] = {
     "priority": st.integers(-9, 9),
     "stream": st.booleans(),
     "user": JSON,
-    "logprobs": st.none(),
+    "presence_penalty": st.floats(-2, 2),
+    "frequency_penalty": st.floats(-2, 2),
+    "repetition_penalty": st.floats(0.1, 10),
+    "logit_bias": st.dictionaries(st.integers(0, 258).map(str), st.floats(-100, 100), max_size=3),
+    "allowed_token_ids": st.just(list(range(97, 123))),
+    "bad_words": st.lists(st.text(min_size=1, max_size=3), max_size=2),
+    "return_token_ids": st.booleans(),
+    "cache_salt": st.text(min_size=1, max_size=3),
+    "pin_prefix": st.booleans(),
+}
+OWN_FIELDS: dict[str, dict[str, st.SearchStrategy[object]]] = {
+    "messages": {"logprobs": st.booleans()},
+    "prompt": {"logprobs": st.integers(0, 20), "echo": st.booleans()},
 }
 WRONG = st.fixed_dictionaries({}, optional=dict.fromkeys([*FIELDS, "stream_options", "tools", "strange"], JSON))
 
@@ -61,10 +73,8 @@ WRONG = st.fixed_dictionaries({}, optional=dict.fromkeys([*FIELDS, "stream_optio
 def bodies(content: str) -> st.SearchStrategy[object]:
     """Bodies for an endpoint that needs the field `content`: right ones, ones with a fault or two, and anything."""
     needed = ("model", content)
-    right = st.fixed_dictionaries(
-        {name: FIELDS[name] for name in needed},
-        optional={name: value for name, value in FIELDS.items() if name not in ("model", "messages", "prompt")},
-    )
+    optional = {name: value for name, value in FIELDS.items() if name not in ("model", "messages", "prompt")}
+    right = st.fixed_dictionaries({name: FIELDS[name] for name in needed}, optional=optional | OWN_FIELDS[content])
     return right | st.builds(lambda one, other: one | other, right, WRONG) | JSON
 
 

@@ -23,6 +23,16 @@ def events(response: httpx.Response) -> list[dict[str, object]]:
     return [json.loads(frame.removeprefix("data: ")) for frame in frames]
 
 
+def usage(prompt: int, completion: int, cached: int = 0) -> dict[str, object]:
+    """The usage of a response."""
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": prompt + completion,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }
+
+
 async def test_chat_answers_as_the_engine_does(stand: Stand) -> None:
     expected = await stand.engine.chat(MESSAGES, SamplingParams(temperature=0, max_tokens=12))
     body = {"model": "scripted", "messages": MESSAGES, "temperature": 0, "max_tokens": 12}
@@ -39,14 +49,14 @@ async def test_chat_answers_as_the_engine_does(stand: Stand) -> None:
         }
     ]
     prompt = expected.usage.prompt_tokens
-    assert answer["usage"] == {"prompt_tokens": prompt, "completion_tokens": 12, "total_tokens": prompt + 12}
+    assert answer["usage"] == usage(prompt, 12)
 
 
 async def test_chat_streams_the_same_text(stand: Stand) -> None:
     body = {"model": "scripted", "messages": MESSAGES, "temperature": 0, "max_tokens": 12}
     whole = (await stand.client.post(CHAT, json=body)).json()
     body |= {"stream": True, "stream_options": {"include_usage": True}}
-    first, *middle, finish, usage = events(await stand.client.post(CHAT, json=body))
+    first, *middle, finish, last = events(await stand.client.post(CHAT, json=body))
     assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
     assert (
         "".join(event["choices"][0]["delta"]["content"] for event in middle)
@@ -54,11 +64,11 @@ async def test_chat_streams_the_same_text(stand: Stand) -> None:
     )
     assert all(event["choices"][0]["finish_reason"] is None for event in [first, *middle])
     assert finish["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}]
-    assert usage["choices"] == []
-    assert usage["usage"] == whole["usage"]
+    assert last["choices"] == []
+    assert last["usage"] == whole["usage"]
     assert all(event["usage"] is None for event in [first, *middle, finish])
-    assert len({event["id"] for event in [first, *middle, finish, usage]}) == 1
-    assert {event["object"] for event in [first, *middle, finish, usage]} == {"chat.completion.chunk"}
+    assert len({event["id"] for event in [first, *middle, finish, last]}) == 1
+    assert {event["object"] for event in [first, *middle, finish, last]} == {"chat.completion.chunk"}
 
 
 async def test_no_usage_frame_unless_asked_for(stand: Stand) -> None:
@@ -95,7 +105,7 @@ async def test_n_choices_share_the_prompt_and_differ_by_seed(stand: Stand) -> No
     answer = (await stand.client.post(COMPLETIONS, json=body)).json()
     texts = [choice["text"] for choice in answer["choices"]]
     assert len(set(texts)) == 3
-    assert answer["usage"] == {"prompt_tokens": 1, "completion_tokens": 1200, "total_tokens": 1201}
+    assert answer["usage"] == usage(1, 1200)
     second = (await stand.client.post(COMPLETIONS, json=body | {"seed": 6, "n": 1})).json()
     assert second["choices"][0]["text"] == texts[1]
 

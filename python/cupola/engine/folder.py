@@ -105,6 +105,7 @@ def read_default_params(folder: Path) -> SamplingParams:
         top_k=max(0, int(number("top_k", base.top_k))),
         top_p=number("top_p", base.top_p),
         min_p=number("min_p", base.min_p),
+        repetition_penalty=number("repetition_penalty", base.repetition_penalty),
     )
 
 

@@ -6,9 +6,12 @@ These are the upward types of `AsyncEngine` and `Engine`; the native ones are in
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from cupola.engine.request import FinishReason, PositionLogprobs
+from cupola.errors import EngineError
 from cupola.text.tokenizer import Tokenizer
 
 
@@ -97,6 +100,20 @@ class Completion:
     usage: Usage
     logprobs: tuple[ScoredPosition, ...] = ()
     prompt_logprobs: tuple[ScoredPosition, ...] = ()
+
+    @classmethod
+    def of(cls, deltas: Sequence[TextDelta]) -> Completion:
+        """All deltas of one request put together. EngineError: the last one is missing."""
+        if not deltas or deltas[-1].finish_reason is None or deltas[-1].usage is None:
+            raise EngineError("The stream was closed before its request ended")
+        return cls(
+            text="".join(delta.text for delta in deltas),
+            token_ids=tuple(chain.from_iterable(delta.token_ids for delta in deltas)),
+            finish_reason=deltas[-1].finish_reason,
+            usage=deltas[-1].usage,
+            logprobs=tuple(chain.from_iterable(delta.logprobs for delta in deltas)),
+            prompt_logprobs=tuple(chain.from_iterable(delta.prompt_logprobs for delta in deltas)),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import NamedTuple
 
+from cupola.engine.grammar import CompiledGrammar, GrammarSpec
+
 MAX_LOGPROBS = 20
 """The most probable tokens that a request may have reported beside each token, at most."""
 
@@ -51,6 +53,7 @@ class SamplingParams:
         prompt_logprobs: the same for the tokens of the prompt.
         prompt_logprobs_from: the first position of the prompt that is reported so; the first token of all, at
             position 0, has no log-probability.
+        grammar: what the whole text must look like; it wins over min_tokens and ignore_eos. None: anything.
 
     Log-probabilities are those of the model's own distribution. The logits of a row change in this order: bias,
     penalties, allowed ids, bad words, min_tokens, grammar; temperature; top_k, top_p, min_p.
@@ -75,6 +78,7 @@ class SamplingParams:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     prompt_logprobs_from: int = 1
+    grammar: GrammarSpec | None = None
 
     def choices(self, count: int) -> tuple[SamplingParams, ...]:
         """One for each of `count` answers to one prompt: they differ in their seeds, `seed + i`, and nothing else."""
@@ -119,6 +123,7 @@ class GenerateRequest:
         cache_seed: requests of different seeds (64 bits) share no page of the prefix cache.
         pin_prefix: keep the pages of the prompt in the prefix cache.
         deadline: `time.monotonic()` at which the request is ended; None: never.
+        grammar: the grammar of `sampling`, compiled.
     """
 
     id: int
@@ -131,6 +136,7 @@ class GenerateRequest:
     cache_seed: int = 0
     pin_prefix: bool = False
     deadline: float | None = None
+    grammar: CompiledGrammar | None = None
 
 
 class TokenLogprob(NamedTuple):

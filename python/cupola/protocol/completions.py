@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import BeforeValidator, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
-from cupola.protocol.generation import GenerationFields, ResponseModel, TokenId, Usage
+from cupola.protocol.generation import MAX_LOGPROBS, GenerationFields, ResponseModel, TokenId, Usage, not_given
+from cupola.protocol.logprobs import CompletionLogprobs, PromptLogprobs
 
 MAX_PROMPTS = 1024
 
@@ -31,17 +32,30 @@ def _are_ids(value: object) -> bool:
 
 
 class CompletionRequest(GenerationFields):
-    """`prompt` is a string, a list of strings, a list of token ids, or a list of such lists."""
+    """`prompt` is a string, a list of strings, a list of token ids, or a list of such lists.
+
+    `max_tokens: 0` generates nothing: with `echo` and `logprobs` it reads the prompt's log-probabilities.
+    """
 
     NEUTRAL: ClassVar[Mapping[str, tuple[JsonValue, ...]]] = {
-        **GenerationFields.NEUTRAL,
         "best_of": (1,),
-        "echo": (False,),
-        "logprobs": (),
         "suffix": ("",),
     }
 
     prompt: Annotated[tuple[Prompt, ...], BeforeValidator(_as_prompts), Field(min_length=1, max_length=MAX_PROMPTS)]
+    max_tokens: int | None = Field(None, ge=0, le=2**31 - 1)
+    echo: bool | None = None
+    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+
+    @property
+    def output_logprobs(self) -> int | None:
+        return self.logprobs
+
+    @property
+    def input_logprobs(self) -> int | None:
+        if self.echo and self.logprobs is not None:
+            return max(self.logprobs, self.prompt_logprobs or 0)
+        return self.prompt_logprobs
 
     @model_validator(mode="after")
     def _bound_the_choices(self) -> CompletionRequest:
@@ -60,8 +74,11 @@ class CompletionChoice(ResponseModel):
 
     index: int
     text: str
-    logprobs: None = None
+    logprobs: CompletionLogprobs | None = None
     finish_reason: Literal["stop", "length"]
+    token_ids: tuple[int, ...] | None = Field(None, exclude_if=not_given)
+    prompt_token_ids: tuple[int, ...] | None = Field(None, exclude_if=not_given)
+    prompt_logprobs: PromptLogprobs | None = Field(None, exclude_if=not_given)
 
 
 class Completion(ResponseModel):

@@ -6,10 +6,9 @@ engine's to check.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from cupola.protocol.base import WireModel
@@ -17,10 +16,15 @@ from cupola.protocol.base import WireModel
 MAX_CHOICES = 128
 MAX_STOP_STRINGS = 4
 MAX_STOP_TOKEN_IDS = 64
+MAX_BIASED = 1024
+MAX_BAD_WORDS = 1024
+MAX_LOGPROBS = 20
 
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 StopString = Annotated[str, Field(min_length=1, max_length=1024)]
 StopStrings = Annotated[tuple[StopString, ...], Field(max_length=MAX_STOP_STRINGS)]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+BiasedId = Annotated[int, Field(ge=0, le=2**31 - 1)]  # a string in JSON, where every key is one
 TokenId = Annotated[int, Field(ge=0, le=2**31 - 1, strict=True)]
 
 
@@ -36,13 +40,26 @@ class StreamOptions(WireModel):
     include_usage: bool | None = None
 
 
-class GenerationFields(WireModel):
+class EngineFields(WireModel):
+    """How the engine shall treat a request, whatever it generates: extensions of every endpoint that uses the model.
+
+    priority: larger is served first. timeout: seconds until the request is ended. cache_salt: only requests with the
+    same one share computed prompts. pin_prefix: keep the computed prompt in the prefix cache.
+    """
+
+    priority: int | None = Field(None, ge=-(2**31) + 1, le=2**31 - 1)
+    timeout: float | None = Field(None, gt=0, le=7 * 24 * 3600)
+    cache_salt: str | None = Field(None, min_length=1, max_length=1024)
+    pin_prefix: bool | None = None
+
+
+class GenerationFields(EngineFields):
     """How to generate: OpenAI's fields and the extensions that the field's servers agree on.
 
     None means "not given": the model's generation_config.json decides then, and after it OpenAI's defaults.
 
-    Extensions: top_k (0 or -1 keeps all), min_p, min_tokens, ignore_eos, stop_token_ids, priority (larger is
-    served first).
+    Extensions: top_k (0 or -1 keeps all), min_p, min_tokens, ignore_eos, stop_token_ids, repetition_penalty,
+    allowed_token_ids, bad_words, prompt_logprobs, return_token_ids, and those of EngineFields.
     """
 
     IGNORED: ClassVar[frozenset[str]] = frozenset(
@@ -58,13 +75,6 @@ class GenerationFields(WireModel):
             "user",
         }
     )
-    NEUTRAL: ClassVar[Mapping[str, tuple[JsonValue, ...]]] = {
-        "frequency_penalty": (0,),
-        "logit_bias": ({},),
-        "presence_penalty": (0,),
-        "repetition_penalty": (1,),
-    }
-
     model: str = Field(max_length=1024)
     temperature: float | None = Field(None, ge=0, le=2)
     top_p: float | None = Field(None, ge=0, le=1)
@@ -77,7 +87,14 @@ class GenerationFields(WireModel):
     stop: Annotated[StopStrings | None, BeforeValidator(_as_list)] = None
     stop_token_ids: tuple[TokenId, ...] | None = Field(None, max_length=MAX_STOP_TOKEN_IDS)
     ignore_eos: bool | None = None
-    priority: int | None = Field(None, ge=-(2**31), le=2**31 - 1)
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(None, gt=0, le=10)
+    logit_bias: dict[BiasedId, Bias] | None = Field(None, max_length=MAX_BIASED)
+    allowed_token_ids: tuple[TokenId, ...] | None = Field(None, min_length=1)
+    bad_words: tuple[StopString, ...] | None = Field(None, max_length=MAX_BAD_WORDS)
+    prompt_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    return_token_ids: bool | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
 
@@ -85,6 +102,16 @@ class GenerationFields(WireModel):
     def token_limit(self) -> int | None:
         """Most tokens to generate for one choice, or None for the model's limit."""
         return self.max_tokens
+
+    @property
+    def output_logprobs(self) -> int | None:
+        """How many of the most probable tokens are reported beside each token; None: no log-probabilities at all."""
+        return None
+
+    @property
+    def input_logprobs(self) -> int | None:
+        """The same for the tokens of the prompt."""
+        return self.prompt_logprobs
 
     @property
     def include_usage(self) -> bool:
@@ -106,6 +133,12 @@ class GenerationFields(WireModel):
                 "`stream_options` is only allowed with `stream: true`",
                 {"param": "stream_options"},
             )
+        if self.prompt_logprobs is not None and self.stream:
+            raise PydanticCustomError(
+                "prompt_logprobs_with_stream",
+                "`prompt_logprobs` is only allowed without `stream`",
+                {"param": "prompt_logprobs"},
+            )
         return self
 
 
@@ -115,9 +148,31 @@ class ResponseModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class PromptTokensDetails(ResponseModel):
+    """Of the tokens of the prompts, those that were in the prefix cache already."""
+
+    cached_tokens: int
+
+
 class Usage(ResponseModel):
     """Tokens of one response: the prompt is counted once for every `n`, a stop token counts as generated."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
+    prompt_tokens_details: PromptTokensDetails
+
+    @classmethod
+    def of(cls, prompt: int, completion: int, cached: int) -> Usage:
+        """The sums that go with these counts."""
+        return cls(
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            total_tokens=prompt + completion,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=cached),
+        )
+
+
+def not_given(value: object) -> bool:
+    """For fields of a response that are there only for those who asked: `Field(None, exclude_if=not_given)`."""
+    return value is None

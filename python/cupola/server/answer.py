@@ -12,9 +12,10 @@ from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
+from cupola.engine.output import Completion, TextDelta
 from cupola.protocol.generation import Usage
 from cupola.server.connection import until_disconnect
-from cupola.server.generation import Generation, Text, WireFinishReason, wire_reason
+from cupola.server.generation import Generation, WireFinishReason, wire_reason
 from cupola.server.record import record_of
 from cupola.server.responses import json_response
 from cupola.server.sse import EventStream
@@ -24,10 +25,10 @@ class Frames(Protocol):
     """The frames of one stream, as bytes ready to send. `index` counts the choices."""
 
     def begin(self, index: int, /) -> bytes:
-        """What comes before the first text of a choice; empty where an endpoint has nothing to say."""
+        """What comes before the first token of a choice; empty where an endpoint has nothing to say."""
 
-    def text(self, index: int, text: str) -> bytes:
-        """More text of a choice."""
+    def more(self, index: int, delta: TextDelta) -> bytes:
+        """More of a choice; empty where the client sees nothing of it yet."""
 
     def finish(self, index: int, reason: WireFinishReason) -> bytes:
         """The end of a choice."""
@@ -37,19 +38,19 @@ class Frames(Protocol):
 
 
 async def whole(
-    request: Request, generation: Generation, build: Callable[[Sequence[Text], Usage], BaseModel]
+    request: Request, generation: Generation, build: Callable[[Sequence[Completion], Usage], BaseModel]
 ) -> Response:
-    """Waits for all the text; ends the generation when the client goes away."""
+    """Waits for all of the answer; ends the generation when the client goes away."""
 
-    async def work() -> list[Text]:
+    async def work() -> list[Completion]:
         async with generation:
-            return await generation.texts()
+            return await generation.completions()
 
     try:
-        texts = await until_disconnect(request, work())
+        completions = await until_disconnect(request, work())
     finally:
         _note(request, generation)
-    return json_response(build(texts, generation.usage).model_dump_json().encode())
+    return json_response(build(completions, generation.usage).model_dump_json().encode())
 
 
 async def stream(request: Request, generation: Generation, frames: Frames) -> Response:
@@ -64,10 +65,9 @@ async def stream(request: Request, generation: Generation, frames: Frames) -> Re
 
 
 async def _frames(generation: Generation, frames: Frames) -> AsyncGenerator[bytes, None]:
-    yield b"".join(frames.begin(index) for index in range(generation.choices))
+    yield b"".join(frames.begin(index) for index in range(len(generation.jobs)))
     async for index, delta in generation.deltas():
-        if delta.text:
-            yield frames.text(index, delta.text)
+        yield frames.more(index, delta)
         if delta.finish_reason is not None:
             yield frames.finish(index, wire_reason(delta.finish_reason))
     yield frames.usage(generation.usage)

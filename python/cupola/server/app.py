@@ -22,6 +22,7 @@ from cupola.protocol.chat import ChatCompletion, ChatCompletionRequest
 from cupola.protocol.completions import Completion, CompletionRequest
 from cupola.protocol.errors import ApiError, ErrorBody, api_error
 from cupola.protocol.models import ModelCard, ModelList
+from cupola.protocol.score import ScoreList, ScoreRequest
 from cupola.server.access import AccessLog
 from cupola.server.auth import BearerAuth
 from cupola.server.chat import chat_completions
@@ -34,6 +35,7 @@ from cupola.server.models import get_model, list_models
 from cupola.server.openapi import describe_bodies, request_body
 from cupola.server.record import record_of
 from cupola.server.responses import error_response
+from cupola.server.score import score
 from cupola.server.served_model import ServedModel
 from cupola.server.services import ServerSettings, Services
 from cupola.server.telemetry import Telemetry
@@ -58,6 +60,7 @@ class Route:
 ROUTES = (
     Route("POST", "/v1/chat/completions", chat_completions, ChatCompletionRequest, ChatCompletion),
     Route("POST", "/v1/completions", completions, CompletionRequest, Completion),
+    Route("POST", "/v1/score", score, ScoreRequest, ScoreList),
     Route("GET", "/v1/models", list_models, result=ModelList),
     Route("GET", "/v1/models/{model:path}", get_model, result=ModelCard),
     Route("GET", "/health", health),

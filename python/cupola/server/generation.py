@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cupola.engine.async_engine import AsyncEngine
-from cupola.engine.output import TextDelta
-from cupola.engine.request import FinishReason, RequestOptions, SamplingParams
+from cupola.engine.output import Completion, TextDelta
+from cupola.engine.request import PLAIN, FinishReason, RequestOptions, SamplingParams
 from cupola.engine.stream import TextStream
 from cupola.errors import CupolaError, EngineError, RequestError
 from cupola.protocol.generation import Usage
 
 WireFinishReason = Literal["stop", "length"]
-Text = tuple[str, WireFinishReason]  # the whole text of one choice, and why it ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class Job:
     prompt_index: int
     prompt: Sequence[int]
     sampling: SamplingParams
-    priority: int = 0
+    options: RequestOptions = PLAIN
 
 
 class Generation:
@@ -49,6 +48,7 @@ class Generation:
         self._param_names = param_names or {}
         self._streams: list[TextStream] = []
         self._prompt_tokens: dict[int, int] = {}
+        self._cached_tokens: dict[int, int] = {}
         self._completion_tokens = [0] * len(self._jobs)
         self.first_token: float | None = None  # time.perf_counter
 
@@ -56,7 +56,7 @@ class Generation:
         """Hands every job to the engine; what the engine refuses is raised here, before any answer begins."""
         try:
             for job in self._jobs:
-                stream = self._engine.submit(job.prompt, job.sampling, RequestOptions(job.priority))
+                stream = self._engine.submit(job.prompt, job.sampling, job.options)
                 self._streams.append(stream)
                 self._prompt_tokens[job.prompt_index] = stream.prompt_tokens
         except RequestError as error:
@@ -80,15 +80,18 @@ class Generation:
         await self.aclose()
 
     @property
-    def choices(self) -> int:
-        """How many run."""
-        return len(self._jobs)
+    def jobs(self) -> Sequence[Job]:
+        """What runs: one for each choice, in their order."""
+        return self._jobs
 
     @property
     def usage(self) -> Usage:
-        """Tokens so far; each prompt counts once, however many choices continue it."""
-        prompt, completion = sum(self._prompt_tokens.values()), sum(self._completion_tokens)
-        return Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+        """Tokens so far; each prompt counts once, however many choices continue it.
+
+        Where they do, it was cached as far as the choice found it that found least: the others may share its pages.
+        """
+        prompt, cached = sum(self._prompt_tokens.values()), sum(self._cached_tokens.values())
+        return Usage.of(prompt, sum(self._completion_tokens), cached)
 
     async def deltas(self) -> AsyncGenerator[tuple[int, TextDelta], None]:
         """(index of the choice, what is new about it), in the order in which the engine produces them."""
@@ -97,16 +100,13 @@ class Generation:
                 self._count(index, delta)
                 yield index, delta
 
-    async def texts(self) -> list[Text]:
+    async def completions(self) -> list[Completion]:
         """Waits for every choice to end."""
-        texts: list[list[str]] = [[] for _ in self._jobs]
-        reasons: list[WireFinishReason] = ["stop"] * len(self._jobs)
+        parts: list[list[TextDelta]] = [[] for _ in self._jobs]
         async with contextlib.aclosing(self.deltas()) as deltas:
             async for index, delta in deltas:
-                texts[index].append(delta.text)
-                if delta.finish_reason is not None:
-                    reasons[index] = wire_reason(delta.finish_reason)
-        return [("".join(parts), reason) for parts, reason in zip(texts, reasons, strict=True)]
+                parts[index].append(delta)
+        return [Completion.of(part) for part in parts]
 
     def _count(self, index: int, delta: TextDelta) -> None:
         if self.first_token is None and (delta.token_ids or delta.finish_reason is not None):
@@ -115,6 +115,8 @@ class Generation:
         if delta.usage is not None:
             # The engine's own count is the last word: it includes a stop token, which no delta shows.
             self._completion_tokens[index] = delta.usage.completion_tokens
+            prompt, cached = self._jobs[index].prompt_index, delta.usage.cached_tokens
+            self._cached_tokens[prompt] = min(cached, self._cached_tokens.get(prompt, cached))
 
 
 def wire_reason(reason: FinishReason) -> WireFinishReason:

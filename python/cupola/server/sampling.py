@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeVar
 
-from cupola.engine.request import SamplingParams
-from cupola.protocol.generation import GenerationFields
+from cupola.engine.request import RequestOptions, SamplingParams
+from cupola.protocol.generation import EngineFields, GenerationFields
 
 Value = TypeVar("Value")
 
@@ -20,10 +20,17 @@ def choice_sampling(request: GenerationFields, defaults: SamplingParams) -> tupl
         request: what the client gave.
         defaults: for what it did not give; the model's own.
     """
-    common = _sampling(request, defaults)
-    if request.seed is None:
-        return (common,) * (request.n or 1)
-    return tuple(replace(common, seed=_wrapped(request.seed + i)) for i in range(request.n or 1))
+    return _sampling(request, defaults).choices(request.n or 1)
+
+
+def request_options(request: EngineFields) -> RequestOptions:
+    """What a request asks of the engine, whatever it generates."""
+    return RequestOptions(
+        priority=request.priority or 0,
+        timeout=request.timeout,
+        cache_salt=request.cache_salt,
+        pin_prefix=bool(request.pin_prefix),
+    )
 
 
 def _sampling(request: GenerationFields, defaults: SamplingParams) -> SamplingParams:
@@ -33,6 +40,15 @@ def _sampling(request: GenerationFields, defaults: SamplingParams) -> SamplingPa
         top_k=max(0, _given(request.top_k, defaults.top_k)),
         top_p=max(_LEAST_TOP_P, _given(request.top_p, defaults.top_p)),
         min_p=_given(request.min_p, defaults.min_p),
+        seed=_given(request.seed, defaults.seed),
+        presence_penalty=_given(request.presence_penalty, defaults.presence_penalty),
+        frequency_penalty=_given(request.frequency_penalty, defaults.frequency_penalty),
+        repetition_penalty=_given(request.repetition_penalty, defaults.repetition_penalty),
+        logit_bias=_given(request.logit_bias, defaults.logit_bias),
+        allowed_token_ids=_given(request.allowed_token_ids, defaults.allowed_token_ids),
+        bad_words=_given(request.bad_words, defaults.bad_words),
+        logprobs=request.output_logprobs,
+        prompt_logprobs=request.input_logprobs,
         max_tokens=_given(request.token_limit, defaults.max_tokens),
         min_tokens=_given(request.min_tokens, defaults.min_tokens),
         stop=_given(request.stop, defaults.stop),
@@ -43,8 +59,3 @@ def _sampling(request: GenerationFields, defaults: SamplingParams) -> SamplingPa
 
 def _given(value: Value | None, default: Value) -> Value:
     return default if value is None else value
-
-
-def _wrapped(seed: int) -> int:
-    """Seeds are 64-bit numbers: the one after the last is the first."""
-    return (seed + 2**63) % 2**64 - 2**63

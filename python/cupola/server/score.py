@@ -1,0 +1,74 @@
+"""`POST /v1/score`: what the model thinks of given continuations. The shape is in `protocol/score.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cupola.engine.output import Score
+from cupola.errors import RequestError
+from cupola.protocol.generation import Usage
+from cupola.protocol.score import ScoredContinuation, ScoreList, ScoreRequest
+from cupola.server.body import parse_body
+from cupola.server.connection import until_disconnect
+from cupola.server.identity import Identity
+from cupola.server.logprobs import content_logprobs
+from cupola.server.record import record_of
+from cupola.server.responses import json_response
+from cupola.server.sampling import request_options
+from cupola.server.served_model import ServedModel
+from cupola.server.services import Services
+
+
+async def score(services: Services, request: Request) -> Response:
+    """Log-probabilities of continuations of a prompt, all computed together."""
+    body = await parse_body(request, ScoreRequest)
+    answer = await until_disconnect(request, create_score(services.model, body))
+    record = record_of(request.scope)
+    record.prompt_tokens = answer.usage.prompt_tokens
+    return json_response(answer.model_dump_json().encode())
+
+
+async def create_score(model: ServedModel, body: ScoreRequest) -> ScoreList:
+    """The same without HTTP.
+
+    Raises:
+        ApiError: the model's name is not served.
+        CupolaError: the request does not fit, or the engine failed.
+    """
+    model.check_name(body.model)
+    prompt = body.prompt_token_ids if body.prompt is None else body.prompt
+    assert prompt is not None, "the request's own check demands one"
+    try:
+        scores = await model.engine.score(prompt, body.continuations, request_options(body), top=body.top_logprobs or 0)
+    except RequestError as error:
+        error.param = "continuations" if error.param == "max_tokens" else error.param
+        raise
+    identity = Identity.new("score", model.name)
+    return ScoreList(
+        id=identity.id,
+        created=identity.created,
+        model=identity.model,
+        data=tuple(_continuation(index, one) for index, one in enumerate(scores)),
+        usage=_usage(scores),
+    )
+
+
+def _continuation(index: int, one: Score) -> ScoredContinuation:
+    content = content_logprobs(one.positions)
+    return ScoredContinuation(
+        index=index,
+        token_ids=one.token_ids,
+        logprobs=tuple(entry.logprob for entry in content),
+        sum=one.total,
+        is_greedy=one.is_greedy,
+        content=content,
+    )
+
+
+def _usage(scores: Sequence[Score]) -> Usage:
+    """Every continuation is a request of its own, and its prompt counts as such."""
+    prompt = sum(one.usage.prompt_tokens for one in scores)
+    return Usage.of(prompt, 0, sum(one.usage.cached_tokens for one in scores))
