@@ -13,20 +13,28 @@ from gguf import GGMLQuantizationType as Kind
 from gguf import GGUFWriter
 
 from cupola.errors import ModelError, UnsupportedError
-from cupola.quantize.formats import Format, Quantized
+from cupola.quantize.formats import GROUP, Format, Quantized
 from cupola.quantize.layouts import pack, unpack
 from cupola.quantize.rounding import dequantize
 from cupola.weights.gguf import GgufCheckpoint
-from cupola.weights.gguf_file import ROUNDED_TYPES, GgufFile
+from cupola.weights.gguf_blocks import KEPT_TYPES, ROUNDED_TYPES
+from cupola.weights.gguf_file import GgufFile
 
-EXACT = {Kind.Q4_0: Format.Q4, Kind.Q4_1: Format.Q4, Kind.Q5_0: Format.Q8, Kind.Q8_0: Format.Q8}
+EXACT = {
+    Kind.Q4_0: Format.Q4,
+    Kind.Q4_1: Format.Q4,
+    Kind.Q5_0: Format.Q8,
+    Kind.Q8_0: Format.Q8,
+    Kind.IQ4_NL: Format.Q8,
+}
+WRITABLE = {kind: fmt for kind, fmt in EXACT.items() if kind is not Kind.IQ4_NL}  # what the library can quantize to
 
 
 def floats(rows: np.ndarray | Quantized) -> np.ndarray:
     return dequantize(rows) if isinstance(rows, Quantized) else rows
 
 
-@pytest.mark.parametrize("kind", [Kind.F32, Kind.F16, Kind.BF16, Kind.Q5_1, *EXACT])
+@pytest.mark.parametrize("kind", [Kind.F32, Kind.F16, Kind.BF16, Kind.Q5_1, *WRITABLE])
 def test_tensors_have_hugging_face_names_order_and_the_files_own_numbers(tmp_path: Path, kind: Kind) -> None:
     rounded = write_gguf(tmp_path / "m.gguf", kind=kind)
     checkpoint = GgufCheckpoint(tmp_path / "m.gguf")
@@ -35,7 +43,7 @@ def test_tensors_have_hugging_face_names_order_and_the_files_own_numbers(tmp_pat
         np.testing.assert_array_equal(floats(checkpoint.read(name)), expected, err_msg=name)
 
 
-@pytest.mark.parametrize(("kind", "fmt"), list(EXACT.items()))
+@pytest.mark.parametrize(("kind", "fmt"), list(WRITABLE.items()))
 def test_quantized_tensors_are_packed_without_loss(tmp_path: Path, kind: Kind, fmt: Format) -> None:
     rounded = write_gguf(tmp_path / "m.gguf", kind=kind)
     checkpoint = GgufCheckpoint(tmp_path / "m.gguf")
@@ -46,36 +54,66 @@ def test_quantized_tensors_are_packed_without_loss(tmp_path: Path, kind: Kind, f
             np.testing.assert_array_equal(unpack(packed, fmt, expected.shape), expected)
 
 
-@pytest.mark.parametrize("kind", [Kind.Q4_0, Kind.Q4_1, Kind.Q5_0, Kind.Q8_0])
-def test_any_block_of_bits_is_read_as_the_gguf_library_reads_it(tmp_path: Path, kind: Kind) -> None:
-    """Random bytes reach integers that a quantizer never writes, such as -128 in Q8_0."""
+# Where a block of each type has its float16 factors; the other bytes are integers.
+FACTORS = {Kind.Q4_1: (0, 2), Kind.Q4_K: (0, 2)}
+
+
+def random_blocks(kind: Kind, rows: int, per_row: int) -> np.ndarray:
+    """uint8 [rows, bytes]: random bytes, which reach integers that a quantizer never writes, such as -128 in Q8_0."""
     random = np.random.default_rng(int(kind))
-    block_bytes = gguf.GGML_QUANT_SIZES[kind][1]
-    blocks = random.integers(0, 256, (64, 2, block_bytes), dtype=np.uint8)
-    scales = random.standard_normal((64, 2, 2)).astype(np.float16).view(np.uint8)
-    blocks[:, :, : 4 if kind is Kind.Q4_1 else 2] = scales[:, :, : 4 if kind is Kind.Q4_1 else 2]
-    writer = GGUFWriter(tmp_path / "m.gguf", "llama")
-    writer.add_tensor("w", blocks.reshape(64, -1), raw_dtype=kind)
+    blocks = random.integers(0, 256, (rows, per_row, gguf.GGML_QUANT_SIZES[kind][1]), dtype=np.uint8)
+    for at in FACTORS.get(kind, (0,)):
+        blocks[:, :, at : at + 2] = random.standard_normal((rows, per_row, 1)).astype(np.float16).view(np.uint8)
+    return blocks.reshape(rows, -1)
+
+
+def write_blocks(path: Path, blocks: np.ndarray, kind: Kind) -> GgufFile:
+    """A file whose only tensor is `w`."""
+    writer = GGUFWriter(path, "llama")
+    writer.add_tensor("w", blocks, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    rows = GgufFile(tmp_path / "m.gguf").read_rows("w", 0, 64)
+    return GgufFile(path)
+
+
+@pytest.mark.parametrize("kind", sorted(EXACT))
+def test_any_block_of_bits_is_read_as_the_gguf_library_reads_it(tmp_path: Path, kind: Kind) -> None:
+    blocks = random_blocks(kind, 64, 2)
+    rows = write_blocks(tmp_path / "m.gguf", blocks, kind).read_rows("w", 0, 64)
     assert isinstance(rows, Quantized)
-    np.testing.assert_array_equal(dequantize(rows), gguf.quants.dequantize(blocks.reshape(64, -1), kind))
+    np.testing.assert_array_equal(dequantize(rows), gguf.quants.dequantize(blocks, kind))
+
+
+@pytest.mark.parametrize("kind", sorted(set(KEPT_TYPES) - set(EXACT)))
+def test_scales_that_are_products_are_rounded_to_float16_and_integers_kept(tmp_path: Path, kind: Kind) -> None:
+    blocks = random_blocks(kind, 64, 2)
+    file = write_blocks(tmp_path / "m.gguf", blocks, kind)
+    assert file.tensors["w"].format is KEPT_TYPES[kind]
+    rows = file.read_rows("w", 0, 64)
+    assert isinstance(rows, Quantized)
+    assert rows.format is KEPT_TYPES[kind]
+    exact = gguf.quants.dequantize(blocks, kind)
+    error = abs(dequantize(rows) - exact).reshape(64, -1, GROUP)
+    scale = abs(rows.values.astype(np.float32).reshape(error.shape) * rows.scale.astype(np.float32)[..., None])
+    shift = 0 if rows.minimum is None else abs(rows.minimum.astype(np.float32))[..., None]
+    assert (error <= 2**-11 * 1.01 * (scale + shift) + 15 * 2**-25).all()  # the latter for subnormal float16
+    assert rows.format is not Format.Q4 or set(np.unique(rows.values)) == set(range(16))
+
+
+def test_scales_beyond_float16_are_refused(tmp_path: Path) -> None:
+    blocks = random_blocks(Kind.Q4_K, 1, 1)
+    blocks[0, :2] = np.array([60000.0], np.float16).view(np.uint8)
+    with pytest.raises(ModelError, match="Q4_K tensor has scales or minima beyond the range"):
+        write_blocks(tmp_path / "m.gguf", blocks, Kind.Q4_K).read_rows("w", 0, 1)
 
 
 @pytest.mark.parametrize("kind", sorted(ROUNDED_TYPES))
 def test_every_type_that_we_claim_to_read_can_be_read(tmp_path: Path, kind: Kind) -> None:
     block, block_bytes = gguf.GGML_QUANT_SIZES[kind]
     data = np.zeros((4, 256 // block * block_bytes), np.uint8)
-    writer = GGUFWriter(tmp_path / "m.gguf", "llama")
-    writer.add_tensor("w", data, raw_dtype=kind)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    file = GgufFile(tmp_path / "m.gguf")
+    file = write_blocks(tmp_path / "m.gguf", data, kind)
     assert file.tensors["w"].format is Format.Q8
     rows = file.read_rows("w", 0, 4)
     assert isinstance(rows, np.ndarray)

@@ -20,8 +20,8 @@ from cupola.quantize.formats import Format, Quantized
 class TensorInfo:
     """What is known of a tensor before it is read.
 
-    `format` is the format in which its bits can be kept exactly: Q4 or Q8 for the group formats, F32 for floats. The
-    block formats that none of ours holds exactly (such as Q6_K) count as Q8, and are read as float32.
+    `format` is the format in which its integers can be kept: Q4 or Q8 for the group formats, F32 for floats. Block
+    formats of which none of ours keeps the integers (such as Q6_K) count as Q8, and are read as float32.
     """
 
     name: str
@@ -59,7 +59,7 @@ class Checkpoint(Protocol):
     def read_rows(self, name: str, start: int, stop: int) -> np.ndarray | Quantized:
         """Reads rows [start, stop) of one tensor, whose shape has the outputs first.
 
-        Returns Quantized where the checkpoint holds the tensor in exactly such groups, else float32.
+        Returns Quantized where the checkpoint holds the tensor in such groups, else float32.
 
         Raises:
             ModelError: the data is truncated or inconsistent.

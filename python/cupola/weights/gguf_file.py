@@ -1,10 +1,11 @@
 """The GGUF container: metadata, the table of tensors, and rows of one tensor as numbers.
 
-Owns the file format; the meaning of keys and tensor names belongs to `gguf` (the checkpoint) and `gguf_tokenizer`.
+Owns the file format; the meaning of keys and tensor names belongs to `gguf` (the checkpoint) and `gguf_tokenizer`, that
+of the bytes of a tensor to `gguf_blocks`.
 
-The `gguf` library supplies the constants and the arithmetic of its many block types. Its reader is not used: it makes
-an array object for each string of the vocabulary (2 s and 150 MB for a vocabulary of 49 thousand tokens; this takes
-a fiftieth), and it cannot tell a truncated file from a sound one.
+The `gguf` library supplies the constants. Its reader is not used: it makes an array object for each string of the
+vocabulary (2 s and 150 MB for a vocabulary of 49 thousand tokens; this takes a fiftieth), and it cannot tell a
+truncated file from a sound one.
 """
 
 from __future__ import annotations
@@ -18,32 +19,16 @@ from pathlib import Path
 
 import numpy as np
 from gguf.constants import GGML_QUANT_SIZES, GGUF_DEFAULT_ALIGNMENT, GGMLQuantizationType, GGUFValueType
-from gguf.quants import dequantize as _dequantize_blocks
 
 from cupola.errors import ModelError, UnsupportedError
-from cupola.quantize.formats import GROUP, Format, Quantized
+from cupola.quantize.formats import Format, Quantized
+from cupola.weights.gguf_blocks import FLOAT_TYPES, KEPT_TYPES, SUPPORTED_TYPES, floats, quantized
 
 Scalar = int | float | bool | str
 Value = Scalar | list[str] | np.ndarray  # what an array of numbers becomes is a NumPy array
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
-FLOAT_TYPES = frozenset({GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16})
-EXACT_TYPES: Mapping[GGMLQuantizationType, Format] = {
-    GGMLQuantizationType.Q4_0: Format.Q4,
-    GGMLQuantizationType.Q4_1: Format.Q4,
-    GGMLQuantizationType.Q5_0: Format.Q8,
-    GGMLQuantizationType.Q8_0: Format.Q8,
-}
-ROUNDED_TYPES = frozenset(
-    GGMLQuantizationType[name]
-    for name in (
-        *("Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K", "IQ4_NL", "IQ4_XS", "MXFP4"),
-        *("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"),
-    )
-)
-SUPPORTED_TYPES = FLOAT_TYPES | frozenset(EXACT_TYPES) | ROUNDED_TYPES
-
 _SCALARS: Mapping[int, np.dtype] = {
     GGUFValueType.UINT8: np.dtype("<u1"),
     GGUFValueType.INT8: np.dtype("<i1"),
@@ -82,10 +67,10 @@ class GgufTensor:
 
     @property
     def format(self) -> Format:
-        """The format that holds it exactly; Q8 for block types that none of ours holds exactly."""
+        """The format that keeps its integers; Q8 for block types of which no format does, F32 for floats."""
         if self.type in FLOAT_TYPES:
             return Format.F32
-        return EXACT_TYPES.get(self.type, Format.Q8)
+        return KEPT_TYPES.get(self.type, Format.Q8)
 
 
 class GgufFile:
@@ -116,13 +101,13 @@ class GgufFile:
                 )
 
     def read_rows(self, name: str, start: int, stop: int) -> np.ndarray | Quantized:
-        """Rows [start, stop) of a tensor: Quantized where one of our formats holds its type exactly, else float32."""
+        """Rows [start, stop) of a tensor: Quantized where one of our formats keeps its integers, else float32."""
         tensor = self.tensors[name]
         raw = self._read_bytes(tensor, start * tensor.row_size, (stop - start) * tensor.row_size)
         shape = (stop - start, *tensor.shape[1:])
-        if tensor.type in EXACT_TYPES and len(shape) == 2:
-            return _quantized(raw, tensor.type, shape[0])
-        return _floats(raw, tensor.type).reshape(shape)
+        if tensor.type in KEPT_TYPES and len(shape) == 2:
+            return quantized(raw, tensor.type, shape[0])
+        return floats(raw, tensor.type).reshape(shape)
 
     def _read_bytes(self, tensor: GgufTensor, offset: int, count: int) -> np.ndarray:
         data = np.empty(count, np.uint8)
@@ -266,41 +251,3 @@ class _Header:
         for extent in shape:
             elements *= extent
         return GgufTensor(name, kind, shape, base + offset, elements // block * block_bytes)
-
-
-def _floats(raw: np.ndarray, kind: GGMLQuantizationType) -> np.ndarray:
-    """float32 of whatever type, flat."""
-    if kind is GGMLQuantizationType.F32:
-        return raw.view("<f4")
-    if kind is GGMLQuantizationType.F16:
-        return raw.view("<f2").astype(np.float32)
-    if kind is GGMLQuantizationType.BF16:
-        return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
-    block_bytes = GGML_QUANT_SIZES[kind][1]
-    result: np.ndarray = _dequantize_blocks(raw.reshape(-1, block_bytes), kind)
-    return result.reshape(-1)
-
-
-def _quantized(raw: np.ndarray, kind: GGMLQuantizationType, rows: int) -> Quantized:
-    """The integers and scales of a block type that our formats hold exactly.
-
-    A block starts with its float16 scale (and minimum). 4-bit values come as 16 bytes: the low nibbles are the first
-    16 values, the high nibbles the last. Q5_0 keeps the fifth bits in 4 bytes before them.
-    """
-    blocks = raw.reshape(-1, GGML_QUANT_SIZES[kind][1])
-    scale = np.ascontiguousarray(blocks[:, :2]).view("<f2").reshape(rows, -1)
-    if kind is GGMLQuantizationType.Q8_0:
-        return Quantized(Format.Q8, np.ascontiguousarray(blocks[:, 2:]).view(np.int8).reshape(rows, -1), scale)
-    packed = blocks[:, -GROUP // 2 :]
-    values = np.concatenate([packed & 15, packed >> 4], axis=1)
-    if kind is GGMLQuantizationType.Q5_0:
-        fifth = np.unpackbits(blocks[:, 2:6], axis=1, bitorder="little")
-        signed = (values | fifth << 4).view(np.int8) - np.int8(16)
-        return Quantized(Format.Q8, signed.reshape(rows, -1), scale)
-    if kind is GGMLQuantizationType.Q4_1:
-        minimum = np.ascontiguousarray(blocks[:, 2:4]).view("<f2").reshape(rows, -1)
-    else:  # Q4_0: w = scale * (q - 8)
-        minimum = scale * np.float16(-8)
-        if not np.isfinite(minimum).all():
-            raise ModelError("a Q4_0 tensor has scales beyond the range of float16 minima")
-    return Quantized(Format.Q4, values.reshape(rows, -1), scale, minimum)
