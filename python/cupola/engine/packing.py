@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import cast
 
-from cupola.engine.request import Delta, FinishReason, GenerateRequest, TokenLogprob
+from cupola.engine.request import Delta, FinishReason, GenerateRequest, PositionLogprobs, TokenLogprob
 from cupola.errors import RequestError
 
 _WORD = 0xFFFF_FFFF_FFFF_FFFF
@@ -93,24 +93,28 @@ def unpack_deltas(words: bytes, logprobs: bytes, errors: Sequence[str]) -> Itera
     at = entry = 0
     while at < len(numbers):
         request_id, finish, error, num_cached, num_scored, num_logprobs, count = numbers[at : at + _DELTA_WORDS]
-        at += _DELTA_WORDS
-        positions = _positions(entries[entry : entry + num_logprobs], num_scored or count)
+        at += _DELTA_WORDS + count
+        positions: tuple[PositionLogprobs, ...] = ()
+        prompt_positions: tuple[PositionLogprobs, ...] = ()
+        if num_logprobs:
+            found = entries[entry : entry + num_logprobs]
+            entry += num_logprobs
+            if num_scored:
+                prompt_positions = _positions(found, num_scored)
+            else:
+                positions = _positions(found, count)
         yield Delta(
             request_id,
-            tuple(numbers[at : at + count]),
+            tuple(numbers[at - count : at]),
             _FINISH_REASONS[finish],
             str(errors[error]) if error >= 0 else None,
-            logprobs=() if num_scored else positions,
-            prompt_logprobs=positions if num_scored else (),
-            num_cached=None if num_cached < 0 else num_cached,
+            positions,
+            prompt_positions,
+            None if num_cached < 0 else num_cached,
         )
-        at += count
-        entry += num_logprobs
 
 
-def _positions(entries: list[TokenLogprob], count: int) -> tuple[tuple[TokenLogprob, ...], ...]:
+def _positions(entries: list[TokenLogprob], count: int) -> tuple[PositionLogprobs, ...]:
     """The entries of `count` positions, all of the same length."""
-    if not entries:
-        return ()
     width = len(entries) // count
     return tuple(tuple(entries[i : i + width]) for i in range(0, len(entries), width))
