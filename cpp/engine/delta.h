@@ -12,7 +12,7 @@
 namespace cupola {
 
 // The order is part of the FFI contract.
-enum class FinishReason : int32_t { kNone = 0, kStop, kLength, kAbort, kError };
+enum class FinishReason : int32_t { kNone = 0, kStop, kLength, kAbort, kError, kDeadline };
 
 // Deltas in order, flat: a step of 256 requests makes no allocation of its own per request.
 struct DeltaBatch {

@@ -74,7 +74,9 @@ Refusal Engine::Add(std::unique_ptr<Request> request) {
   }
   // From here on a wait counts: an idle thread that does not wake up will look as old as it is.
   if (idle_) GiveSignOfLife();
-  commands_.Push(Command{std::move(request), 0});
+  Command command;
+  command.request = std::move(request);
+  commands_.Push(std::move(command));
   wake_.Signal();
   // The thread may have ended between the check above and the push.
   if (stopped_) EndLeftovers();
@@ -82,7 +84,17 @@ Refusal Engine::Add(std::unique_ptr<Request> request) {
 }
 
 void Engine::Abort(int64_t request_id) {
-  commands_.Push(Command{nullptr, request_id});
+  Command command;
+  command.abort_id = request_id;
+  commands_.Push(std::move(command));
+  wake_.Signal();
+}
+
+void Engine::Unpin(uint64_t seed, std::vector<int32_t> tokens) {
+  Command command;
+  command.unpin_seed = seed;
+  command.unpinned = std::move(tokens);
+  commands_.Push(std::move(command));
   wake_.Signal();
 }
 
@@ -160,6 +172,7 @@ void Engine::Step() {
     const StepPlan& plan = scheduler_.Schedule();
     if (plan.empty()) throw std::logic_error("scheduler: requests wait, but none can run");
     sample_stage_.Prepare(plan);
+    if (!plan.copies.empty()) model_->CopyPages(plan.copies);
     Forward(plan);
     Failpoint("sample");
     scheduler_.Commit(sample_stage_.Sample(plan, logits_), &outbox_);
@@ -175,17 +188,22 @@ void Engine::Step() {
   Publish();
   GiveSignOfLife();
   // Seen with the next step's numbers, so that the time of publishing is in it.
-  step_seconds_ += static_cast<double>(NowNs() - begin) * 1e-9;
+  const double seconds = static_cast<double>(NowNs() - begin) * 1e-9;
+  scheduler_.Observe(seconds);
+  step_seconds_ += seconds;
 }
 
 void Engine::DrainCommands() {
   for (Command& command : commands_.TakeAll()) {
-    if (command.request == nullptr) {
-      scheduler_.Abort(command.abort_id, &outbox_);
-    } else {
+    if (command.request != nullptr) {
       scheduler_.Add(std::move(command.request));
+    } else if (!command.unpinned.empty()) {
+      scheduler_.Unpin(command.unpin_seed, command.unpinned);
+    } else {
+      scheduler_.Abort(command.abort_id, &outbox_);
     }
   }
+  scheduler_.Expire(NowNs(), &outbox_);
   if (dead_) scheduler_.EndAll(FinishReason::kError, failure(), &outbox_);
   Publish();
 }
@@ -202,7 +220,11 @@ void Engine::Publish() {
   stats.counters = scheduler_.counters();
   stats.running = static_cast<int64_t>(scheduler_.running().size());
   stats.pages_total = scheduler_.pool().num_total();
-  stats.pages_free = scheduler_.pool().num_free();
+  stats.pages_free = scheduler_.pool().num_available();
+  stats.pages_cached = scheduler_.pool().num_cached();
+  stats.pages_pinned = scheduler_.ledger().num_pinned();
+  stats.prefix = scheduler_.ledger().counters();
+  stats.evictions = scheduler_.ledger().num_evicted();
   stats.steps = num_steps_;
   stats.step_seconds = step_seconds_;
   board_.Set(stats);

@@ -49,6 +49,9 @@ class Engine {
 
   Refusal Add(std::unique_ptr<Request> request);
   void Abort(int64_t request_id);
+  // Lets the prefix go that a request with these tokens pinned. Tokens that nobody pinned, and none
+  // at all, are ignored.
+  void Unpin(uint64_t seed, std::vector<int32_t> tokens);
   DeltaBatch Take() { return output_.Take(); }
   int output_fd() const { return output_.fd(); }
 
@@ -65,9 +68,11 @@ class Engine {
   void Close();
 
  private:
-  // A request to add, or (when null) the id of one to abort.
+  // A request to add; or tokens to unpin; or else the id of a request to abort.
   struct Command {
     std::unique_ptr<Request> request;
+    std::vector<int32_t> unpinned;
+    uint64_t unpin_seed = 0;
     int64_t abort_id = 0;
   };
 

@@ -13,14 +13,14 @@ namespace cupola {
 enum class Fit { kNow, kLater, kNever };
 
 struct Demand {
-  int32_t pages_now = 0;     // pages to take at once, beyond those it has
-  int32_t pages_at_end = 0;  // most pages that it will ever hold
+  int64_t pages_now = 0;     // pages to take at once, beyond those it has
+  int64_t pages_at_end = 0;  // most pages that it will ever hold
+  int64_t peak = 0;          // most pages that it and all who run are expected to hold at once
 };
 
 struct Supply {
-  int32_t total = 0;
-  int32_t free = 0;
-  int32_t promised = 0;  // free pages kept for the growth of those that run already
+  int64_t total = 0;
+  int64_t available = 0;  // free, or cached and held by nobody
 };
 
 Fit Judge(const Demand& demand, const Supply& supply);

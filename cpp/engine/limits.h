@@ -1,4 +1,4 @@
-// The sizes that the scheduler works within.
+// The sizes that the scheduler works within, and what it may do.
 #ifndef CUPOLA_ENGINE_LIMITS_H_
 #define CUPOLA_ENGINE_LIMITS_H_
 
@@ -8,6 +8,14 @@
 
 namespace cupola {
 
+// What is expected of the requests that run, when one more wants to. The order is part of the FFI
+// contract.
+enum class Foresight : int32_t {
+  kPredicted = 0,  // outputs as long as those before; who runs out of pages is preempted
+  kConservative,   // outputs as long as they may become: nobody is ever preempted
+  kOptimistic,     // a page more for each: most requests at once, and most preemptions
+};
+
 struct Limits {
   int32_t num_pages = 0;
   int32_t page_size = 0;        // token slots a page
@@ -16,6 +24,10 @@ struct Limits {
   int32_t max_context = 0;      // most tokens of one request, prompt and output
   // Most rows of logits that the model gives in one step; at least max_batch.
   int32_t max_logit_rows = std::numeric_limits<int32_t>::max();
+
+  bool prefix_cache = true;  // pages are found again by their tokens
+  Foresight foresight = Foresight::kPredicted;
+  int32_t prefill_rows = 0;  // of prompts in a step beside streams; 0: as the step's time allows
 
   int32_t PagesFor(int32_t num_tokens) const { return (num_tokens + page_size - 1) / page_size; }
   // Every running request must get a row in every step, or a decode could starve.

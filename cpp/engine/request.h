@@ -40,9 +40,12 @@ struct Request {
   int32_t num_computed = 0;  // tokens whose keys and values are in the pages
   int32_t num_admitted = 0;  // tokens that it had when it was last admitted
   std::vector<int32_t> pages;
-  uint64_t arrival = 0;  // the scheduler's count of requests, for first come, first served
+  int32_t num_indexed = 0;  // leading pages that the prefix cache knows
+  uint64_t arrival = 0;     // the scheduler's count of requests, for first come, first served
   bool running = false;
   bool started = false;    // it was admitted once; a preempted request stays started
+  bool preempted = false;  // it lost its pages once
+  int32_t num_passed = 0;  // younger requests that were admitted before it, because they fitted
   int32_t num_cached = 0;  // tokens of the prompt that were found in the prefix cache
   TokenCounts counts;      // for penalties; may lag behind `tokens`
   // The first position of the prompt whose log-probability is wanted and not known yet.
@@ -55,6 +58,12 @@ struct Request {
   // Only tokens that it generated since it was admitted are not in the pages: the newest one, and
   // those that a grammar forced after it.
   bool decoding() const { return running && num_computed >= num_admitted; }
+  // The first so many tokens need not be computed where their pages are known: one row at least is
+  // computed to sample from, and so is each whose logits are wanted.
+  int32_t max_reused() const {
+    const bool scored = logprobs_from >= num_prompt;
+    return std::max(0, scored ? num_tokens() - 1 : std::min(num_tokens(), logprobs_from) - 1);
+  }
   // The last token generated is never read again, so it needs no place in the cache.
   int32_t max_cached_tokens() const { return num_prompt + std::max(max_tokens, 1) - 1; }
   bool IsStopId(int32_t token) const {

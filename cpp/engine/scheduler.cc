@@ -12,16 +12,22 @@ namespace {
 // many would keep those waiting that generate.
 constexpr int32_t kMaxScoredRows = 64;
 
+// A request that does not fit lets so many younger ones pass; then they wait with it.
+constexpr int32_t kMaxPassed = 32;
+// Requests that do not fit, after which a step looks for no more that do.
+constexpr size_t kMaxBlocked = 4;
+
 }  // namespace
 
-Scheduler::Scheduler(const Limits& limits) : limits_(limits), pool_(limits.num_pages) {}
+Scheduler::Scheduler(const Limits& limits)
+    : limits_(limits), ledger_(limits), admission_(limits, &ledger_), pace_(limits.prefill_rows) {}
 
 bool Scheduler::CanEverFit(const Limits& limits, int64_t num_prompt, int64_t max_tokens) {
   if (num_prompt + max_tokens > limits.max_context) return false;
   const int64_t cached = num_prompt + std::max<int64_t>(max_tokens, 1) - 1;
   const int32_t pages = limits.PagesFor(static_cast<int32_t>(cached));
-  const Supply everything{limits.num_pages, limits.num_pages, 0};
-  return Judge(Demand{pages, pages}, everything) != Fit::kNever;
+  const Supply everything{limits.num_pages, limits.num_pages};
+  return Judge(Demand{pages, pages, pages}, everything) == Fit::kNow;
 }
 
 void Scheduler::Add(std::unique_ptr<Request> request) {
@@ -31,6 +37,15 @@ void Scheduler::Add(std::unique_ptr<Request> request) {
     throw std::logic_error("scheduler: request id " + std::to_string(added->id) + " is in use");
   }
   waiting_.insert(added);
+  if (added->deadline_ns > 0) deadlines_.insert({added->deadline_ns, added});
+}
+
+void Scheduler::Expire(int64_t now_ns, DeltaBatch* out) {
+  while (!deadlines_.empty() && deadlines_.begin()->first <= now_ns) {
+    Request* request = deadlines_.begin()->second;
+    out->AddEnd(request->id, FinishReason::kDeadline);
+    Remove(request, FinishReason::kDeadline);
+  }
 }
 
 void Scheduler::Abort(int64_t id, DeltaBatch* out) {
@@ -41,17 +56,27 @@ void Scheduler::Abort(int64_t id, DeltaBatch* out) {
 }
 
 // The story of a step: those that generate come first, then those that still read their prompt, and
-// what is left of the budget goes to those that wait. A request that is preempted here cannot come
-// back in the same step: whoever took one of its pages left one too few.
+// what is left of the budget goes to those that wait. When somebody has just been preempted, nobody
+// comes in: there are too few pages for those that run.
 const StepPlan& Scheduler::Schedule() {
+  const int64_t preemptions = counters_.preemptions;
   plan_.sequences.clear();
+  plan_.copies.clear();
   plan_.budget_left = limits_.max_step_tokens;
   plan_.logit_rows_left = limits_.max_logit_rows;
   plan_.scored_left = kMaxScoredRows;
   PlanDecodes();
+  num_decode_rows_ = limits_.max_step_tokens - plan_.budget_left;
+  plan_.budget_left = pace_.PrefillRows(num_decode_rows_, plan_.budget_left);
+  const int32_t prefill_rows = plan_.budget_left;
   PlanPrefills();
-  AdmitWaiting();
+  if (counters_.preemptions == preemptions) AdmitWaiting();
+  num_prefill_rows_ = prefill_rows - plan_.budget_left;
   return plan_;
+}
+
+void Scheduler::Observe(double seconds) {
+  pace_.Observe(num_decode_rows_, num_prefill_rows_, seconds);
 }
 
 void Scheduler::PlanDecodes() {
@@ -68,17 +93,40 @@ void Scheduler::PlanDecodes() {
 }
 
 void Scheduler::PlanPrefills() {
+  first_prefill_ = plan_.sequences.size();
   for (Request* request : running_) {
     if (plan_.budget_left == 0) return;
-    if (!request->decoding()) PlanRows(request, plan_.budget_left);
+    if (!request->decoding()) PlanPrefill(request);
   }
 }
 
+// Takes from the cache what has come there since the last step. What another request will compute
+// in this step, this one does not compute too: it waits, and takes it then.
+void Scheduler::PlanPrefill(Request* request) {
+  ledger_.Reuse(request);
+  const auto computes_its_page = [&](const PlannedSequence& sequence) {
+    return ledger_.NextPageIsComputedBy(*sequence.request, *request);
+  };
+  const auto prefills = plan_.sequences.begin() + static_cast<int64_t>(first_prefill_);
+  if (std::any_of(prefills, plan_.sequences.end(), computes_its_page)) return;
+  ledger_.CopyPartial(running_, request, &plan_.copies);
+  PlanRows(request, plan_.budget_left);
+}
+
+// In rank order. One that does not fit is passed by those that do, but not for ever.
 void Scheduler::AdmitWaiting() {
-  while (plan_.budget_left > 0 && CanAdmitHead()) {
-    Request* request = *waiting_.begin();
-    Admit(request);
-    PlanRows(request, plan_.budget_left);
+  std::vector<Request*> blocked;
+  for (auto next = waiting_.begin(); next != waiting_.end();) {
+    Request* request = *next++;
+    if (plan_.budget_left == 0 || !HasRoomToRun()) return;
+    if (Fits(*request)) {
+      for (Request* passed : blocked) ++passed->num_passed;
+      Admit(request);
+      PlanPrefill(request);
+    } else {
+      blocked.push_back(request);
+      if (request->num_passed >= kMaxPassed || blocked.size() >= kMaxBlocked) return;
+    }
   }
 }
 
@@ -116,25 +164,41 @@ void Scheduler::PlanScores(PlannedSequence* sequence) {
 // Gives a decoding request the page that its next token needs, if it needs one. False if that took
 // the pages of `request` itself.
 bool Scheduler::GrowOrPreempt(Request* request) {
-  const Demand demand = DemandOf(*request);
-  while (Judge(demand, Supply{pool_.num_total(), pool_.num_free(), 0}) != Fit::kNow) {
+  const int32_t held = static_cast<int32_t>(request->pages.size());
+  const int32_t count = limits_.PagesFor(request->num_tokens()) - held;
+  const Demand demand{count, limits_.PagesFor(request->max_cached_tokens()), 0};
+  while (Judge(demand, {pool().num_total(), pool().num_available()}) != Fit::kNow) {
     Request* victim = running_.back();
+    if (running_.size() == 1 && ledger_.num_pinned() > 0) {
+      ledger_.DropPins();
+      continue;
+    }
     Preempt(victim);
     if (victim == request) return false;
   }
-  pool_.Take(demand.pages_now, &request->pages);
+  ledger_.Grow(count, request);
   return true;
 }
 
-bool Scheduler::CanAdmitHead() const {
-  if (waiting_.empty()) return false;
-  if (static_cast<int32_t>(running_.size()) >= limits_.max_running()) return false;
-  return Judge(DemandOf(**waiting_.begin()), SupplyForAdmission()) == Fit::kNow;
+bool Scheduler::HasRoomToRun() const {
+  return static_cast<int32_t>(running_.size()) < limits_.max_running();
+}
+
+bool Scheduler::CanAdmitHead() {
+  return !waiting_.empty() && HasRoomToRun() && Fits(**waiting_.begin());
+}
+
+bool Scheduler::Fits(const Request& request) {
+  if (admission_.Ask(request, ledger_.Find(request), running_) == Fit::kNow) return true;
+  if (!running_.empty() || ledger_.num_pinned() == 0) return false;
+  // Alone, and kept out by pins: those are a favour, and a request that was accepted must end.
+  ledger_.DropPins();
+  return Fits(request);
 }
 
 // All pages of the tokens so far are taken at once, so that only decodes ever grow.
 void Scheduler::Admit(Request* request) {
-  pool_.Take(DemandOf(*request).pages_now, &request->pages);
+  ledger_.Open(ledger_.Find(*request), request);
   waiting_.erase(request);
   running_.insert(std::upper_bound(running_.begin(), running_.end(), request, RankOrder()),
                   request);
@@ -145,9 +209,9 @@ void Scheduler::Admit(Request* request) {
 }
 
 void Scheduler::Preempt(Request* request) {
-  pool_.Give(&request->pages);
-  request->num_computed = 0;
+  ledger_.Close(request);
   request->running = false;
+  request->preempted = true;
   running_.erase(std::find(running_.begin(), running_.end(), request));
   waiting_.insert(request);
   ++counters_.preemptions;
@@ -170,6 +234,16 @@ void Scheduler::Book(const PlannedSequence& sequence, const Sampled& sampled, De
     Remove(request, FinishReason::kError);
     return;
   }
+  ledger_.Index(request);
+  if (request->pin_prefix && request->num_computed >= request->num_prompt) {
+    request->pin_prefix = false;
+    const std::string error = ledger_.Pin(*request);
+    if (!error.empty()) {
+      out->AddError(request->id, error);
+      Remove(request, FinishReason::kError);
+      return;
+    }
+  }
   if (sequence.num_scored > 0) {
     request->logprobs_from += sequence.num_scored;
     out->AddScores(request->id, sequence.num_scored, sampled.prompt_logprobs);
@@ -178,6 +252,7 @@ void Scheduler::Book(const PlannedSequence& sequence, const Sampled& sampled, De
     Accept(request, sampled, out);
   } else if (request->max_tokens == 0 && request->num_uncomputed() == 0) {
     out->AddEnd(request->id, FinishReason::kLength);
+    out->deltas.back().num_cached = request->num_cached;
     Remove(request, FinishReason::kLength);
   }
 }
@@ -194,9 +269,12 @@ void Scheduler::Accept(Request* request, const Sampled& sampled, DeltaBatch* out
 // Adds a token, which may complete what was asked for. False if the request has ended with it.
 bool Scheduler::Append(Request* request, int32_t token, bool completes,
                        const TokenLogprobs& logprobs, DeltaBatch* out) {
+  const int32_t num_cached = request->num_generated() == 0 ? request->num_cached : -1;
   ++counters_.generated_tokens;
   if (request->IsStopId(token)) {
     out->AddEnd(request->id, FinishReason::kStop);
+    out->deltas.back().num_cached = num_cached;
+    admission_.Record(request->num_generated() + 1);
     Remove(request, FinishReason::kStop);
     return false;
   }
@@ -206,12 +284,16 @@ bool Scheduler::Append(Request* request, int32_t token, bool completes,
                               : last    ? FinishReason::kLength
                                         : FinishReason::kNone;
   out->AddToken(request->id, token, finish, logprobs);
-  if (finish != FinishReason::kNone) Remove(request, finish);
-  return finish == FinishReason::kNone;
+  out->deltas.back().num_cached = num_cached;
+  if (finish == FinishReason::kNone) return true;
+  admission_.Record(request->num_generated());
+  Remove(request, finish);
+  return false;
 }
 
 void Scheduler::Remove(Request* request, FinishReason reason) {
-  pool_.Give(&request->pages);
+  ledger_.Close(request);
+  if (request->deadline_ns > 0) deadlines_.erase({request->deadline_ns, request});
   if (request->running) {
     running_.erase(std::find(running_.begin(), running_.end(), request));
   } else {
@@ -223,6 +305,9 @@ void Scheduler::Remove(Request* request, FinishReason reason) {
       break;
     case FinishReason::kError:
       ++counters_.failed;
+      break;
+    case FinishReason::kDeadline:
+      ++counters_.expired;
       break;
     default:
       ++counters_.finished;
@@ -238,11 +323,13 @@ void Scheduler::FailStep(const std::string& message, DeltaBatch* out) {
   }
   // The pool is emptied first and the books are made to agree with it: whatever state the failure
   // left behind, no page can be lost or given back twice.
-  pool_.Reset();
+  ledger_.Reset();
   for (Request* request : running_) {
     request->pages.clear();
+    request->num_indexed = 0;
     request->num_computed = 0;
     request->running = false;
+    request->preempted = true;
     waiting_.insert(request);
   }
   running_.clear();
@@ -254,7 +341,7 @@ void Scheduler::FailStep(const std::string& message, DeltaBatch* out) {
 }
 
 void Scheduler::EndAll(FinishReason reason, const std::string& message, DeltaBatch* out) {
-  pool_.Reset();
+  ledger_.Reset();
   for (const auto& [id, request] : requests_) {
     if (reason == FinishReason::kError) {
       out->AddError(id, message);
@@ -266,14 +353,13 @@ void Scheduler::EndAll(FinishReason reason, const std::string& message, DeltaBat
   }
   running_.clear();
   waiting_.clear();
+  deadlines_.clear();
   plan_.sequences.clear();
   requests_.clear();
 }
 
 void Scheduler::CheckIntegrity() const {
-  std::vector<int32_t> held;
   for (const Request* request : running_) {
-    held.insert(held.end(), request->pages.begin(), request->pages.end());
     if (static_cast<int32_t>(request->pages.size()) < limits_.PagesFor(request->num_computed)) {
       throw std::logic_error("scheduler: request " + std::to_string(request->id) + " has " +
                              std::to_string(request->pages.size()) + " pages for " +
@@ -291,24 +377,7 @@ void Scheduler::CheckIntegrity() const {
                            std::to_string(waiting_.size()) +
                            " waiting != " + std::to_string(requests_.size()) + " requests");
   }
-  pool_.CheckHeld(held);
-}
-
-Demand Scheduler::DemandOf(const Request& request) const {
-  const int32_t held = static_cast<int32_t>(request.pages.size());
-  return {limits_.PagesFor(request.num_tokens()) - held,
-          limits_.PagesFor(request.max_cached_tokens())};
-}
-
-// One page of growth is kept for every running request that will grow. Without it a newcomer would
-// often be preempted within a page's worth of steps, and its prefill would be in vain.
-Supply Scheduler::SupplyForAdmission() const {
-  int32_t promised = 0;
-  for (const Request* request : running_) {
-    const int32_t held = static_cast<int32_t>(request->pages.size());
-    if (held < limits_.PagesFor(request->max_cached_tokens())) ++promised;
-  }
-  return {pool_.num_total(), pool_.num_free(), promised};
+  ledger_.Check(running_);
 }
 
 }  // namespace cupola

@@ -5,7 +5,8 @@
 //
 // One order rules everything, the rank: higher priority first, then earlier arrival. Requests are
 // admitted in rank order and lose their pages in reverse rank order. A preempted request keeps its
-// tokens and its arrival, so it stands again before all later ones of its priority.
+// tokens and its arrival, so it stands again before all later ones of its priority. Whoever does
+// not fit is passed by some that do, a bounded number of times.
 #ifndef CUPOLA_ENGINE_SCHEDULER_H_
 #define CUPOLA_ENGINE_SCHEDULER_H_
 
@@ -14,12 +15,14 @@
 #include <set>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
+#include "engine/admission.h"
 #include "engine/delta.h"
-#include "engine/fit.h"
 #include "engine/limits.h"
-#include "engine/page_pool.h"
+#include "engine/pace.h"
+#include "engine/page_ledger.h"
 #include "engine/request.h"
 #include "engine/step_plan.h"
 #include "sampling/sampled.h"
@@ -34,7 +37,8 @@ struct SchedulerCounters {
   int64_t finished = 0;
   int64_t aborted = 0;
   int64_t failed = 0;
-  int64_t ended() const { return finished + aborted + failed; }
+  int64_t expired = 0;
+  int64_t ended() const { return finished + aborted + failed + expired; }
 };
 
 class Scheduler {
@@ -50,6 +54,10 @@ class Scheduler {
   void Add(std::unique_ptr<Request> request);
   // Ends the request with kAbort; nothing happens if it is not here (any more).
   void Abort(int64_t id, DeltaBatch* out);
+  // Ends the requests whose deadline has come, whether they wait or run, with kDeadline.
+  void Expire(int64_t now_ns, DeltaBatch* out);
+  // Lets a prefix go that a request pinned; nothing happens if there is no such pin.
+  void Unpin(uint64_t seed, const std::vector<int32_t>& tokens) { ledger_.Unpin(seed, tokens); }
 
   // Plans the next step, with pages taken for all of it. The plan is empty only if there are no
   // requests; it stays valid until the next call of any other method that is not const.
@@ -62,8 +70,12 @@ class Scheduler {
   // Ends every request.
   void EndAll(FinishReason reason, const std::string& message, DeltaBatch* out);
 
-  // Throws std::logic_error, with the numbers, unless free + held pages == all pages, no page has
-  // two holders, and every running request has pages for what it has computed.
+  // How long the step took that was booked last; the next ones are cut accordingly.
+  void Observe(double seconds);
+
+  // Throws std::logic_error, with the numbers, unless every page is either free, or held, or cached
+  // alone; it has as many holders as requests and pins have it; and every running request has
+  // pages for what it has computed.
   void CheckIntegrity() const;
 
   bool idle() const { return requests_.empty(); }
@@ -71,8 +83,9 @@ class Scheduler {
   int32_t num_waiting() const { return static_cast<int32_t>(waiting_.size()); }
   // The request that will be admitted next, or null; and whether it could be now.
   const Request* head() const { return waiting_.empty() ? nullptr : *waiting_.begin(); }
-  bool CanAdmitHead() const;
-  const PagePool& pool() const { return pool_; }
+  bool CanAdmitHead();
+  const PageLedger& ledger() const { return ledger_; }
+  const PagePool& pool() const { return ledger_.pool(); }
   const SchedulerCounters& counters() const { return counters_; }
 
  private:
@@ -86,9 +99,12 @@ class Scheduler {
   void PlanDecodes();
   void PlanPrefills();
   void AdmitWaiting();
+  void PlanPrefill(Request* request);
   void PlanRows(Request* request, int32_t budget);
   void PlanScores(PlannedSequence* sequence);
   bool GrowOrPreempt(Request* request);
+  bool HasRoomToRun() const;
+  bool Fits(const Request& request);
   void Admit(Request* request);
   void Preempt(Request* request);
   void Book(const PlannedSequence& sequence, const Sampled& sampled, DeltaBatch* out);
@@ -97,15 +113,18 @@ class Scheduler {
               DeltaBatch* out);
   void Remove(Request* request, FinishReason reason);
 
-  Demand DemandOf(const Request& request) const;
-  Supply SupplyForAdmission() const;
-
   const Limits limits_;
-  PagePool pool_;
+  PageLedger ledger_;
+  Admission admission_;
+  Pace pace_;
   std::unordered_map<int64_t, std::unique_ptr<Request>> requests_;
   std::set<Request*, RankOrder> waiting_;
   std::vector<Request*> running_;  // sorted by RankOrder
+  std::set<std::pair<int64_t, Request*>> deadlines_;
   StepPlan plan_;
+  size_t first_prefill_ = 0;     // in the plan
+  int32_t num_decode_rows_ = 0;  // of the plan, also when it has been booked
+  int32_t num_prefill_rows_ = 0;
   uint64_t num_arrivals_ = 0;
   SchedulerCounters counters_;
 };

@@ -14,7 +14,11 @@ struct EngineStats {
   int64_t running = 0;
   int64_t waiting = 0;
   int64_t pages_total = 0;
-  int64_t pages_free = 0;
+  int64_t pages_free = 0;    // held by nobody, though they may be cached
+  int64_t pages_cached = 0;  // known to the prefix cache, held or not
+  int64_t pages_pinned = 0;
+  PrefixCounters prefix;
+  int64_t evictions = 0;  // of pages
   int64_t steps = 0;
   double step_seconds = 0;  // sum over all steps
 };

@@ -21,9 +21,10 @@ struct PlannedSequence {
 
 struct StepPlan {
   std::vector<PlannedSequence> sequences;
-  int32_t budget_left = 0;      // tokens
-  int32_t logit_rows_left = 0;  // rows of logits, sampled and scored ones
-  int32_t scored_left = 0;      // scored ones
+  std::vector<PageCopy> copies;  // to be made before the forward, in this order
+  int32_t budget_left = 0;       // tokens
+  int32_t logit_rows_left = 0;   // rows of logits, sampled and scored ones
+  int32_t scored_left = 0;       // scored ones
 
   bool empty() const { return sequences.empty(); }
 };

@@ -31,8 +31,8 @@ class EngineRef : public ffi::ObjectRef {
 };
 
 EngineRef MakeEngine(ModelRef model, int64_t num_pages, int64_t max_batch, int64_t max_step_tokens,
-                     int64_t max_context, int64_t max_queue, int64_t num_threads,
-                     bool check_every_step) {
+                     int64_t max_context, int64_t max_queue, int64_t num_threads, bool prefix_cache,
+                     int64_t foresight, int64_t prefill_rows, bool check_every_step) {
   const ModelInfo& info = model->model->info();
   EngineOptions options;
   options.limits.num_pages = static_cast<int32_t>(num_pages);
@@ -42,6 +42,9 @@ EngineRef MakeEngine(ModelRef model, int64_t num_pages, int64_t max_batch, int64
       std::min(static_cast<int32_t>(max_step_tokens), info.max_step_tokens);
   options.limits.max_context = static_cast<int32_t>(max_context);
   options.limits.max_logit_rows = info.max_batch;
+  options.limits.prefix_cache = prefix_cache;
+  options.limits.foresight = static_cast<Foresight>(foresight);
+  options.limits.prefill_rows = static_cast<int32_t>(prefill_rows);
   options.max_queue = static_cast<int32_t>(max_queue);
   options.num_threads = static_cast<int32_t>(num_threads);
   options.check_every_step = check_every_step;
@@ -88,7 +91,9 @@ StatsTuple Stats(EngineRef engine) {
   return StatsTuple(
       EncodeInt64({stats.running, stats.waiting, stats.pages_total, stats.pages_free, stats.steps,
                    counters.preemptions, counters.prompt_tokens, counters.generated_tokens,
-                   counters.finished, counters.aborted, counters.failed}),
+                   counters.finished, counters.aborted, counters.failed, counters.expired,
+                   stats.pages_cached, stats.pages_pinned, stats.prefix.queried_tokens,
+                   stats.prefix.hit_tokens, stats.evictions}),
       stats.step_seconds, engine->engine.last_step_age());
 }
 
@@ -101,6 +106,10 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("cupola.engine.create", MakeEngine)
       .def("cupola.engine.add", Add)
       .def("cupola.engine.abort", [](EngineRef engine, int64_t id) { engine->engine.Abort(id); })
+      .def("cupola.engine.unpin",
+           [](EngineRef engine, int64_t seed, ffi::Bytes tokens) {
+             engine->engine.Unpin(static_cast<uint64_t>(seed), DecodeInt32(tokens));
+           })
       .def("cupola.engine.take", Take)
       .def("cupola.engine.stats", Stats)
       .def("cupola.engine.event_fd",

@@ -5,6 +5,7 @@
 #include <tvm/ffi/object.h>
 #include <tvm/ffi/string.h>
 
+#include <cstring>
 #include <memory>
 #include <utility>
 #include <vector>
@@ -32,6 +33,13 @@ class ModelRef : public tvm::ffi::ObjectRef {
 };
 
 // Integers pass as the bytes of an array: one copy, however many.
+inline std::vector<int32_t> DecodeInt32(const tvm::ffi::Bytes& bytes) {
+  std::vector<int32_t> values(bytes.size() / sizeof(int32_t));
+  if (values.empty()) return values;  // memcpy takes no null pointer, not even for nothing
+  std::memcpy(values.data(), bytes.data(), values.size() * sizeof(int32_t));
+  return values;
+}
+
 inline tvm::ffi::Bytes EncodeInt64(const std::vector<int64_t>& values) {
   return tvm::ffi::Bytes(reinterpret_cast<const char*>(values.data()),
                          values.size() * sizeof(int64_t));

@@ -47,25 +47,29 @@ constexpr int32_t kStopId = 1;
 constexpr int32_t kPlainId = 0;
 
 SchedulerRef MakeScheduler(int64_t num_pages, int64_t page_size, int64_t max_batch,
-                           int64_t max_step_tokens, int64_t max_context) {
+                           int64_t max_step_tokens, int64_t max_context, int64_t foresight) {
   Limits limits;
   limits.num_pages = static_cast<int32_t>(num_pages);
   limits.page_size = static_cast<int32_t>(page_size);
   limits.max_batch = static_cast<int32_t>(max_batch);
   limits.max_step_tokens = static_cast<int32_t>(max_step_tokens);
   limits.max_context = static_cast<int32_t>(max_context);
+  limits.foresight = static_cast<Foresight>(foresight);
   return SchedulerRef(ffi::make_object<SchedulerObj>(limits));
 }
 
 // False if the request can never fit; it is then not taken.
-bool Add(SchedulerRef self, int64_t id, int64_t num_prompt, int64_t max_tokens, int64_t priority) {
-  if (!Scheduler::CanEverFit(self->limits, num_prompt, max_tokens)) return false;
+bool Add(SchedulerRef self, int64_t id, ffi::Shape prompt, int64_t max_tokens, int64_t priority,
+         bool pin_prefix, int64_t deadline_ns) {
+  if (!Scheduler::CanEverFit(self->limits, prompt.size(), max_tokens)) return false;
   auto request = std::make_unique<Request>();
   request->id = id;
   request->priority = static_cast<int32_t>(priority);
   request->max_tokens = static_cast<int32_t>(max_tokens);
-  request->num_prompt = static_cast<int32_t>(num_prompt);
-  request->tokens.assign(num_prompt, kPlainId);
+  request->num_prompt = static_cast<int32_t>(prompt.size());
+  request->tokens.assign(prompt.begin(), prompt.end());
+  request->pin_prefix = pin_prefix;
+  request->deadline_ns = deadline_ns;
   request->stop_ids = {kStopId};
   self->scheduler.Add(std::move(request));
   self->scheduler.CheckIntegrity();
@@ -89,20 +93,43 @@ ffi::Shape Abort(SchedulerRef self, int64_t id) {
   return EndsOf(out);
 }
 
+ffi::Shape Expire(SchedulerRef self, int64_t now_ns) {
+  DeltaBatch out;
+  self->scheduler.Expire(now_ns, &out);
+  self->scheduler.CheckIntegrity();
+  return EndsOf(out);
+}
+
+void Unpin(SchedulerRef self, ffi::Shape tokens) {
+  self->scheduler.Unpin(0, std::vector<int32_t>(tokens.begin(), tokens.end()));
+  self->scheduler.CheckIntegrity();
+}
+
+// Pages: free; cached and held by nobody; held; pinned.
+ffi::Shape Pages(SchedulerRef self) {
+  const PagePool& pool = self->scheduler.pool();
+  return ffi::Shape({pool.num_free(), pool.num_evictable(), pool.num_held(),
+                     self->scheduler.ledger().num_pinned()});
+}
+
 // What one step did:
 //   planned   (id, rows, samples) of each planned sequence, in order
+//   copies    (page, page) of each page that is copied before the forward
 //   ended     (id, finish reason)
 //   tokens    ids that got a token
+//   cached    (id, tokens) of each request that was told how many of its prompt were cached
 //   running   ids in rank order, before the step was booked
 //   facts     preemptions, budget left, head could be admitted?, waiting
-Report ReportOf(const Scheduler& scheduler, const StepPlan& plan, int64_t preemptions) {
-  std::vector<int64_t> planned, running;
+Report ReportOf(Scheduler& scheduler, const StepPlan& plan, int64_t preemptions) {
+  std::vector<int64_t> planned, running, copies;
   for (const PlannedSequence& sequence : plan.sequences) {
     planned.insert(planned.end(), {sequence.request->id, sequence.num_rows, sequence.samples});
   }
+  for (const PageCopy& copy : plan.copies) copies.insert(copies.end(), {copy.src, copy.dst});
   for (const Request* request : scheduler.running()) running.push_back(request->id);
   Report report;
   report.Set("planned", ffi::Shape(planned));
+  report.Set("copies", ffi::Shape(copies));
   report.Set("running", ffi::Shape(running));
   report.Set("facts", ffi::Shape({preemptions, plan.budget_left, scheduler.CanAdmitHead(),
                                   scheduler.num_waiting()}));
@@ -131,10 +158,12 @@ Report Step(SchedulerRef self, ffi::Shape stopping, bool fails) {
     scheduler.Commit(sampled, &out);
   }
   scheduler.CheckIntegrity();
-  std::vector<int64_t> tokens;
+  std::vector<int64_t> tokens, cached;
   for (const DeltaBatch::Delta& delta : out.deltas) {
     if (delta.num_tokens > 0) tokens.push_back(delta.request_id);
+    if (delta.num_cached >= 0) cached.insert(cached.end(), {delta.request_id, delta.num_cached});
   }
+  report.Set("cached", ffi::Shape(cached));
   report.Set("tokens", ffi::Shape(tokens));
   report.Set("ended", EndsOf(out));
   return report;
@@ -195,8 +224,9 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("cupola.testing.add", Add)
       .def("cupola.testing.abort", Abort)
       .def("cupola.testing.step", Step)
-      .def("cupola.testing.free_pages",
-           [](SchedulerRef self) { return int64_t{self->scheduler.pool().num_free()}; })
+      .def("cupola.testing.expire", Expire)
+      .def("cupola.testing.unpin", Unpin)
+      .def("cupola.testing.pages", Pages)
       .def("cupola.testing.set_failpoints", [](ffi::String settings) { SetFailpoints(settings); })
       .def("cupola.testing.sample", Sample)
       .def("cupola.testing.sample_rows", SampleRows);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <cstring>
 #include <new>
 #include <optional>
 #include <stdexcept>
@@ -102,6 +103,16 @@ void CompiledModel::Start(int32_t num_pages, int32_t num_threads) {
 void CompiledModel::AllocKvCache(int32_t num_pages) {
   kv_cache_ = std::nullopt;  // two caches at once may not fit
   kv_cache_ = alloc_kv_cache_(ffi::Shape({num_pages})).cast<ffi::Array<ffi::Tensor>>();
+}
+
+void CompiledModel::CopyPages(const std::vector<PageCopy>& copies) {
+  for (const ffi::Tensor& layer : kv_cache_.value()) {
+    const size_t page_bytes = ffi::GetDataSize(*layer.GetDLTensorPtr()) / layer.size(0);
+    char* pages = static_cast<char*>(layer.data_ptr());
+    for (const PageCopy& copy : copies) {
+      std::memcpy(pages + copy.dst * page_bytes, pages + copy.src * page_bytes, page_bytes);
+    }
+  }
 }
 
 LogitsView CompiledModel::Forward(const StepInput& input) {

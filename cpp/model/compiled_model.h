@@ -37,6 +37,7 @@ class CompiledModel : public Model {
 
   const ModelInfo& info() const override { return info_; }
   void Start(int32_t num_pages, int32_t num_threads) override;
+  void CopyPages(const std::vector<PageCopy>& copies) override;
   LogitsView Forward(const StepInput& input) override;
 
   void AllocKvCache(int32_t num_pages);

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <vector>
 
 #include "model/step_input.h"
 
@@ -37,6 +38,9 @@ class Model {
   // Makes room for `num_pages` pages of keys and values (contents undefined) and prepares the
   // calling thread, the one that will call Forward. num_threads 0 means one a core.
   virtual void Start(int32_t num_pages, int32_t num_threads) = 0;
+
+  // Copies pages within the cache, one after the other.
+  virtual void CopyPages(const std::vector<PageCopy>& copies) = 0;
 
   // Writes the keys and values of the step's rows into their slots, and returns the logits of
   // `out_rows`. A row's logits depend on its own sequence only. Throws on failure; the step's

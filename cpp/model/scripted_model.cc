@@ -27,6 +27,14 @@ void ScriptedModel::Start(int32_t num_pages, int32_t /*num_threads*/) {
   tokens_.assign(static_cast<size_t>(num_pages) * script_.page_size, kUnwritten);
 }
 
+void ScriptedModel::CopyPages(const std::vector<PageCopy>& copies) {
+  const int64_t size = script_.page_size;
+  for (const PageCopy& copy : copies) {
+    const auto page = tokens_.begin() + copy.src * size;
+    std::copy(page, page + size, tokens_.begin() + copy.dst * size);
+  }
+}
+
 LogitsView ScriptedModel::Forward(const StepInput& input) {
   ++num_forwards_;
   const int64_t step_us =

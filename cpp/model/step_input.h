@@ -19,6 +19,12 @@ struct StepInput {
   std::vector<int32_t> out_rows;     // [m] rows whose logits are wanted, at least one
 };
 
+// The keys and values of page `src` become those of `dst` too, in all layers.
+struct PageCopy {
+  int32_t src;
+  int32_t dst;
+};
+
 }  // namespace cupola
 
 #endif  // CUPOLA_MODEL_STEP_INPUT_H_

@@ -30,7 +30,7 @@ async def test_the_text_is_the_oracles_whatever_runs_beside_it(engine: AsyncEngi
     completions = await asyncio.gather(*(engine.complete(prompt, GREEDY) for prompt in prompts))
     assert [completion.text for completion in completions] == [oracle_text(prompt, 16) for prompt in prompts]
     assert {completion.finish_reason for completion in completions} == {FinishReason.LENGTH}
-    assert completions[3].usage == Usage(prompt_tokens=len(prompts[3]), completion_tokens=16)
+    assert replace(completions[3].usage, cached_tokens=0) == Usage(prompt_tokens=len(prompts[3]), completion_tokens=16)
 
 
 async def test_deltas_add_up_and_only_the_last_one_ends(engine: AsyncEngine) -> None:
@@ -261,7 +261,9 @@ async def test_chat_is_the_template_and_then_the_model(engine: AsyncEngine) -> N
     ids = await engine.tokenize_chat(messages)
     assert ids[0] == 257  # a special token, not its letters
     answer = await engine.chat(messages, GREEDY)
-    assert answer == await engine.complete(ids, GREEDY)
+    again = await engine.complete(ids, GREEDY)
+    assert again.usage.cached_tokens == len(ids) - 1  # all but the one that the answer follows
+    assert replace(again, usage=answer.usage) == answer
     streamed = [delta.text async for delta in engine.stream_chat(messages, GREEDY)]
     assert "".join(streamed) == answer.text
     with pytest.raises(RequestError, match="Unknown role"):
@@ -284,7 +286,7 @@ async def test_the_same_seed_gives_the_same_text(engine: AsyncEngine) -> None:
 
 
 async def test_a_tight_pool_preempts_and_changes_nothing() -> None:
-    options = EngineOptions(num_pages=8, max_context=100, max_step_tokens=32, max_batch=16)
+    options = EngineOptions(num_pages=8, max_context=100, max_step_tokens=32, max_batch=16, admission="optimistic")
     async with AsyncEngine("scripted", config=options) as engine:
         prompts = [f"prompt {n}" for n in range(30)]
         params = replace(GREEDY, max_tokens=80)

@@ -73,7 +73,7 @@ async def test_batch_chunks_pages_and_neighbours_change_nothing(compiled_smollm2
     assert all(alone)
     assert await texts(compiled_smollm2, EngineOptions(max_batch=32), aborts=True) == alone
     assert await texts(compiled_smollm2, EngineOptions(max_batch=7, max_step_tokens=7)) == alone
-    assert await texts(compiled_smollm2, EngineOptions(num_pages=4, max_context=48)) == alone
+    assert await texts(compiled_smollm2, EngineOptions(num_pages=4, max_context=48, admission="optimistic")) == alone
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "lib.so", "chat_template.jinja"])

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import tvm_ffi
 
 from cupola.engine.native import native
 
-STOP, LENGTH, ABORT, ERROR = 1, 2, 3, 4
+STOP, LENGTH, ABORT, ERROR, DEADLINE = 1, 2, 3, 4, 5
+PREDICTED, CONSERVATIVE, OPTIMISTIC = 0, 1, 2  # what is expected of those that run
 
 
 @dataclass(frozen=True)
@@ -31,25 +32,68 @@ class StepReport:
     budget_left: int
     head_fits: bool
     num_waiting: int
+    copies: list[tuple[int, int]]  # (page, page) copied before the forward
     tokens: list[int]  # ids that got a token
+    cached: dict[int, int]  # tokens of the prompt that were cached, of ids that were told
     ended: list[tuple[int, int]]  # (id, reason)
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Where the pages are; free, evictable and held are all of them."""
+
+    free: int
+    evictable: int  # cached, and held by nobody
+    held: int
+    pinned: int  # of those held
 
 
 class SchedulerDouble:
     """Drives one scheduler; every call checks its integrity in C++."""
 
     def __init__(
-        self, num_pages: int, page_size: int, max_batch: int, max_step_tokens: int, max_context: int = 1 << 20
+        self,
+        num_pages: int,
+        page_size: int,
+        max_batch: int,
+        max_step_tokens: int,
+        max_context: int = 1 << 20,
+        *,
+        foresight: int = PREDICTED,
     ) -> None:
-        self._handle = native("testing.scheduler")(num_pages, page_size, max_batch, max_step_tokens, max_context)
+        self._handle = native("testing.scheduler")(
+            num_pages, page_size, max_batch, max_step_tokens, max_context, foresight
+        )
 
     @property
-    def free_pages(self) -> int:
-        return int(native("testing.free_pages")(self._handle))
+    def pages(self) -> Pages:
+        return Pages(*native("testing.pages")(self._handle))
 
-    def add(self, request_id: int, prompt: int, max_tokens: int, priority: int = 0) -> bool:
-        """False if the request can never fit."""
-        return bool(native("testing.add")(self._handle, request_id, prompt, max_tokens, priority))
+    @property
+    def available_pages(self) -> int:
+        return self.pages.free + self.pages.evictable
+
+    def add(
+        self,
+        request_id: int,
+        prompt: int | Sequence[int],
+        max_tokens: int,
+        priority: int = 0,
+        *,
+        pin: bool = False,
+        deadline: int = 0,
+    ) -> bool:
+        """False if the request can never fit. A number stands for a prompt of so many tokens that nobody else has."""
+        tokens = range(1000 * request_id + 2, 1000 * request_id + 2 + prompt) if isinstance(prompt, int) else prompt
+        shape = tvm_ffi.Shape(tuple(tokens))
+        return bool(native("testing.add")(self._handle, request_id, shape, max_tokens, priority, pin, deadline))
+
+    def expire(self, now: int) -> list[tuple[int, int]]:
+        """What ended because its deadline has come."""
+        return _pairs(native("testing.expire")(self._handle, now))
+
+    def unpin(self, tokens: Sequence[int]) -> None:
+        native("testing.unpin")(self._handle, tvm_ffi.Shape(tuple(tokens)))
 
     def abort(self, request_id: int) -> list[tuple[int, int]]:
         """What ended: nothing or the request."""
@@ -66,6 +110,8 @@ class SchedulerDouble:
             budget_left=facts[1],
             head_fits=bool(facts[2]),
             num_waiting=facts[3],
+            copies=_pairs(raw["copies"]),
+            cached=dict(_pairs(raw["cached"])),
             tokens=list(raw["tokens"]),
             ended=_pairs(raw["ended"]),
         )

@@ -65,7 +65,9 @@ def alone(model: NativeModel) -> dict[int, list[int]]:
 def test_tokens_do_not_depend_on_batch_chunks_or_pages(
     model: NativeModel, alone: dict[int, list[int]], num_pages: int, max_batch: int, max_step_tokens: int
 ) -> None:
-    config = EngineConfig(num_pages=num_pages, max_batch=max_batch, max_step_tokens=max_step_tokens)
+    config = EngineConfig(
+        num_pages=num_pages, max_batch=max_batch, max_step_tokens=max_step_tokens, admission="optimistic"
+    )
     tokens, preemptions = tokens_of(model, config)
     assert tokens == alone
     assert (preemptions > 0) == (num_pages == 9)

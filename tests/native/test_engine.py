@@ -52,7 +52,9 @@ def assert_as_computed(requests: list[GenerateRequest], results: dict) -> None:
 @pytest.mark.parametrize("num_pages", [2000, 14])  # ample; and one long request nearly fills it
 def test_tokens_do_not_depend_on_batch_chunks_or_pages(max_batch: int, max_step_tokens: int, num_pages: int) -> None:
     requests = random_requests(40)
-    config = EngineConfig(num_pages=num_pages, max_batch=max_batch, max_step_tokens=max_step_tokens)
+    config = EngineConfig(
+        num_pages=num_pages, max_batch=max_batch, max_step_tokens=max_step_tokens, admission="optimistic"
+    )
     engine = NativeEngine(scripted(**SCRIPT), config, check_every_step=True)
     results = run(engine, requests)
     assert_as_computed(requests, results)
@@ -79,7 +81,9 @@ def test_sampled_tokens_do_not_depend_on_the_company() -> None:
         for request in random_requests(24, seed=2, longest=60)
     ]
     alone = NativeEngine(scripted(**SCRIPT), EngineConfig(num_pages=8, max_batch=1, max_step_tokens=9))
-    together = NativeEngine(scripted(**SCRIPT), EngineConfig(num_pages=20, max_batch=16), check_every_step=True)
+    together = NativeEngine(
+        scripted(**SCRIPT), EngineConfig(num_pages=20, max_batch=16, admission="optimistic"), check_every_step=True
+    )
     first, second = run(alone, requests), run(together, requests)
     assert together.stats().preemptions > 0
     assert {i: r.tokens for i, r in first.items()} == {i: r.tokens for i, r in second.items()}

@@ -106,7 +106,7 @@ def test_penalties_see_the_same_text_after_a_preemption() -> None:
     ]
     ample = NativeEngine(scripted(num_ids=4), EngineConfig(num_pages=200))
     expected = run(ample, requests)
-    tight = NativeEngine(scripted(num_ids=4), EngineConfig(num_pages=20))
+    tight = NativeEngine(scripted(num_ids=4), EngineConfig(num_pages=20, admission="optimistic"))
     results = run(tight, requests)
     assert tight.stats().preemptions > 0
     for request in requests:

@@ -8,18 +8,29 @@ from __future__ import annotations
 
 import threading
 import weakref
-from typing import Any
+from array import array
+from collections.abc import Sequence
+from typing import Any, get_args
 
 from cupola.engine.native_library import LIBRARY_VARIABLE, first_line, native
 from cupola.engine.native_model import NativeModel, load_compiled, scripted
-from cupola.engine.packing import pack_request, unpack_deltas
-from cupola.engine.request import MAX_LOGPROBS, Delta, EngineConfig, EngineStats, GenerateRequest, SamplingParams
+from cupola.engine.packing import pack_request, signed_word, unpack_deltas
+from cupola.engine.request import (
+    MAX_LOGPROBS,
+    AdmissionPolicy,
+    Delta,
+    EngineConfig,
+    EngineStats,
+    GenerateRequest,
+    SamplingParams,
+)
 from cupola.errors import ContextLengthError, EngineError, OverloadedError, RequestError
 
 __all__ = ["LIBRARY_VARIABLE", "NativeEngine", "NativeModel", "load_compiled", "native", "scripted"]
 
 _QUEUE_FULL, _DRAINING, _TOO_LONG, _BAD_TOKEN, _STOPPED = 1, 2, 3, 4, 5
 _MOST = 1 << 30  # sizes and their sums fit 32 bits
+_FORESIGHTS: tuple[AdmissionPolicy, ...] = get_args(AdmissionPolicy)
 _INT32_MAX = (1 << 31) - 1
 
 
@@ -46,6 +57,9 @@ class NativeEngine:
                 config.max_context,
                 config.max_queue,
                 config.num_threads,
+                config.prefix_cache,
+                _FORESIGHTS.index(config.admission),
+                config.prefill_rows,
                 check_every_step,
             )
         except Exception as error:
@@ -109,6 +123,10 @@ class NativeEngine:
     def abort(self, request_id: int) -> None:
         """End a request with ABORT; nothing happens if it has ended already."""
         native("engine.abort")(self._handle, request_id)
+
+    def unpin(self, token_ids: Sequence[int], cache_seed: int = 0) -> None:
+        """Let the pages go that a request with this prompt and `pin_prefix` pinned; unknown prompts are ignored."""
+        native("engine.unpin")(self._handle, signed_word(cache_seed), array("i", token_ids).tobytes())
 
     def take(self) -> list[Delta]:
         """Everything published since the last call, oldest first. Never blocks."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cupola.engine.request import AdmissionPolicy
+
 
 @dataclass(frozen=True, slots=True)
 class EngineOptions:
@@ -18,6 +20,12 @@ class EngineOptions:
         num_pages: exact number of KV pages; overrides `kv_cache_memory`.
         max_queue: most requests that wait; beyond it a request is refused with OverloadedError.
         num_threads: threads of the compiled library; 0 means one a core.
+        prefix_cache: find computed pages again by their tokens, and share them.
+        admission: "predicted" lets a request run when those that run are expected to leave it room, and preempts when
+            that was wrong; "conservative" only when nobody can ever be preempted; "optimistic" as soon as there is
+            room now.
+        prefill_rows: most tokens of prompts that a step reads while others generate; 0 takes as many as the time
+            between two tokens of a stream allows, learnt from how long steps take.
         quant: quantization scheme for compile-on-first-use (f32, f16, bf16, q8, q4); no effect on a compiled folder.
         compile_config: TOML file for compile-on-first-use; no effect on a compiled folder.
         verify_files: compare the files of the compiled folder with their hashes at load.
@@ -30,6 +38,9 @@ class EngineOptions:
     num_pages: int | None = None
     max_queue: int = 1024
     num_threads: int = 0
+    prefix_cache: bool = True
+    admission: AdmissionPolicy = "predicted"
+    prefill_rows: int = 0
     quant: str | None = None
     compile_config: str | None = None
     verify_files: bool = True

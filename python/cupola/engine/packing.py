@@ -17,7 +17,14 @@ from cupola.errors import RequestError
 _WORD = 0xFFFF_FFFF_FFFF_FFFF
 _NONE, _NEVER = -1, 2**31 - 1
 _DELTA_WORDS = 7  # before its tokens
-_FINISH_REASONS = (None, FinishReason.STOP, FinishReason.LENGTH, FinishReason.ABORT, FinishReason.ERROR)
+_FINISH_REASONS = (
+    None,
+    FinishReason.STOP,
+    FinishReason.LENGTH,
+    FinishReason.ABORT,
+    FinishReason.ERROR,
+    FinishReason.DEADLINE,
+)
 _LOGPROB = struct.Struct("<ifi")
 
 
@@ -60,6 +67,11 @@ def pack_request(request: GenerateRequest) -> bytes:
 
 def _int(value: int) -> bytes:
     return struct.pack("<q", value)
+
+
+def signed_word(value: int) -> int:
+    """The 64 low bits as a signed number, which is what passes through the FFI by itself."""
+    return cast(int, struct.unpack("<q", _word(value))[0])
 
 
 def _word(value: int) -> bytes:

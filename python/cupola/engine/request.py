@@ -8,12 +8,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from cupola.engine.grammar import CompiledGrammar, GrammarSpec
 
 MAX_LOGPROBS = 20
 """The most probable tokens that a request may have reported beside each token, at most."""
+
+
+AdmissionPolicy = Literal["predicted", "conservative", "optimistic"]
+"""When a request may join those that run; see `EngineConfig.admission`."""
 
 
 class FinishReason(str, Enum):
@@ -22,6 +26,7 @@ class FinishReason(str, Enum):
     STOP = "stop"  # a stop id, or a stop string found by the text layer
     LENGTH = "length"  # max_tokens, or the end of the context
     ABORT = "abort"  # the caller went away
+    DEADLINE = "deadline"  # it was not done in time
     ERROR = "error"  # the engine failed; `Delta.error` says how
 
 
@@ -191,6 +196,12 @@ class EngineConfig:
         max_context: most tokens (prompt and output) of one sequence.
         max_queue: most requests waiting; beyond it `add` raises OverloadedError.
         num_threads: threads of the compiled library; 0 means one a core.
+        prefix_cache: computed pages are found again by their tokens.
+        admission: what is expected of those that run when one more wants to. predicted: outputs as long as those
+            before (LightLLM's past-future estimate); conservative: as long as they may become, so that nobody is
+            preempted; optimistic: hardly any more.
+        prefill_rows: most rows of prompts in a step beside streams; 0 takes as many as the time between two tokens
+            of a stream allows, learnt from how long steps take.
     """
 
     num_pages: int
@@ -200,11 +211,23 @@ class EngineConfig:
     max_context: int = 2048
     max_queue: int = 1024
     num_threads: int = 0
+    prefix_cache: bool = True
+    admission: AdmissionPolicy = "predicted"
+    prefill_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class EngineStats:
-    """A snapshot of the engine's counters and gauges."""
+    """A snapshot of the engine's counters and gauges.
+
+    Args:
+        pages_free: pages that no request and no pin holds; some of them may be cached.
+        pages_cached: pages that the prefix cache knows, held or not.
+        prefix_queries: tokens of prompts that were looked up in the prefix cache.
+        prefix_hits: and of these, found.
+        prefix_evictions: pages that the cache forgot to make room.
+        last_step_age: seconds since the engine thread last gave a sign of life.
+    """
 
     running: int = 0
     waiting: int = 0
@@ -217,5 +240,11 @@ class EngineStats:
     finished: int = 0
     aborted: int = 0
     failed: int = 0
+    expired: int = 0
+    pages_cached: int = 0
+    pages_pinned: int = 0
+    prefix_queries: int = 0
+    prefix_hits: int = 0
+    prefix_evictions: int = 0
     step_seconds: float = 0.0
-    last_step_age: float = field(default=0.0)  # seconds since the engine thread last gave a sign of life
+    last_step_age: float = 0.0

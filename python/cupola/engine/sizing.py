@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import get_args
 
 import psutil  # type: ignore[import-untyped]
 
 from cupola.engine.options import EngineOptions
-from cupola.engine.request import EngineConfig
+from cupola.engine.request import AdmissionPolicy, EngineConfig
 from cupola.errors import UsageError
 from cupola.manifest import Manifest
 
@@ -45,6 +46,10 @@ def engine_config(manifest: Manifest, options: EngineOptions, available: int | N
         raise UsageError(f"`max_queue` is {options.max_queue}; allowed: at least 1")
     if options.num_threads < 0:
         raise UsageError(f"`num_threads` is {options.num_threads}; allowed: 0 (one a core) or more")
+    if options.admission not in get_args(AdmissionPolicy):
+        raise UsageError(f"`admission` is {options.admission!r}; allowed: {', '.join(get_args(AdmissionPolicy))}")
+    if options.prefill_rows < 0:
+        raise UsageError(f"`prefill_rows` is {options.prefill_rows}; allowed: 0 (as time allows) or more")
     return EngineConfig(
         num_pages=num_pages,
         page_size=page_size,
@@ -53,6 +58,9 @@ def engine_config(manifest: Manifest, options: EngineOptions, available: int | N
         max_context=min(max_context, num_pages * page_size),
         max_queue=options.max_queue,
         num_threads=options.num_threads,
+        prefix_cache=options.prefix_cache,
+        admission=options.admission,
+        prefill_rows=options.prefill_rows,
     )
 
 

@@ -18,6 +18,8 @@ _GAUGES = (
     ("waiting", "cupola_num_requests_waiting", "Requests in the engine's queue."),
     ("pages_total", "cupola_kv_pages", "Pages of the KV cache."),
     ("pages_free", "cupola_kv_pages_free", "Pages of the KV cache that no request holds."),
+    ("pages_cached", "cupola_kv_pages_cached", "Pages of the KV cache that can be found by their tokens."),
+    ("pages_pinned", "cupola_kv_pages_pinned", "Pages of pinned prefixes."),
     ("last_step_age", "cupola_engine_heartbeat_age_seconds", "Time since the engine thread's last sign of life."),
 )
 _COUNTERS = (
@@ -28,6 +30,10 @@ _COUNTERS = (
     ("generated_tokens", "cupola_generation_tokens", "Tokens generated."),
     ("finished", "cupola_requests_finished", "Requests that ran to their end."),
     ("aborted", "cupola_requests_aborted", "Requests whose caller went away."),
+    ("prefix_queries", "cupola_prefix_cache_queries", "Prompt tokens looked up in the prefix cache."),
+    ("prefix_hits", "cupola_prefix_cache_hits", "Prompt tokens found in the prefix cache."),
+    ("prefix_evictions", "cupola_prefix_cache_evictions", "Pages that the prefix cache forgot to make room."),
+    ("expired", "cupola_requests_expired", "Requests that were not done by their deadline."),
     ("failed", "cupola_requests_failed", "Requests that the engine lost."),
 )
 

@@ -1,0 +1,44 @@
+// How many rows of prompts a step may read while others generate: learnt from how long steps took.
+//
+// A step with prompts should take at most kStretch times what it takes without: that bounds the
+// time between the tokens of a stream. A prompt then gets a share of 1 - 1 / kStretch of the time
+// at least, so that beside streams it takes at most kStretch / (kStretch - 1) times as long as
+// alone. With 2.75 both are near what one wants: under 3 times, and under 1.6 times; and a step's
+// rows share the reading of the weights, so in practice it is less.
+//
+// It knows no clock: seconds are told to it. No result depends on it, only when it comes.
+#ifndef CUPOLA_ENGINE_PACE_H_
+#define CUPOLA_ENGINE_PACE_H_
+
+#include <cstdint>
+#include <vector>
+
+namespace cupola {
+
+class Pace {
+ public:
+  // fixed_rows > 0: always that many, whatever it takes.
+  explicit Pace(int32_t fixed_rows) : fixed_rows_(fixed_rows) {}
+
+  // A step read so many rows of prompts, beside so many that generate.
+  void Observe(int32_t decode_rows, int32_t prefill_rows, double seconds);
+  // The most rows of prompts for the next step, of which `most` are possible. At least one.
+  int32_t PrefillRows(int32_t decode_rows, int32_t most) const;
+
+ private:
+  static constexpr double kStretch = 2.75;
+  static constexpr double kNewest = 0.2;  // weight of the newest step in the running means
+  static constexpr int32_t kTile = 16;    // kernels compute that many rows at once
+  static constexpr int32_t kUnmeasured = 4 * kTile;
+
+  double DecodeSeconds(int32_t decode_rows) const;
+
+  const int32_t fixed_rows_;
+  // Seconds of a step that only generates, for each number of rows; 0: not seen yet.
+  std::vector<double> decode_seconds_;
+  double row_seconds_ = 0;  // and what each row of a prompt adds
+};
+
+}  // namespace cupola
+
+#endif  // CUPOLA_ENGINE_PACE_H_
