@@ -9,7 +9,8 @@ import numpy as np
 from tvm import tirx
 
 from cupola.kernels.cpu import activation, rows
-from cupola.kernels.cpu.attention import AttentionSpec, attention
+from cupola.kernels.cpu.attention import attention
+from cupola.kernels.cpu.attention_step import AttentionSpec
 from cupola.kernels.cpu.isa import Isa
 from cupola.kernels.cpu.linear import linear
 from cupola.kernels.cpu.linear_spec import LinearSpec
@@ -99,16 +100,18 @@ def position_cases() -> Iterator[Case]:
     yield Case("rotary_table", rotary_table(16, 1.0), ((positions, frequencies, np.zeros_like(table)),), inputs=2)
     heads = HeadShape(6, 2, 64)
     qkv = rng.standard_normal((5, 10 * 64)).astype(np.float32)
-    for dtype in ("float16", "float32", "int8"):
+    for dtype in ("float16", "float32", "int16", "int8"):
         layout = PageLayout(heads, 16, dtype)
         call = (qkv, table, slots, np.zeros((10, layout.elements), dtype), np.zeros((5, 6 * 64), np.float32))
         spec = AppendSpec(heads, layout, 10 * 64, rotary_dim=32)
         yield Case(f"rotate_append {dtype}", rotate_append(spec), (call,), inputs=3)
 
 
-def attention_cases() -> Iterator[Case]:
+def attention_cases(isa: Isa) -> Iterator[Case]:
+    """Attention over pages; products of integers with the instructions of `isa`."""
     grouped, single = HeadShape(9, 3, 64), HeadShape(4, 4, 32)
     for spec in (
+        AttentionSpec(grouped, PageLayout(grouped, 16, "int16")),
         AttentionSpec(grouped, PageLayout(grouped, 16, "float16")),
         AttentionSpec(single, PageLayout(single, 16, "float32")),
         AttentionSpec(single, PageLayout(single, 8, "int8"), window=40, soft_cap=2.0, sinks=True),
@@ -116,7 +119,7 @@ def attention_cases() -> Iterator[Case]:
         calls = tuple(_attention_call(spec, first) for first in (lambda n: n - 1, lambda _: 0, lambda n: n // 2))
         heads, name = spec.heads, f"attention {spec.pages.dtype}"
         inputs = 7 if spec.sinks else 6
-        yield Case(f"{name} {heads.queries}-{heads.keys}-{heads.dim}", attention(spec), calls, inputs)
+        yield Case(f"{name} {heads.queries}-{heads.keys}-{heads.dim}", attention(spec, isa), calls, inputs)
 
 
 def _attention_call(spec: AttentionSpec, first_row: Callable[[int], int]) -> Arguments:

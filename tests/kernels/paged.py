@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cupola.kernels.cpu.attention import AttentionSpec, split_slots
-from cupola.kernels.cpu.pages import HeadShape, PageLayout
+from cupola.kernels.cpu.attention import split_slots
+from cupola.kernels.cpu.attention_step import AttentionSpec
+from cupola.kernels.cpu.pages import LARGEST_CODE, NORM, HeadShape, PageLayout
 
 
 @dataclass(frozen=True)
@@ -32,14 +33,33 @@ class PageView:
         self._layout = layout
 
     def key(self, token: int) -> np.ndarray:
-        """The stored key of one token, [key heads, D], writable."""
-        keys = self.codes[:, 0].reshape(-1, self._layout.heads.dim, self._layout.page_size)
-        return keys[:, :, token]
+        """The stored key of one token, [key heads, D]."""
+        return self._of(0, token).reshape(len(self.codes), -1)
 
     def value(self, token: int) -> np.ndarray:
-        """The stored value of one token, [key heads, D], writable."""
-        values = self.codes[:, 1].reshape(-1, self._layout.page_size, self._layout.heads.dim)
-        return values[:, token]
+        """The stored value of one token, [key heads, D]."""
+        return self._of(1, token)
+
+    def put(self, kind: int, token: int, vector: np.ndarray) -> None:
+        """Stores a key (kind 0) or a value (kind 1) [key heads, D]."""
+        place = self._of(kind, token)
+        place[...] = vector.reshape(place.shape)
+
+    def _of(self, kind: int, token: int) -> np.ndarray:
+        depth = self._layout.depth
+        return self._values[:, token // depth, :, token % depth] if kind else self._keys[:, :, token]
+
+    @property
+    def _keys(self) -> np.ndarray:
+        """[key heads, D / depth, tokens, depth]"""
+        layout = self._layout
+        return self.codes[:, 0].reshape(-1, layout.heads.dim // layout.depth, layout.page_size, layout.depth)
+
+    @property
+    def _values(self) -> np.ndarray:
+        """[key heads, tokens / depth, D, depth]"""
+        layout = self._layout
+        return self.codes[:, 1].reshape(-1, layout.page_size // layout.depth, layout.heads.dim, layout.depth)
 
 
 class Pool:
@@ -56,26 +76,31 @@ class Pool:
         ids = np.array([self._free.pop() for _ in range(-(-length // size))], np.int32)
         for token in range(length):
             page = PageView(self.layout, self.pages[ids[token // size]])
-            keys[token] = self._store(page.key(token % size), page, 0, token % size, keys[token])
-            values[token] = self._store(page.value(token % size), page, 1, token % size, values[token])
+            keys[token] = self._store(page, 0, token % size, keys[token])
+            values[token] = self._store(page, 1, token % size, values[token])
         return PagedSequence(keys, values, ids)
 
-    def _store(self, place: np.ndarray, page: PageView, kind: int, token: int, vector: np.ndarray) -> np.ndarray:
+    def _store(self, page: PageView, kind: int, token: int, vector: np.ndarray) -> np.ndarray:
         """Writes a key or a value, and returns what the page now holds."""
+        dtype = self.layout.dtype
         if page.scales is None:
-            place[...] = vector
-            return place.astype(np.float64)
-        scale = (np.abs(vector).max(axis=1) / 127).astype(np.float32)
+            page.put(kind, token, vector)
+            return vector.astype(dtype).astype(np.float64)
+        largest = np.abs(vector).max(axis=1) / LARGEST_CODE[dtype]
+        by_norm = dtype == "int16" and kind == 0
+        scale = (np.linalg.norm(vector, axis=1) / NORM if by_norm else largest).astype(np.float32)
         page.scales[:, kind, token] = scale
-        place[...] = np.rint(vector / scale[:, None])
-        return place * scale[:, None].astype(np.float64)
+        codes = np.rint(vector / scale[:, None])
+        page.put(kind, token, codes)
+        return codes * scale[:, None].astype(np.float64)
 
 
 def empty_pages(layout: PageLayout, num_pages: int) -> np.ndarray:
     """Pages without a token: NaN throughout, in int8 pages every scale."""
     if not layout.scaled:
         return np.full((num_pages, layout.elements), np.nan, layout.dtype)
-    return np.full((num_pages, layout.elements // 4), np.nan, np.float32).view(np.int8)
+    scales = layout.elements * np.dtype(layout.dtype).itemsize // 4
+    return np.full((num_pages, scales), np.nan, np.float32).view(layout.dtype)
 
 
 @dataclass(frozen=True)

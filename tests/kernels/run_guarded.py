@@ -39,7 +39,7 @@ RIGHT: Mapping[str, Cases] = {
     "activation": kernel_cases.activation_cases,
     "rows": kernel_cases.row_cases,
     "position": kernel_cases.position_cases,
-    "attention": kernel_cases.attention_cases,
+    **{f"attention-{isa.name}": lambda isa=isa: kernel_cases.attention_cases(isa) for isa in TARGETS},
 }
 WRONG: Mapping[str, Cases] = {
     "reads-behind": lambda: shifted_copy("reads-behind", read=1, write=0),
@@ -68,7 +68,7 @@ def run(case: Case, target: CpuTarget, sides: Sequence[Side]) -> None:
 def main() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     group, sides = sys.argv[1], [Side(name) for name in sys.argv[2:]]
-    target = next((target for isa, target in TARGETS.items() if group == f"linear-{isa.name}"), TARGET)
+    target = next((target for isa, target in TARGETS.items() if group.endswith(f"-{isa.name}")), TARGET)
     for case in (RIGHT | WRONG)[group]():
         run(case, target, sides)
 

@@ -16,7 +16,8 @@ import pytest
 from tvm import tirx
 
 from cupola.compiler.target import CpuTarget
-from cupola.kernels.cpu.attention import AttentionSpec, attention
+from cupola.kernels.cpu.attention import attention
+from cupola.kernels.cpu.attention_step import AttentionSpec
 from cupola.kernels.cpu.isa import AVX2, VNNI
 from cupola.kernels.cpu.linear import linear
 from cupola.kernels.cpu.linear_spec import LinearSpec
@@ -38,17 +39,22 @@ KNOWN_SPILLS: Mapping[tuple[str, str], int] = {
     ("q8", "32 vpmaddubsw"): 1,
     ("q4", "64 vpmaddubsw"): 7,
     ("q4", "32 vpmaddubsw"): 6,
-    ("attention-float16", "21 vfmadd"): 9,
-    ("attention-float32", "21 vfmadd"): 9,
+    ("attention-float16", "19 vfmadd"): 8,
+    ("attention-float32", "19 vfmadd"): 8,
+    ("attention-float16", "10 vfmadd"): 2,
+    ("attention-float32", "10 vfmadd"): 2,
+    ("attention-float32", "96 vfmadd"): 97,  # the last columns of rows on their own, unrolled by LLVM
+    ("attention-int16", "72 vpmaddwd"): 20,
+    ("attention-int16", "12 vpmaddwd"): 1,
 }
 HOT = {"q8": "vpmaddubsw", "q4": "vpmaddubsw", "f32": "vfmadd", "f16": "vfmadd", "bf16": "vfmadd"}
-HOT |= {"attention-float16": "vfmadd", "attention-float32": "vfmadd"}
+HOT |= {"attention-float16": "vfmadd", "attention-float32": "vfmadd", "attention-int16": "vpmaddwd"}
 
 
 def emitted(name: str) -> tirx.PrimFunc:
     """A kernel of the default model's shapes."""
     if name.startswith("attention-"):
-        return attention(AttentionSpec(HEADS, PageLayout(HEADS, 16, name.removeprefix("attention-"))))
+        return attention(AttentionSpec(HEADS, PageLayout(HEADS, 16, name.removeprefix("attention-"))), AVX2)
     return linear(LinearSpec(Format(name), inputs=576, outputs=1536), AVX2)
 
 
@@ -92,7 +98,7 @@ def test_q4_adds_eight_products_in_16_bits_before_it_widens_them() -> None:
 
 @pytest.mark.parametrize("name", ["f32", "f16", "bf16", "attention-float16", "attention-float32"])
 def test_float_sums_are_fused(name: str) -> None:
-    tiles = [loop for loop in hot_loops(name) if loop.count("vfmadd") in {12, 24}]  # 21 are those of two exponentials
+    tiles = [loop for loop in hot_loops(name) if loop.count("vfmadd") in {12, 24}]  # 19 are those of two exponentials
     assert tiles
     for loop in tiles:
         assert not loop.count("vmul") + loop.count("vadd"), loop.describe()

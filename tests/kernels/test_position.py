@@ -22,11 +22,14 @@ def rotated(x: np.ndarray, frequencies: np.ndarray, dim: int) -> np.ndarray:
     return np.concatenate([a * cos - b * sin, b * cos + a * sin, x[..., dim:]], axis=-1)
 
 
-TOLERANCE = {"float16": 4e-3, "float32": 1e-4, "int8": 0.52 / 127 * 4}  # half a code of the largest component
+# Half a code of the largest component.
+TOLERANCE = {"float16": 4e-3, "float32": 1e-4, "int8": 0.52 / 127 * 4, "int16": 0.52 / 8191 * 4}
 
 
 @pytest.mark.parametrize(
-    ("rotary_dim", "dtype"), [(64, "float16"), (32, "float32"), (64, "int8"), (32, "int8")], ids=str
+    ("rotary_dim", "dtype"),
+    [(64, "float16"), (32, "float32"), (64, "int8"), (32, "int8"), (64, "int16"), (32, "int16")],
+    ids=str,
 )
 def test_rotate_append(rotary_dim: int, dtype: str) -> None:
     heads = HeadShape(6, 2, 64)
@@ -51,7 +54,8 @@ def test_rotate_append(rotary_dim: int, dtype: str) -> None:
             scale = 1.0 if view.scales is None else view.scales[:, kind, token, None].astype(np.float64)
             np.testing.assert_allclose(stored * scale, expected[kind], atol=TOLERANCE[dtype])
         # Put back what was there: then nothing beside the appended slots may differ.
-        view.key(token)[...], view.value(token)[...] = untouched.key(token), untouched.value(token)
+        view.put(0, token, untouched.key(token))
+        view.put(1, token, untouched.value(token))
         if view.scales is not None:
             view.scales[:, :, token] = untouched.scales[:, :, token]
     assert pages.tobytes() == before.tobytes(), "slots beside the appended ones were written"

@@ -23,7 +23,7 @@ def all_cases(isa: Isa) -> Iterator[Case]:
     yield from kernel_cases.activation_cases()
     yield from kernel_cases.row_cases()
     yield from kernel_cases.position_cases()
-    yield from kernel_cases.attention_cases()
+    yield from kernel_cases.attention_cases(isa)
 
 
 CASES = {case.name: case for case in all_cases(INSTRUCTION_SETS[-1])}

@@ -67,7 +67,7 @@ def _compile_into(
     parameters = _parameters(spec, checkpoint, config.model.quant)
     dtype = config.kv_cache.dtype
     if dtype == "auto":
-        dtype = "float32" if scheme.name == "f32" else "float16"
+        dtype = "float32" if scheme.name == "f32" else "int16"
     elements = library.page_layout(spec, config.kv_cache.page_size, dtype).elements
     kv_cache = KvCache(page_size=config.kv_cache.page_size, dtype=dtype, page_elements=elements)
 

@@ -34,7 +34,7 @@ class KvCacheConfig(_Section):
     """The pages of keys and values."""
 
     page_size: Literal[8, 16, 32, 64] = 16
-    dtype: Literal["auto", "float16", "float32", "int8"] = "auto"
+    dtype: Literal["auto", "float16", "float32", "int16", "int8"] = "auto"
 
 
 class LimitsConfig(_Section):

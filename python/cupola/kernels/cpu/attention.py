@@ -16,16 +16,8 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from cupola.kernels.cpu.attention_block import (
-    BLOCK,
-    MASKED,
-    AttentionSpec,
-    Part,
-    Queries,
-    Step,
-    attend,
-    working_memory,
-)
+from cupola.kernels.cpu.attention_block import MASKED, Task, part_of
+from cupola.kernels.cpu.attention_step import BLOCK, AttentionSpec, Part, Queries, Step
 from cupola.kernels.cpu.emit import (
     LANES,
     Arg,
@@ -49,6 +41,7 @@ from cupola.kernels.cpu.emit import (
     splat,
     while_,
 )
+from cupola.kernels.cpu.isa import Isa
 
 __all__ = ["BLOCK", "AttentionSpec", "attention", "split_slots"]
 
@@ -64,7 +57,7 @@ def split_slots(total_pages: Index, sequences: Index, block_pages: int) -> Index
     return tirx.floordiv(total_pages + sequences * (block_pages - 1), block_pages)
 
 
-def attention(spec: AttentionSpec) -> tirx.PrimFunc:
+def attention(spec: AttentionSpec, isa: Isa) -> tirx.PrimFunc:
     """(q, pages, q_indptr, page_indptr, page_ids, kv_len, [sinks]) -> y and partials: see the module.
 
     q float32[n, H*D] is rotated and scaled; sinks float32[H], where the spec says so. The outputs are y float32[n, H*D]
@@ -89,7 +82,7 @@ def attention(spec: AttentionSpec) -> tirx.PrimFunc:
     }
 
     def body(**t: Span) -> None:
-        step = Step(spec, n, b, p, **t)
+        step = Step(spec, isa, n, b, p, **t)
         splits = let(tirx.And(n == b, b * heads.keys <= i64(FEW_TASKS)))
         tile_count = let(tirx.floordiv(n + (spec.tile_rows - 1), spec.tile_rows))
         split_count = let(split_slots(p, b, spec.block_pages) * heads.keys)
@@ -147,15 +140,14 @@ def _tile_rows_of_one_sequence(step: Step, cursor: Span, end: Expr, head: Expr) 
 def _walk(queries: Queries) -> None:
     """All blocks of one tile, merged as they come."""
     step, dim = queries.step, queries.step.spec.heads.dim
-    total = Part(scratch(queries.size * dim), scratch(queries.size * 2))
-    scores, part = working_memory(queries.size, dim)
+    total, task = part_of(queries.size, dim), Task.of(queries)
     with serial(queries.size) as j:
         _begin(step, queries.head_of(j), total, j)
     first, stop = queries.blocks
     with serial(stop, start=first) as block:
-        attend(queries, block, scores, part)
+        task.attend(block)
         with serial(queries.size) as j:
-            _merge(dim, total, j, part, j)
+            _merge(dim, total, j, task.part, j)
     with serial(queries.size) as j:
         _finish(dim, total, j, step.y, queries.offset(j))
 
@@ -173,8 +165,9 @@ def _split(step: Step, count: Expr, task: Expr) -> None:
     queries = Queries(step, s, head, step.first_row(s), 1, step.length(s))
 
     def compute() -> None:
-        scores, part = working_memory(heads.group, heads.dim)
-        attend(queries, block, scores, part)
+        task = Task.of(queries)
+        task.attend(block)
+        part = task.part
         with serial(heads.group) as j:
             at = let(slot * heads.queries + queries.head_of(j))
             for c in range(heads.dim // LANES):
@@ -225,7 +218,7 @@ def _merge_splits(step: Step, task: Expr) -> None:
     """All blocks of one sequence and query head."""
     heads = step.spec.heads
     s, head = let(tirx.floordiv(task, heads.queries)), let(tirx.floormod(task, heads.queries))
-    total = Part(scratch(heads.dim), scratch(2))
+    total = part_of(1, heads.dim)
     zero = let(i64(0))
     _begin(step, head, total, zero)
     length = step.length(s)

@@ -262,17 +262,34 @@ def max_lanes(value: Expr) -> Expr:
     return reduce_tree(value, lambda a, b: tirx.max(a, b))
 
 
+# Added to a float of magnitude below 2^22, it leaves the nearest integer in the last bits.
+ROUND = 12582912.0  # 1.5 * 2^23
+
+
+def rounded16(value: Expr, factor: Expr) -> Expr:
+    """value * factor, rounded to the nearest int16, for float32 vectors; magnitudes below 2^15."""
+    lanes = lanes_of(value)
+    shifted = fma(value, factor, splat(f32(ROUND), lanes))
+    return cast(bits(shifted, f"int32x{lanes}"), f"int16x{lanes}")
+
+
 def exp(x: Expr) -> Expr:
-    """e^x for float32x8, to 2 ulp; exactly 0 below -87 and exactly 1 at 0 (attention relies on both)."""
-    t = let(x * splat(f32(1.4426950408889634)))
-    n = let(tirx.nearbyint(t))
-    f = let(t - n)
-    p = splat(f32(1.5403530e-4))
-    for c in (1.3333558e-3, 9.6181291e-3, 5.5504109e-2, 2.4022651e-1, 6.9314718e-1, 1.0):
-        p = fma(p, f, splat(f32(c)))
-    exponent = cast(let(tirx.min(tirx.max(n, splat(f32(-126.0))), splat(f32(127.0)))), "int32x8")
-    power = bits(let((exponent + splat(i32(127))) << splat(i32(23))), "float32x8")
-    return select(x < splat(f32(-87.0)), splat(f32(0.0)), let(p * power))
+    """e^x for float32 vectors, to 2 ulp; exactly 0 below -87 and exactly 1 at 0 (attention relies on both)."""
+    lanes = lanes_of(x)
+
+    def all_lanes(value: float) -> Expr:
+        return splat(f32(value), lanes)
+
+    limited = let(tirx.max(tirx.min(x, all_lanes(88.0)), all_lanes(-87.0)))
+    shifted = fma(limited, all_lanes(1.4426950408889634), all_lanes(ROUND))  # the exponent, in its last bits
+    n = let(shifted - all_lanes(ROUND))
+    f = fma(limited, all_lanes(1.4426950408889634), let(-n))
+    p = all_lanes(1.3264727e-3)
+    for c in (9.6715130e-3, 5.5507336e-2, 2.4022242e-1, 6.9314700e-1, 1.0):
+        p = fma(p, f, all_lanes(c))
+    exponent = let(bits(shifted, f"int32x{lanes}") << splat(i32(23), lanes))
+    power = bits(let(bits(p, f"int32x{lanes}") + exponent), f"float32x{lanes}")
+    return select(x < all_lanes(-87.0), all_lanes(0.0), power)
 
 
 def silu(x: Expr) -> Expr:

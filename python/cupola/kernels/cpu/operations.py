@@ -105,7 +105,7 @@ class CpuOperations:
         width = self._heads.queries * self._heads.dim
         slots = attention.split_slots(step.page_ids.shape[0], step.kv_len.shape[0], spec.block_pages)
         y, _, _ = op.tensor_ir_op(
-            self._kernel(attention.attention, spec),
+            self._kernel(attention.attention, spec, self._isa),
             "attention",
             [
                 q,
