@@ -12,7 +12,15 @@
 namespace cupola {
 
 // The order is part of the FFI contract.
-enum class FinishReason : int32_t { kNone = 0, kStop, kLength, kAbort, kError, kDeadline };
+enum class FinishReason : int32_t {
+  kNone = 0,
+  kStop,
+  kLength,
+  kAbort,
+  kError,
+  kDeadline,
+  kRefused,  // what the request asks for cannot be; seen only when it ran
+};
 
 // Deltas in order, flat: a step of 256 requests makes no allocation of its own per request.
 struct DeltaBatch {
@@ -49,9 +57,10 @@ struct DeltaBatch {
 
   void AddEnd(int64_t request_id, FinishReason finish) { Add(request_id, finish); }
 
-  void AddError(int64_t request_id, const std::string& message) {
+  void AddError(int64_t request_id, const std::string& message,
+                FinishReason reason = FinishReason::kError) {
     if (errors.empty() || errors.back() != message) errors.push_back(message);
-    Add(request_id, FinishReason::kError).error_index = static_cast<int32_t>(errors.size()) - 1;
+    Add(request_id, reason).error_index = static_cast<int32_t>(errors.size()) - 1;
   }
 
   void Append(const DeltaBatch& other) {

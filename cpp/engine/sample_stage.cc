@@ -60,11 +60,15 @@ void SampleStage::SampleRow(size_t i, Request* request, float* row) {
       raw = raw_.data();
     }
     ProcessRow(request->sampling, ContextOf(*request), &request->counts, row, vocab_size_);
-    if (!grammar_stage_.Apply(i, row, vocab_size_, &sampled->error)) return;
+    if (!grammar_stage_.Apply(i, row, vocab_size_, &sampled->error)) {
+      sampled->refused = true;
+      return;
+    }
   }
   sampled->token = sampler_.Sample(row, vocab_size_, request->sampling, request->num_tokens());
   if (sampled->token == kNoToken) {
     sampled->error = changes ? kNothingAllowed : kNotFinite;
+    sampled->refused = changes;
     return;
   }
   if (request->num_logprobs >= 0) {

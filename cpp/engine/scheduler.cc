@@ -230,8 +230,9 @@ void Scheduler::Book(const PlannedSequence& sequence, const Sampled& sampled, De
   Request* request = sequence.request;
   request->num_computed += sequence.num_rows;
   if (!sampled.error.empty()) {
-    out->AddError(request->id, sampled.error);
-    Remove(request, FinishReason::kError);
+    const FinishReason reason = sampled.refused ? FinishReason::kRefused : FinishReason::kError;
+    out->AddError(request->id, sampled.error, reason);
+    Remove(request, reason);
     return;
   }
   ledger_.Index(request);
@@ -239,8 +240,8 @@ void Scheduler::Book(const PlannedSequence& sequence, const Sampled& sampled, De
     request->pin_prefix = false;
     const std::string error = ledger_.Pin(*request);
     if (!error.empty()) {
-      out->AddError(request->id, error);
-      Remove(request, FinishReason::kError);
+      out->AddError(request->id, error, FinishReason::kRefused);
+      Remove(request, FinishReason::kRefused);
       return;
     }
   }
@@ -304,6 +305,7 @@ void Scheduler::Remove(Request* request, FinishReason reason) {
       ++counters_.aborted;
       break;
     case FinishReason::kError:
+    case FinishReason::kRefused:
       ++counters_.failed;
       break;
     case FinishReason::kDeadline:

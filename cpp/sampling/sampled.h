@@ -29,6 +29,7 @@ struct Sampled {
   TokenLogprobs logprobs;       // of `token`, if asked for
   TokenLogprobs prompt_logprobs;  // of the scored rows of the prompt
   std::string error;              // why there is no token, although the sequence samples
+  bool refused = false;           // `error` is of the request's own making
 };
 
 }  // namespace cupola

@@ -9,6 +9,7 @@
     +-- RequestError            a request that cannot be served as asked (HTTP 400)
     |   +-- ContextLengthError  prompt and max_tokens do not fit the model's context or its pages
     +-- OverloadedError         the queue is full or the server drains (HTTP 429 / 503)
+    +-- DeadlineError           the request was not done within the time that it gave itself (HTTP 504)
     +-- EngineError             the engine failed; the request or its batch is lost (HTTP 500)
 
 Every message is one sentence without a traceback; `hint` says what to do next.
@@ -76,6 +77,10 @@ class OverloadedError(CupolaError):
     def __init__(self, message: str, *, retry_after: float = 1.0, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.retry_after = retry_after
+
+
+class DeadlineError(CupolaError):
+    """The request was not done within the time that it gave itself."""
 
 
 class EngineError(CupolaError):

@@ -59,7 +59,13 @@ def test_a_chat_stream_is_the_same_answer(client: openai.OpenAI) -> None:
     assert roles == ["assistant"]
     assert len(reasons) == len(usages) == 1
     whole = client.chat.completions.create(model="model", messages=MESSAGES, max_tokens=24, temperature=0)
-    assert usages[0] == whole.usage
+    assert whole.usage is not None
+    assert (usages[0].prompt_tokens, usages[0].completion_tokens) == (
+        whole.usage.prompt_tokens,
+        whole.usage.completion_tokens,
+    )
+    assert whole.usage.prompt_tokens_details is not None
+    assert 0 < (whole.usage.prompt_tokens_details.cached_tokens or 0) < whole.usage.prompt_tokens
     assert reasons[0] == whole.choices[0].finish_reason
 
 

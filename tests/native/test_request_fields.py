@@ -120,7 +120,7 @@ def test_what_allows_nothing_ends_its_own_request_only() -> None:
     requests[4] = asking(greedy(4, [4], 30, stop=(7,)), allowed_token_ids=(7,), min_tokens=5)
     engine = NativeEngine(scripted(), EngineConfig(num_pages=100), check_every_step=True)
     results = run(engine, requests)
-    assert results[4].reasons == ["error"]
+    assert results[4].reasons == ["refused"]
     assert "no token is allowed" in (results[4].error or "")
     for number in set(range(10)) - {4}:
         assert results[number].tokens == ORACLE.generate([number], 30)[0]

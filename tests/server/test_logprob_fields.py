@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from cupola.engine.options import EngineOptions
 from cupola.engine.request import SamplingParams
 from stand import CHAT, COMPLETIONS, Stand, open_stand
 
@@ -107,3 +108,51 @@ async def test_ids_outside_of_the_vocabulary_are_refused_by_their_field(stand: S
     for field, value in (("allowed_token_ids", [259]), ("logit_bias", {"259": 1}), ("stop_token_ids", [259])):
         answer = await stand.client.post(COMPLETIONS, json=BASE | {"prompt": "x", field: value})
         assert (answer.status_code, answer.json()["error"]["param"]) == (400, field)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_where_nothing_is_allowed_the_client_is_told(stand: Stand, stream: bool) -> None:
+    body = BASE | {"prompt": "x", "allowed_token_ids": [97], "bad_words": ["a"], "stream": stream}
+    answer = await stand.client.post(COMPLETIONS, json=body)
+    error = json.loads(answer.text.split("\n\n")[-3][6:]) if stream else answer.json()
+    assert answer.status_code == (200 if stream else 400)
+    assert error["error"]["code"] == "invalid_value"
+    assert "no token is allowed" in error["error"]["message"].lower()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_request_that_is_not_done_in_time_is_ended(stream: bool) -> None:
+    async with open_stand("scripted:step_us=2000") as stand:
+        body = {"model": "scripted", "prompt": "x", "max_tokens": 4000, "timeout": 0.05, "stream": stream}
+        answer = await stand.client.post(COMPLETIONS, json=body)
+        error = json.loads(answer.text.split("\n\n")[-3][6:]) if stream else answer.json()
+        assert answer.status_code == (200 if stream else 504)
+        assert error["error"]["code"] == "timeout"
+        assert stand.engine.stats().running == 0
+
+
+async def test_a_score_that_is_not_done_in_time_is_ended() -> None:
+    async with open_stand("scripted:step_us=20000", EngineOptions(max_step_tokens=20)) as stand:
+        body = {"model": "scripted", "prompt": "x" * 500, "continuations": ["y"], "timeout": 0.05}
+        answer = await stand.client.post(SCORE, json=body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (504, "timeout")
+
+
+async def test_cached_tokens_of_the_prompt_are_counted(stand: Stand) -> None:
+    body = BASE | {"prompt": "p" * 100}
+    cold = (await stand.client.post(COMPLETIONS, json=body)).json()["usage"]
+    warm = (await stand.client.post(COMPLETIONS, json=body)).json()["usage"]
+    other = (await stand.client.post(COMPLETIONS, json=body | {"cache_salt": "mine"})).json()["usage"]
+    cached = [usage["prompt_tokens_details"]["cached_tokens"] for usage in (cold, warm, other)]
+    assert cached[0] == cached[2] == 0
+    assert 80 <= cached[1] < 100
+    score = {"model": "scripted", "prompt": "p" * 100, "continuations": ["a", "b", "c"]}
+    usage = (await stand.client.post(SCORE, json=score)).json()["usage"]
+    assert usage["prompt_tokens"] == 303
+    assert usage["prompt_tokens_details"]["cached_tokens"] >= 3 * 80
+
+
+async def test_a_prompt_can_be_pinned(stand: Stand) -> None:
+    body = BASE | {"prompt": "q" * 100, "pin_prefix": True}
+    assert (await stand.client.post(COMPLETIONS, json=body)).status_code == 200
+    assert stand.engine.stats().pages_pinned >= 6

@@ -24,6 +24,7 @@ _FINISH_REASONS = (
     FinishReason.ABORT,
     FinishReason.ERROR,
     FinishReason.DEADLINE,
+    FinishReason.REFUSED,
 )
 _LOGPROB = struct.Struct("<ifi")
 

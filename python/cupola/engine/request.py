@@ -27,6 +27,7 @@ class FinishReason(str, Enum):
     LENGTH = "length"  # max_tokens, or the end of the context
     ABORT = "abort"  # the caller went away
     DEADLINE = "deadline"  # it was not done in time
+    REFUSED = "refused"  # what it asks for cannot be, which only its run has shown; `Delta.error` says why
     ERROR = "error"  # the engine failed; `Delta.error` says how
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from cupola.engine.gather import in_order
 from cupola.engine.output import Score
-from cupola.engine.request import RequestOptions, SamplingParams
-from cupola.errors import RequestError
+from cupola.engine.request import FinishReason, RequestOptions, SamplingParams
+from cupola.errors import DeadlineError, RequestError
 
 if TYPE_CHECKING:
     from cupola.engine.async_engine import AsyncEngine, Prompt
@@ -32,6 +32,8 @@ async def score_all(
 
     async def work(ending: list[int]) -> Score:
         completion = await engine.complete([*context, *ending], params, options)
+        if completion.finish_reason is FinishReason.DEADLINE:
+            raise DeadlineError("A continuation was not scored within its `timeout`")
         return Score(completion.prompt_logprobs, completion.usage)
 
     first, *others = endings

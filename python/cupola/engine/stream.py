@@ -12,7 +12,7 @@ from types import TracebackType
 
 from cupola.engine.output import Completion, ScoredPosition, TextDelta, Usage, scored
 from cupola.engine.request import Delta, FinishReason
-from cupola.errors import CupolaError, EngineError
+from cupola.errors import CupolaError, EngineError, RequestError
 from cupola.text.detokenizer import Detokenizer
 from cupola.text.tokenizer import Tokenizer
 
@@ -72,6 +72,8 @@ class Mailbox:
                 delta.error or "The engine failed while it worked on this request",
                 hint="Send the request again; if it fails again, look at the log of the server.",
             )
+        elif delta.finish_reason is FinishReason.REFUSED:
+            self._error = RequestError(delta.error or "The request asks for what cannot be")
         elif delta.finish_reason is not None:
             self._finish(delta)
         if self._has_news() or self._error is not None:

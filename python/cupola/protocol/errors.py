@@ -8,6 +8,7 @@
     429  rate_limit_error        the queue is full (Retry-After)
     500  server_error            the engine failed, or a bug
     503  server_error            the server drains, or its engine is gone (Retry-After)
+    504  server_error            the request was not done within its `timeout`
 
 A message is made of whole sentences; `param` names the field, `code` is for programs.
 """
@@ -20,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from cupola.errors import ContextLengthError, CupolaError, OverloadedError, RequestError
+from cupola.errors import ContextLengthError, CupolaError, DeadlineError, OverloadedError, RequestError
 from cupola.protocol.generation import ResponseModel
 
 _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
@@ -89,6 +90,8 @@ def api_error(error: CupolaError) -> ApiError:
         return ApiError(400, message, code=error.code or default, param=error.param)
     if isinstance(error, OverloadedError):
         return ApiError(429, message, code="queue_full", headers=_retry_after(error.retry_after))
+    if isinstance(error, DeadlineError):
+        return ApiError(504, message, code="timeout", param="timeout")
     return ApiError(500, message, code="engine_error")
 
 

@@ -17,7 +17,7 @@ from cupola.engine.async_engine import AsyncEngine
 from cupola.engine.output import Completion, TextDelta
 from cupola.engine.request import PLAIN, FinishReason, RequestOptions, SamplingParams
 from cupola.engine.stream import TextStream
-from cupola.errors import CupolaError, EngineError, RequestError
+from cupola.errors import CupolaError, DeadlineError, EngineError, RequestError
 from cupola.protocol.generation import Usage
 
 WireFinishReason = Literal["stop", "length"]
@@ -55,8 +55,9 @@ class Generation:
     async def start(self) -> None:
         """Hands every job to the engine; what the engine refuses is raised here, before any answer begins."""
         try:
-            for job in self._jobs:
-                stream = self._engine.submit(job.prompt, job.sampling, job.options)
+            grammars = [await self._engine.prepare(job.sampling) for job in self._jobs]
+            for job, grammar in zip(self._jobs, grammars, strict=True):
+                stream = self._engine.submit(job.prompt, job.sampling, job.options, grammar=grammar)
                 self._streams.append(stream)
                 self._prompt_tokens[job.prompt_index] = stream.prompt_tokens
         except RequestError as error:
@@ -123,12 +124,15 @@ def wire_reason(reason: FinishReason) -> WireFinishReason:
     """The API's word for it.
 
     Raises:
+        DeadlineError: its time was over.
         EngineError: the request was ended from inside; that is no success, and never told as one.
     """
     if reason is FinishReason.STOP:
         return "stop"
     if reason is FinishReason.LENGTH:
         return "length"
+    if reason is FinishReason.DEADLINE:
+        raise DeadlineError("The request was not done within its `timeout`.")
     raise EngineError("The engine ended the request before it was complete.")
 
 
