@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cupola.errors import ModelError
 from cupola.quantize.formats import GROUP, Format
-from cupola.quantize.rounding import dequantize, quantize
+from cupola.quantize.rounding import dequantize, quantize, without_minimum
 
 
 def groups_of(matrix: np.ndarray) -> np.ndarray:
@@ -64,6 +64,40 @@ def test_values_that_do_not_fit_are_refused(fmt: Format, value: float) -> None:
     matrix[2, 40] = value
     with pytest.raises(ModelError, match="not finite"):
         quantize(matrix, fmt)
+
+
+def five_bits(groups: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Codes, scales and minima as a quantizer chooses them for weights around zero."""
+    random = np.random.default_rng(seed)
+    scale = random.uniform(0.5, 1, groups).astype(np.float16).astype(np.float32)
+    minimum = (scale * random.uniform(-19, -12, groups)).astype(np.float16).astype(np.float32)
+    return random.integers(0, 32, (groups, GROUP), np.uint8), scale, minimum
+
+
+def test_five_bits_lose_less_without_their_minimum_than_when_they_are_rounded() -> None:
+    codes, scale, minimum = five_bits(2000)
+    exact = codes * scale[:, None] + minimum[:, None]
+    values, step = without_minimum(codes, scale, minimum)
+    assert values.dtype == np.int8
+    error = ((values * step.astype(np.float16).astype(np.float32)[:, None] - exact) ** 2).sum(axis=1)
+    plain = ((dequantize(quantize(exact, Format.Q8)) - exact) ** 2).sum(axis=1)
+    assert error.sum() < 0.45 * plain.sum()
+
+
+@pytest.mark.parametrize("ratio", [-16, -15.5, -15.25, 0, -31])
+def test_five_bits_are_kept_where_the_minimum_is_a_multiple_of_a_step(ratio: float) -> None:
+    codes, scale, _ = five_bits(50)
+    minimum = scale * np.float32(ratio)
+    values, step = without_minimum(codes, scale, minimum)
+    np.testing.assert_allclose(values * step[:, None], codes * scale[:, None] + minimum[:, None], atol=1e-5)
+
+
+@pytest.mark.parametrize(("scale", "minimum"), [(0.0, 0.0), (0.0, -2.5), (0.001, 5.0), (-0.5, 1.0)])
+def test_five_bits_in_groups_beyond_the_rule_are_rounded(scale: float, minimum: float) -> None:
+    codes = np.arange(32, dtype=np.uint8)[None]
+    values, step = without_minimum(codes, np.array([scale], np.float32), np.array([minimum], np.float32))
+    exact = codes * scale + minimum
+    np.testing.assert_allclose(values * step[:, None], exact, atol=abs(exact).max() * 0.6 / 127)
 
 
 @given(st.integers(0, 2**32 - 1), st.floats(1e-5, 1e3))

@@ -1,7 +1,7 @@
 """Compiles grammars beside the engine and the event loop, within limits, and remembers them.
 
-A few threads of its own do the work, so that a hostile grammar can hold up other grammars at most. llguidance bounds
-the work of each of them; whoever waits, waits for COMPILE_SECONDS at most.
+A few threads of its own do the work, so that a hostile grammar can hold up other grammars at most; large ones have to
+pass a trial in a process of its own first. Whoever waits, waits for COMPILE_SECONDS at most.
 """
 
 from __future__ import annotations
@@ -12,16 +12,18 @@ from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from cupola.engine.grammar import CompiledGrammar, GrammarSpec, check_grammar, llguidance_form, refused
+from cupola.engine.grammar_trial import GrammarTrial
 from cupola.engine.native_grammar import GrammarTokenizer
 from cupola.errors import OverloadedError
 from cupola.manifest import Manifest
 from cupola.text.tokenizer import Tokenizer
-from cupola.text.vocabulary import read_vocabulary
+from cupola.text.vocabulary import Vocabulary, read_vocabulary
 
 COMPILE_SECONDS = 5.0
 _THREADS = 2
 _MAX_WAITING = 64
 _MAX_REMEMBERED = 64
+_TRIED_BYTES = 2048  # no grammar that is shorter has taken a second, or nests deep
 _MAX_REASON = 300  # characters of llguidance's reason that an error repeats
 
 
@@ -41,7 +43,9 @@ class GrammarCompiler:
         self._grammars: OrderedDict[GrammarSpec, Future[CompiledGrammar]] = OrderedDict()
         self._waiting = 0
         self._native: GrammarTokenizer | None = None
+        self._trial: GrammarTrial | None = None
         self._native_lock = threading.Lock()
+        self._trial_lock = threading.Lock()
 
     async def compile(self, spec: GrammarSpec) -> CompiledGrammar:
         """The compiled grammar, without blocking the event loop.
@@ -69,6 +73,13 @@ class GrammarCompiler:
     def close(self) -> None:
         """Take no more grammars. Those compiled stay good."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        # A trial that runs ends within seconds, and its process with the pipe.
+        if self._trial_lock.acquire(blocking=False):
+            try:
+                if self._trial is not None:
+                    self._trial.close()
+            finally:
+                self._trial_lock.release()
 
     def _begin(self, spec: GrammarSpec) -> Future[CompiledGrammar]:
         check_grammar(spec)
@@ -96,6 +107,8 @@ class GrammarCompiler:
         kind, text = llguidance_form(spec)
         tokenizer = self._grammar_tokenizer()
         try:
+            if len(text) > _TRIED_BYTES:
+                self._try(kind, text)
             return CompiledGrammar(spec, tokenizer.compile(kind, text))
         except ValueError as error:
             raise refused(spec, _reason(str(error))) from None
@@ -103,9 +116,17 @@ class GrammarCompiler:
     def _grammar_tokenizer(self) -> GrammarTokenizer:
         with self._native_lock:
             if self._native is None:
-                vocabulary = read_vocabulary(self._tokenizer, self._manifest.shape.vocab_size)
-                self._native = GrammarTokenizer(vocabulary, self._manifest.special_ids.eos)
+                self._native = GrammarTokenizer(self._vocabulary(), self._manifest.special_ids.eos)
             return self._native
+
+    def _try(self, kind: str, text: str) -> None:
+        with self._trial_lock:
+            if self._trial is None:
+                self._trial = GrammarTrial(self._vocabulary(), self._manifest.special_ids.eos)
+            self._trial.check(kind, text)
+
+    def _vocabulary(self) -> Vocabulary:
+        return read_vocabulary(self._tokenizer, self._manifest.shape.vocab_size)
 
     def _too_long(self, spec: GrammarSpec) -> Exception:
         return refused(spec, f"it was not compiled within {COMPILE_SECONDS:.0f} s", "Make the grammar simpler.")

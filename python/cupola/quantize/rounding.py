@@ -15,10 +15,12 @@ from cupola.errors import ModelError
 from cupola.quantize.formats import GROUP, Format, Quantized
 
 Q8_LIMIT = 127
+Q5_LIMIT = 31
 Q4_LIMIT = 15
 
 # Trial shares of the full range for 4 bits: a narrower range clips the outermost weights and serves the others better.
 _Q4_SHRINKS = (1.0, 0.94, 0.88)
+_MOST_PARTS = 2 * Q8_LIMIT // Q5_LIMIT  # q8 steps in a step of 5 bits: the codes of all have to fit
 _CHUNK_GROUPS = 8192  # groups worked on at once: their temporaries (1 MiB each) stay in the cache
 
 
@@ -61,6 +63,36 @@ def dequantize(quantized: Quantized) -> np.ndarray:
     if quantized.minimum is not None:
         result += quantized.minimum.astype(np.float32)[..., None]
     return result.reshape(rows, inputs)
+
+
+def without_minimum(codes: np.ndarray, scale: np.ndarray, minimum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Groups `scale * q + minimum` of 5-bit codes as q8, which has no minimum.
+
+    Where a group's step is a whole number of q8's steps, all that is rounded is the minimum, which is the same for the
+    whole group; among the numbers for which the codes fit 8 bits, one usually comes close. Other groups, such as those
+    of one value, are rounded one by one.
+
+    Args:
+        codes: uint8 [groups, 32], 0..31.
+        scale, minimum: float32 [groups].
+
+    Returns:
+        int8 [groups, 32] and float32 [groups].
+    """
+    safe = np.where(scale > 0, scale, 1)
+    parts, offset, error = np.zeros_like(scale), np.zeros_like(scale), np.full_like(scale, np.inf)
+    for part in range(1, _MOST_PARTS + 1):
+        shift = np.rint(minimum * (part / safe))
+        miss = np.abs(minimum - shift * (safe / part))
+        better = (shift >= -Q8_LIMIT) & (shift + Q5_LIMIT * part <= Q8_LIMIT) & (scale > 0) & (miss < error)
+        for best, value in ((parts, part), (offset, shift), (error, miss)):
+            np.copyto(best, value, where=better)
+    values = (codes * parts[:, None] + offset[:, None]).astype(np.int8)
+    step = safe / np.maximum(parts, 1)
+    wide = codes * scale[:, None] + minimum[:, None]
+    singly, singly_scale = _round_q8(wide)
+    use = error > np.abs(wide).max(axis=1) / Q8_LIMIT * 12**-0.5  # what rounding alone is off, in the mean of squares
+    return np.where(use[:, None], singly, values), np.where(use, singly_scale, step)
 
 
 def _round_q8(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

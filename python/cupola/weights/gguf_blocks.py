@@ -4,7 +4,8 @@ Owns what the bits of a block mean. Types whose groups are 32 values with one sc
 fit a format, keep their integers; the `gguf` library widens all others to float32.
 
 Types of Q4_K's kind hold their scales as products of a float16 and a small integer. Such a product is rounded to
-float16, by 2^-11 of itself at most: two hundredths of the half step that the type itself is off.
+float16, by 2^-11 of itself at most: two hundredths of the half step that the type itself is off. Types of five bits
+with a minimum have no format of their own and become q8, in steps that are a part of theirs.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from gguf.quants import dequantize
 
 from cupola.errors import ModelError
 from cupola.quantize.formats import GROUP, Format, Quantized
+from cupola.quantize.rounding import without_minimum
 
 FLOAT_TYPES = frozenset({GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16})
 KEPT_TYPES: Mapping[GGMLQuantizationType, Format] = MappingProxyType(
@@ -26,6 +28,8 @@ KEPT_TYPES: Mapping[GGMLQuantizationType, Format] = MappingProxyType(
         GGMLQuantizationType.Q4_1: Format.Q4,
         GGMLQuantizationType.Q4_K: Format.Q4,
         GGMLQuantizationType.Q5_0: Format.Q8,
+        GGMLQuantizationType.Q5_1: Format.Q8,
+        GGMLQuantizationType.Q5_K: Format.Q8,
         GGMLQuantizationType.Q8_0: Format.Q8,
         GGMLQuantizationType.IQ4_NL: Format.Q8,
         GGMLQuantizationType.IQ4_XS: Format.Q8,
@@ -34,7 +38,7 @@ KEPT_TYPES: Mapping[GGMLQuantizationType, Format] = MappingProxyType(
 ROUNDED_TYPES = frozenset(
     GGMLQuantizationType[name]
     for name in (
-        *("Q5_1", "Q2_K", "Q3_K", "Q5_K", "Q6_K", "MXFP4"),
+        *("Q2_K", "Q3_K", "Q6_K", "MXFP4"),
         *("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"),
     )
 )
@@ -96,18 +100,34 @@ def _q4_k(blocks: np.ndarray) -> _Parts:
     The first four groups have theirs in the lower 6 bits of 4 bytes each; the upper two bits of these bytes are those
     of the last four groups, whose lower four bits are the nibbles of the last 4 bytes.
     """
+    return _nibbles(blocks[:, 16:].reshape(-1, GROUP)).reshape(-1, GROUP), *_products(blocks)
+
+
+def _products(blocks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scales and minima of the groups of Q4_K and Q5_K."""
     packed = blocks[:, 4:16].reshape(-1, 3, 4)
     first, low = packed[:, :2] & 63, np.stack([packed[:, 2] & 15, packed[:, 2] >> 4], axis=1)
     factors = np.concatenate([first, low | packed[:, :2] >> 6 << 4], axis=2).astype(np.float32)
     scale = factors[:, 0] * _float16(blocks, 0).astype(np.float32)[:, None]
     minimum = factors[:, 1] * -_float16(blocks, 2).astype(np.float32)[:, None]
-    return _nibbles(blocks[:, 16:].reshape(-1, GROUP)).reshape(-1, GROUP), scale.reshape(-1), minimum.reshape(-1)
+    return scale.reshape(-1), minimum.reshape(-1)
 
 
 def _q5_0(blocks: np.ndarray) -> _Parts:
     """scale * (q - 16); the fifth bits lie in 4 bytes before the others."""
-    fifth = np.unpackbits(blocks[:, 2:6], axis=1, bitorder="little")
-    return (_nibbles(blocks[:, 6:]) | fifth << 4).view(np.int8) - np.int8(16), _float16(blocks, 0), None
+    return _five_bits(blocks[:, 2:]).view(np.int8) - np.int8(16), _float16(blocks, 0), None
+
+
+def _q5_1(blocks: np.ndarray) -> _Parts:
+    factors = (_float16(blocks, at).astype(np.float32) for at in (0, 2))
+    return *without_minimum(_five_bits(blocks[:, 4:]), *factors), None
+
+
+def _q5_k(blocks: np.ndarray) -> _Parts:
+    """As Q4_K; the fifth bits of group g are bits g of 32 bytes."""
+    fifth = blocks[:, None, 16:48] >> np.arange(_GROUPS, dtype=np.uint8)[:, None] & 1
+    codes = _nibbles(blocks[:, 48:].reshape(-1, GROUP)).reshape(-1, GROUP) | fifth.reshape(-1, GROUP) << 4
+    return *without_minimum(codes, *_products(blocks)), None
 
 
 def _q8_0(blocks: np.ndarray) -> _Parts:
@@ -127,6 +147,11 @@ def _iq4_xs(blocks: np.ndarray) -> _Parts:
     return _NONLINEAR[_nibbles(blocks[:, 8:].reshape(-1, GROUP // 2))], scale.reshape(-1), None
 
 
+def _five_bits(packed: np.ndarray) -> np.ndarray:
+    """4 bytes of fifth bits, then nibbles."""
+    return _nibbles(packed[:, 4:]) | np.unpackbits(packed[:, :4], axis=1, bitorder="little") << 4
+
+
 def _nibbles(packed: np.ndarray) -> np.ndarray:
     """The low nibbles of each row of bytes, then its high ones."""
     return np.concatenate([packed & 15, packed >> 4], axis=1)
@@ -143,6 +168,8 @@ _READERS: Mapping[GGMLQuantizationType, Callable[[np.ndarray], _Parts]] = Mappin
         GGMLQuantizationType.Q4_1: _q4_1,
         GGMLQuantizationType.Q4_K: _q4_k,
         GGMLQuantizationType.Q5_0: _q5_0,
+        GGMLQuantizationType.Q5_1: _q5_1,
+        GGMLQuantizationType.Q5_K: _q5_k,
         GGMLQuantizationType.Q8_0: _q8_0,
         GGMLQuantizationType.IQ4_NL: _iq4_nl,
         GGMLQuantizationType.IQ4_XS: _iq4_xs,
