@@ -10,6 +10,7 @@ MODEL ?= smollm2
 HOST ?= 127.0.0.1
 PORT ?= 8000
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 PIP ?= $(BIN)/python -m pip
 
 SHELL := /bin/bash
@@ -27,7 +28,7 @@ GOLDENS_NEW := build/goldens/new
 
 CPP := $(shell find cpp -name '*.h' -o -name '*.cc')
 
-.PHONY: help venv install serve test lint format bench compare goldens goldens-check sanitize check-install check-serve clean
+.PHONY: help venv install serve test lint format bench goldens goldens-check sanitize check-install check-serve clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | \
@@ -70,11 +71,8 @@ install: $(INSTALLED)  ## install Cupola into it (again only when pyproject.toml
 serve: $(INSTALLED)  ## serve MODEL on HOST:PORT with a chat page (fetches and compiles it the first time)
 	@exec $(BIN)/cupola serve $(MODEL) --host $(HOST) --port $(PORT)
 
-bench: $(INSTALLED)  ## measure MODEL in process: decode, prompts, clients
-	@$(BIN)/cupola bench $(MODEL) --only decode --only prefill --only clients
-
-compare: $(INSTALLED)  ## measure the server against llama.cpp's (builds that first) and write docs/performance.md
-	@$(BIN)/python scripts/compare_peers.py
+bench: $(INSTALLED)  ## measure the server against llama.cpp and others (installs them), write docs/performance.md
+	@$(BIN)/python scripts/compare_peers.py $(BENCH_ARGS)
 
 # --- checks ---------------------------------------------------------------------------------------------------------
 

@@ -58,6 +58,8 @@ def bench_command(
         Path | None, typer.Option(help="What that server serves (a compiled folder, a file), for what a token costs.")
     ] = None,
     vs_weights: Annotated[Path | None, typer.Option(help="The same of the other server.")] = None,
+    name: Annotated[str | None, typer.Option(help="What the report calls that server.")] = None,
+    vs_name: Annotated[str | None, typer.Option(help="What it calls the other server.")] = None,
     api_key: Annotated[
         str | None, typer.Option(help="Key to send to both servers.", envvar="CUPOLA_BENCH_API_KEY")
     ] = None,
@@ -89,7 +91,7 @@ def bench_command(
         raise UsageError("A server is named by its URL or by its command, not by both")
     choices: list[Choice] = []
     if url or spawn:
-        choices.append(ServerChoice(url, spawn, pid=pid, weights=weights, api_key=api_key))
+        choices.append(ServerChoice(url, spawn, name, pid=pid, weights=weights, api_key=api_key))
     else:
         config = EngineOptions(
             max_batch=max_batch,
@@ -100,7 +102,7 @@ def bench_command(
         )
         choices.append(EngineChoice(model, backend, config))
     if vs or vs_spawn:
-        choices.append(ServerChoice(vs, vs_spawn, pid=vs_pid, weights=vs_weights, api_key=api_key))
+        choices.append(ServerChoice(vs, vs_spawn, vs_name, pid=vs_pid, weights=vs_weights, api_key=api_key))
     limit = float("inf") if quiet is None else quiet
     wanted = _Wanted(tuple(choices), tuple(only or ()), rounds, seed, num_threads, limit)
     try:
