@@ -25,9 +25,12 @@ EXACT = {
     Kind.Q4_1: Format.Q4,
     Kind.Q5_0: Format.Q8,
     Kind.Q8_0: Format.Q8,
+    Kind.Q3_K: Format.Q8,
     Kind.IQ4_NL: Format.Q8,
 }
-WRITABLE = {kind: fmt for kind, fmt in EXACT.items() if kind is not Kind.IQ4_NL}  # what the library can quantize to
+WRITABLE = {
+    kind: fmt for kind, fmt in EXACT.items() if kind not in (Kind.Q3_K, Kind.IQ4_NL)
+}  # what the library can quantize to
 
 
 def floats(rows: np.ndarray | Quantized) -> np.ndarray:
@@ -55,7 +58,7 @@ def test_quantized_tensors_are_packed_without_loss(tmp_path: Path, kind: Kind, f
 
 
 # Where a block of each type has its float16 factors; the other bytes are integers.
-FACTORS = dict.fromkeys((Kind.Q4_1, Kind.Q4_K, Kind.Q5_1, Kind.Q5_K), (0, 2))
+FACTORS = dict.fromkeys((Kind.Q4_1, Kind.Q4_K, Kind.Q5_1, Kind.Q5_K), (0, 2)) | {Kind.Q3_K: (108,)}
 
 
 def random_blocks(kind: Kind, rows: int, per_row: int) -> np.ndarray:

@@ -27,6 +27,7 @@ KEPT_TYPES: Mapping[GGMLQuantizationType, Format] = MappingProxyType(
         GGMLQuantizationType.Q4_0: Format.Q4,
         GGMLQuantizationType.Q4_1: Format.Q4,
         GGMLQuantizationType.Q4_K: Format.Q4,
+        GGMLQuantizationType.Q3_K: Format.Q8,
         GGMLQuantizationType.Q5_0: Format.Q8,
         GGMLQuantizationType.Q5_1: Format.Q8,
         GGMLQuantizationType.Q5_K: Format.Q8,
@@ -38,7 +39,7 @@ KEPT_TYPES: Mapping[GGMLQuantizationType, Format] = MappingProxyType(
 ROUNDED_TYPES = frozenset(
     GGMLQuantizationType[name]
     for name in (
-        *("Q2_K", "Q3_K", "Q6_K", "MXFP4"),
+        *("Q2_K", "Q6_K", "MXFP4"),
         *("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"),
     )
 )
@@ -92,6 +93,14 @@ def _q4_0(blocks: np.ndarray) -> _Parts:
 
 def _q4_1(blocks: np.ndarray) -> _Parts:
     return _nibbles(blocks[:, 4:]), _float16(blocks, 0), _float16(blocks, 2)
+
+
+def _q3_k(blocks: np.ndarray) -> _Parts:
+    """d * (scale * q) of 6-bit and 3-bit integers with a sign: their products are -124 to 128, and negated fit int8."""
+    scale = -_float16(blocks, blocks.shape[1] - 2)
+    step = np.where(scale == 0, 1, scale).astype(np.float32)[:, None]
+    products = np.rint(dequantize(blocks, GGMLQuantizationType.Q3_K) / step)
+    return products.astype(np.int8).reshape(-1, GROUP), np.repeat(scale, _GROUPS), None
 
 
 def _q4_k(blocks: np.ndarray) -> _Parts:
@@ -166,6 +175,7 @@ _READERS: Mapping[GGMLQuantizationType, Callable[[np.ndarray], _Parts]] = Mappin
     {
         GGMLQuantizationType.Q4_0: _q4_0,
         GGMLQuantizationType.Q4_1: _q4_1,
+        GGMLQuantizationType.Q3_K: _q3_k,
         GGMLQuantizationType.Q4_K: _q4_k,
         GGMLQuantizationType.Q5_0: _q5_0,
         GGMLQuantizationType.Q5_1: _q5_1,
