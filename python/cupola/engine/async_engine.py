@@ -1,8 +1,7 @@
 """`AsyncEngine`: text in, text out, for asyncio.
 
-It owns the way of a request through the text layer: tokenize, check, submit to the backend, detokenize, deliver.
-One reader on the backend's event file descriptor serves all streams. Scheduling, sampling and the model are the
-backend's; HTTP and JSON are the server's.
+It owns the way of a request through the text layer: tokenize, check, submit to the backend. Its output comes back
+through the `mailroom`. Scheduling, sampling and the model are the backend's; HTTP and JSON are the server's.
 """
 
 from __future__ import annotations
@@ -16,12 +15,13 @@ from cupola.engine.admission import check_params, native_request
 from cupola.engine.backends.select import open_model
 from cupola.engine.grammar import CompiledGrammar
 from cupola.engine.grammar_compiler import GrammarCompiler
+from cupola.engine.mailroom import Mailroom
 from cupola.engine.options import EngineOptions
 from cupola.engine.output import Completion, Score, TextDelta, Usage
 from cupola.engine.request import PLAIN, EngineConfig, EngineStats, RequestOptions, SamplingParams
 from cupola.engine.score import score_all
 from cupola.engine.stream import Mailbox, TextStream
-from cupola.errors import CupolaError, EngineError, RequestError
+from cupola.errors import EngineError, RequestError
 from cupola.manifest import Manifest
 from cupola.text.chat_template import ChatTemplate, Message
 from cupola.text.tokenizer import Tokenizer
@@ -57,11 +57,8 @@ class AsyncEngine:
         self._model = open_model(model, backend, config or EngineOptions())
         self._backend = self._model.backend
         self._grammars = GrammarCompiler(self._model.tokenizer, self._model.manifest)
-        self._mailboxes: dict[int, Mailbox] = {}
+        self._mailroom = Mailroom(self._backend, self.death)
         self._ids = itertools.count(1)
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._draining = False
         self._closed = False
 
@@ -134,7 +131,7 @@ class AsyncEngine:
     @property
     def active(self) -> int:
         """Number of requests that were submitted and have not ended."""
-        return len(self._mailboxes)
+        return len(self._mailroom)
 
     def stats(self) -> EngineStats:
         """Counters and gauges of the backend now."""
@@ -224,7 +221,7 @@ class AsyncEngine:
             EngineError: the engine is dead or closed.
         """
         self._check_alive()
-        self._attach()
+        self._mailroom.attach()
         token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
         params = params or self.default_params
         if params.grammar is not None and grammar is None:
@@ -240,11 +237,8 @@ class AsyncEngine:
             grammar=grammar,
         )
         mailbox = Mailbox(request.id, len(request.token_ids), self.tokenizer, request.sampling.stop)
-        self._backend.add(request)
-        # The reader runs on this loop, so no delta can have been dispatched between `add` and here.
-        self._mailboxes[request.id] = mailbox
-        self._idle.clear()
-        return TextStream(mailbox, self._abandon)
+        self._mailroom.submit(request, mailbox)
+        return TextStream(mailbox, self._mailroom.abandon)
 
     async def generate(
         self, prompt: Prompt, params: SamplingParams | None = None, options: RequestOptions = PLAIN
@@ -299,8 +293,7 @@ class AsyncEngine:
 
     def abort(self, request_id: int) -> None:
         """End a request: its stream ends with finish_reason ABORT. Unknown and ended requests are ignored."""
-        if request_id in self._mailboxes:
-            self._backend.abort(request_id)
+        self._mailroom.abort(request_id)
 
     # The end.
 
@@ -312,11 +305,10 @@ class AsyncEngine:
         self._draining = True
         self._backend.drain()
         try:
-            await asyncio.wait_for(self._idle.wait(), grace)
+            await asyncio.wait_for(self._mailroom.wait_idle(), grace)
         except TimeoutError:
-            for request_id in list(self._mailboxes):
-                self._backend.abort(request_id)
-            await self._idle.wait()
+            self._mailroom.abort_all()
+            await self._mailroom.wait_idle()
             return False
         return True
 
@@ -328,8 +320,7 @@ class AsyncEngine:
     def retire(self) -> None:
         """The first half of `close`, on the event loop: refuse requests, fail those that run."""
         self._closed = True
-        self._detach()
-        self._fail_all(EngineError("The engine was closed while this request ran"))
+        self._mailroom.close(EngineError("The engine was closed while this request ran"))
 
     def release(self) -> None:
         """The second half of `close`: stop the backend and free its memory. Waits for the step that runs."""
@@ -346,23 +337,6 @@ class AsyncEngine:
 
     # Behind the scenes.
 
-    def _attach(self) -> None:
-        loop = asyncio.get_running_loop()
-        if loop is self._loop:
-            return
-        if self._mailboxes:
-            raise RuntimeError("This engine has running requests on another event loop")
-        self._detach()
-        self._idle = asyncio.Event()
-        self._idle.set()
-        loop.add_reader(self._backend.event_fd, self._on_event)
-        self._loop = loop
-
-    def _detach(self) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.remove_reader(self._backend.event_fd)
-        self._loop = None
-
     def _bad_words(self, params: SamplingParams) -> list[Sequence[int]]:
         ways = (self.tokenizer.word_ids(word) if isinstance(word, str) else [word] for word in params.bad_words)
         return list(itertools.chain.from_iterable(ways))
@@ -376,42 +350,3 @@ class AsyncEngine:
         if self._closed:
             return EngineError("The engine is closed")
         return EngineError(f"The engine died: {self._backend.failure or 'unknown cause'}", hint="Restart the server.")
-
-    def _on_event(self) -> None:
-        for delta in self._backend.take():
-            mailbox = self._mailboxes.get(delta.request_id)
-            if mailbox is None:
-                continue  # abandoned by its reader
-            try:
-                mailbox.put(delta)
-            except Exception as error:  # a fault in the text of one request must not stop the others
-                mailbox.fail(EngineError(f"The output could not be decoded: {error}"))
-            if mailbox.ended:
-                self._forget(delta.request_id)
-                if delta.finish_reason is None:
-                    self._backend.abort(delta.request_id)
-        if not self._backend.alive:
-            self._detach()
-            self._fail_all(self.death())
-
-    def _forget(self, request_id: int) -> None:
-        self._mailboxes.pop(request_id, None)
-        self._note_idle()
-
-    def _abandon(self, request_id: int) -> None:
-        # A dropped stream may be collected on any thread: nothing here may touch the loop directly.
-        if self._mailboxes.pop(request_id, None) is None or self._closed:
-            return
-        self._backend.abort(request_id)
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._note_idle)
-
-    def _note_idle(self) -> None:
-        if not self._mailboxes:
-            self._idle.set()
-
-    def _fail_all(self, error: CupolaError) -> None:
-        for mailbox in self._mailboxes.values():
-            mailbox.fail(error)
-        self._mailboxes.clear()
-        self._idle.set()
