@@ -187,6 +187,8 @@ def test_forced_text_is_written_as_the_merges_write_it(text: bytes, pieces: list
         GrammarSpec.regex(""),
         GrammarSpec.choice([]),
         GrammarSpec.choice(["a", ""]),
+        GrammarSpec.choice(["a\0b"]),
+        GrammarSpec.choice(["\ud800"]),
         GrammarSpec.grammar("start: nothing"),
         GrammarSpec.grammar("start: a\na: a"),
         GrammarSpec.grammar("root ::= ("),

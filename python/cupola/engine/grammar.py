@@ -95,8 +95,6 @@ def check_grammar(spec: GrammarSpec) -> None:
     size = len(spec.text.encode("utf-8", "replace"))
     if size > MAX_GRAMMAR_BYTES:
         raise refused(spec, f"it has {size} bytes; allowed: at most {MAX_GRAMMAR_BYTES}")
-    if "\0" in spec.text or not _is_unicode(spec.text):
-        raise refused(spec, "it has characters that no text can have (NUL, or half of a surrogate pair)")
     if not spec.text and spec.kind is not GrammarKind.JSON_OBJECT:
         raise refused(spec, "it is empty")
 
@@ -107,16 +105,10 @@ def llguidance_form(spec: GrammarSpec) -> tuple[str, str]:
     Raises:
         RequestError: the text is not of its kind.
     """
-    match spec.kind:
-        case GrammarKind.JSON_OBJECT:
-            return "json_schema", json.dumps(_OBJECT)
-        case GrammarKind.JSON_SCHEMA:
-            return "json_schema", _laid_out(spec)
-        case GrammarKind.CHOICE:
-            return "regex", _alternatives(spec)
-        case GrammarKind.GRAMMAR:
-            return "lark", _from_gbnf(spec) if "::=" in spec.text else spec.text
-    return "regex", spec.text
+    kind, text = _put_to_llguidance(spec)
+    if "\0" in text or not _is_unicode(text):
+        raise refused(spec, "it has characters that no text can have (NUL, or half of a surrogate pair)")
+    return kind, text
 
 
 def refused(spec: GrammarSpec, reason: str, hint: str | None = None) -> RequestError:
@@ -128,6 +120,19 @@ def refused(spec: GrammarSpec, reason: str, hint: str | None = None) -> RequestE
         code="invalid_schema" if schema else "invalid_grammar",
         hint=hint,
     )
+
+
+def _put_to_llguidance(spec: GrammarSpec) -> tuple[str, str]:
+    match spec.kind:
+        case GrammarKind.JSON_OBJECT:
+            return "json_schema", json.dumps(_OBJECT)
+        case GrammarKind.JSON_SCHEMA:
+            return "json_schema", _laid_out(spec)
+        case GrammarKind.CHOICE:
+            return "regex", _alternatives(spec)
+        case GrammarKind.GRAMMAR:
+            return "lark", _from_gbnf(spec) if "::=" in spec.text else spec.text
+    return "regex", spec.text
 
 
 def _laid_out(spec: GrammarSpec) -> str:

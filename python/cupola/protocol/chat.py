@@ -26,7 +26,6 @@ class ChatCompletionRequest(GenerationFields):
         "moderation": (),
         "parallel_tool_calls": (True, False),
         "reasoning_effort": ("none",),
-        "response_format": ({"type": "text"},),
         "tool_choice": ("none", "auto"),
         "tools": ([],),
         "verbosity": ("medium",),

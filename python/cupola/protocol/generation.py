@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticCustomError
 
 from cupola.protocol.base import WireModel
+from cupola.protocol.structured import StructuredFields
 
 MAX_CHOICES = 128
 MAX_STOP_STRINGS = 4
@@ -53,13 +54,14 @@ class EngineFields(WireModel):
     pin_prefix: bool | None = None
 
 
-class GenerationFields(EngineFields):
+class GenerationFields(EngineFields, StructuredFields):
     """How to generate: OpenAI's fields and the extensions that the field's servers agree on.
 
     None means "not given": the model's generation_config.json decides then, and after it OpenAI's defaults.
 
     Extensions: top_k (0 or -1 keeps all), min_p, min_tokens, ignore_eos, stop_token_ids, repetition_penalty,
-    allowed_token_ids, bad_words, prompt_logprobs, return_token_ids, and those of EngineFields.
+    allowed_token_ids, bad_words, prompt_logprobs, return_token_ids, and those of EngineFields
+    and StructuredFields.
     """
 
     IGNORED: ClassVar[frozenset[str]] = frozenset(

@@ -20,6 +20,7 @@ from cupola.server.logprobs import chat_logprobs, prompt_logprobs
 from cupola.server.sampling import choice_sampling, request_options
 from cupola.server.served_model import ServedModel
 from cupola.server.services import Services
+from cupola.server.structured import grammar_field
 
 
 async def chat_completions(services: Services, request: Request) -> Response:
@@ -81,7 +82,7 @@ async def _generation(model: ServedModel, body: ChatCompletionRequest) -> Genera
     options = request_options(body)
     jobs = [Job(0, prompt, sampling, options) for sampling in choice_sampling(body, model.engine.default_params)]
     limit = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
-    return Generation(model.engine, jobs, {"prompt": "messages", "max_tokens": limit})
+    return Generation(model.engine, jobs, {"prompt": "messages", "max_tokens": limit, "grammar": grammar_field(body)})
 
 
 def _completion(

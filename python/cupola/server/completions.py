@@ -22,6 +22,7 @@ from cupola.server.logprobs import CompletionLogprobsWriter, joined, prompt_logp
 from cupola.server.sampling import choice_sampling, request_options
 from cupola.server.served_model import ServedModel
 from cupola.server.services import Services
+from cupola.server.structured import grammar_field
 from cupola.text.detokenizer import decode
 from cupola.text.tokenizer import Tokenizer
 
@@ -131,7 +132,7 @@ async def _generation(model: ServedModel, body: CompletionRequest) -> Generation
     samplings = choice_sampling(body, model.engine.default_params)
     prompts = [await model.engine.tokenize(prompt) if isinstance(prompt, str) else prompt for prompt in body.prompt]
     jobs = [Job(index, prompt, sampling, options) for index, prompt in enumerate(prompts) for sampling in samplings]
-    return Generation(model.engine, jobs)
+    return Generation(model.engine, jobs, {"grammar": grammar_field(body)})
 
 
 def _completion(identity: Identity, choices: Sequence[_Choice], answers: Sequence[Answer], usage: Usage) -> Completion:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from cupola.engine.request import RequestOptions, SamplingParams
 from cupola.protocol.generation import EngineFields, GenerationFields
+from cupola.server.structured import grammar_of
 
 Value = TypeVar("Value")
 
@@ -54,6 +55,7 @@ def _sampling(request: GenerationFields, defaults: SamplingParams) -> SamplingPa
         stop=_given(request.stop, defaults.stop),
         stop_token_ids=_given(request.stop_token_ids, defaults.stop_token_ids),
         ignore_eos=_given(request.ignore_eos, defaults.ignore_eos),
+        grammar=grammar_of(request),
     )
 
 
