@@ -135,7 +135,7 @@ void Engine::Close() {
 void Engine::Run(std::promise<void> started) {
   SetUpThread("cupola-engine");
   try {
-    model_->Start(options_.limits.num_pages, options_.num_threads);
+    model_->Start(options_.limits.num_pages, options_.threads);
   } catch (...) {
     started.set_exception(std::current_exception());
     return;
@@ -149,6 +149,7 @@ void Engine::Run(std::promise<void> started) {
       Die(error.what());
     }
   }
+  model_->Stop();
   scheduler_.EndAll(FinishReason::kAbort, "", &outbox_);
   Publish();
   stopped_ = true;

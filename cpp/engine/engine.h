@@ -33,8 +33,8 @@ namespace cupola {
 
 struct EngineOptions {
   Limits limits;
-  int32_t max_queue = 0;    // most requests waiting
-  int32_t num_threads = 0;  // of the model; 0 means one a core
+  int32_t max_queue = 0;  // most requests waiting
+  TeamOptions threads;    // of the model
   bool check_every_step = false;
 };
 

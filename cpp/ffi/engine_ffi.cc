@@ -31,8 +31,9 @@ class EngineRef : public ffi::ObjectRef {
 };
 
 EngineRef MakeEngine(ModelRef model, int64_t num_pages, int64_t max_batch, int64_t max_step_tokens,
-                     int64_t max_context, int64_t max_queue, int64_t num_threads, bool prefix_cache,
-                     int64_t foresight, int64_t prefill_rows, bool check_every_step) {
+                     int64_t max_context, int64_t max_queue, int64_t num_threads, bool bind_threads,
+                     int64_t spin_us, bool prefix_cache, int64_t foresight, int64_t prefill_rows,
+                     bool check_every_step) {
   const ModelInfo& info = model->model->info();
   EngineOptions options;
   options.limits.num_pages = static_cast<int32_t>(num_pages);
@@ -46,7 +47,7 @@ EngineRef MakeEngine(ModelRef model, int64_t num_pages, int64_t max_batch, int64
   options.limits.foresight = static_cast<Foresight>(foresight);
   options.limits.prefill_rows = static_cast<int32_t>(prefill_rows);
   options.max_queue = static_cast<int32_t>(max_queue);
-  options.num_threads = static_cast<int32_t>(num_threads);
+  options.threads = {static_cast<int32_t>(num_threads), bind_threads, spin_us * 1000};
   options.check_every_step = check_every_step;
   return EngineRef(ffi::make_object<EngineObj>(model, options));
 }

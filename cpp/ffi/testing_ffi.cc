@@ -1,5 +1,5 @@
-// Doors for tests: the scheduler step by step, without a thread or a model, the sampler and the
-// sample stage alone.
+// Doors for tests: the scheduler step by step, without a thread or a model, the sampler, the
+// sample stage and the threads of a model alone.
 // cupola.testing.*
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/map.h>
@@ -9,6 +9,7 @@
 #include <tvm/ffi/reflection/registry.h>
 
 #include <algorithm>
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -18,6 +19,8 @@
 #include "ffi/packed_request.h"
 #include "sampling/sampler.h"
 #include "support/failpoint.h"
+#include "support/thread_budget.h"
+#include "support/thread_team.h"
 
 namespace cupola {
 
@@ -214,6 +217,61 @@ Stage SampleRows(ffi::Bytes packed, ffi::TensorView rows) {
   return Stage(ffi::Shape(tokens), EncodeLogprobs(logprobs), error);
 }
 
+// Lets `num_workers` of a team count through the stages of `rounds` tasks, and returns how often
+// one saw, behind a barrier, that another was not there yet; plus what the workers returned.
+struct Counting {
+  ThreadTeam* team;
+  int32_t num_workers;
+  int32_t stages;
+  std::vector<int64_t> cells;  // the stage that each worker has reached
+  std::atomic<int64_t> num_errors{0};
+};
+
+int Count(int32_t worker, void* context) {
+  auto* counting = static_cast<Counting*>(context);
+  for (int32_t stage = 1; stage <= counting->stages; ++stage) {
+    counting->cells[worker] = stage;
+    counting->team->Barrier();
+    for (int32_t i = 0; i < counting->num_workers; ++i) {
+      if (counting->cells[i] != stage) ++counting->num_errors;
+    }
+    counting->team->Barrier();
+  }
+  return 0;
+}
+
+int64_t CountOnTeam(int64_t num_threads, int64_t num_workers, int64_t rounds, int64_t stages,
+                    int64_t spin_us) {
+  ThreadTeam team({static_cast<int32_t>(num_threads), /*bind=*/false, spin_us * 1000});
+  int64_t num_errors = team.size() != num_threads;
+  for (int64_t round = 0; round < rounds; ++round) {
+    // Not always the same workers, so that some sleep while others work.
+    const auto workers = static_cast<int32_t>(1 + (num_workers - 1 + round) % num_threads);
+    Counting counting{
+        &team, workers, static_cast<int32_t>(stages), std::vector<int64_t>(workers), {}};
+    num_errors += team.Run(workers, Count, &counting) != 0;
+    num_errors += counting.num_errors;
+    for (int64_t stage : counting.cells) num_errors += stage != stages;
+  }
+  return num_errors;
+}
+
+// The number of threads for each of many tasks in a row. Three numbers say what a task is: how many
+// nanoseconds it takes, how many more when it stalls, and up to how many threads it does not.
+ffi::Shape SpendBudget(int64_t most, ffi::Shape tasks) {
+  ThreadBudget budget(static_cast<int32_t>(most));
+  std::vector<int64_t> chosen;
+  int64_t now = 0;
+  for (size_t i = 0; i + 2 < tasks.size(); i += 3) {
+    const int32_t threads = budget.Choose(now);
+    chosen.push_back(threads);
+    const int64_t stalled = threads > tasks[i + 2] ? tasks[i + 1] : 0;
+    now += tasks[i] + stalled;
+    budget.Record(now, tasks[i] + stalled, stalled);
+  }
+  return ffi::Shape(chosen);
+}
+
 }  // namespace
 
 TVM_FFI_STATIC_INIT_BLOCK() {
@@ -229,6 +287,8 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("cupola.testing.pages", Pages)
       .def("cupola.testing.set_failpoints", [](ffi::String settings) { SetFailpoints(settings); })
       .def("cupola.testing.sample", Sample)
+      .def("cupola.testing.count_on_team", CountOnTeam)
+      .def("cupola.testing.spend_budget", SpendBudget)
       .def("cupola.testing.sample_rows", SampleRows);
 }
 

@@ -190,7 +190,7 @@ class Storm {
     script.num_ids = kVocabSize;
     script.page_size = limits_.page_size;
     ScriptedModel model(script);
-    model.Start(limits_.num_pages, 1);
+    model.Start(limits_.num_pages, {});
     for (int64_t demand = 0; demand < 5 * limits_.num_pages;) demand += Plan();
     // Whoever is first in rank moves on by a token a step, and by more in the end.
     for (int64_t step = 0; !scheduler_.idle() || next_ < requests_.size(); ++step) {

@@ -1,6 +1,5 @@
 #include "model/compiled_model.h"
 
-#include <sched.h>
 #include <tvm/ffi/container/shape.h>
 
 #include <algorithm>
@@ -9,8 +8,10 @@
 #include <new>
 #include <optional>
 #include <stdexcept>
-#include <thread>
 #include <utility>
+
+#include "model/library_threads.h"
+#include "support/clock.h"
 
 namespace cupola {
 
@@ -35,6 +36,7 @@ ffi::Module LoadVirtualMachine(const std::string& library) {
   // The VM's own enumerations: kDLCPU, and 2 for its pooled allocator, for device and host.
   constexpr int kPooledAllocator = 2;
   const ffi::Module executable = ffi::Module::LoadFromFile(library);
+  RunOnTeams(library);
   const auto load = executable->GetFunction("vm_load_executable");
   if (!load.has_value()) throw std::runtime_error(library + " holds no compiled model");
   ffi::Module vm = load.value()().cast<ffi::Module>();
@@ -47,32 +49,6 @@ ffi::Function FunctionOf(const ffi::Module& vm, const std::string& name) {
   const auto function = vm->GetFunction(name);
   if (!function.has_value()) throw std::runtime_error("the library has no function " + name);
   return function.value();
-}
-
-// The processors that this thread may run on, as TVM wants them: "0", "1", ...
-std::vector<std::string> AllowedProcessors() {
-  cpu_set_t allowed;
-  CPU_ZERO(&allowed);
-  std::vector<std::string> processors;
-  if (sched_getaffinity(0, sizeof(allowed), &allowed) != 0) return processors;
-  for (int i = 0; i < CPU_SETSIZE; ++i) {
-    if (CPU_ISSET(i, &allowed)) processors.push_back(std::to_string(i));
-  }
-  return processors;
-}
-
-// TVM keeps one pool of worker threads for each thread that calls it, and makes it at the first
-// call. Left alone it takes half of the processors, for fear of hyperthreads; a list of processors
-// is what sets its size.
-void ConfigureThreadPool(int32_t num_threads) {
-  constexpr int kOneProcessorPerThread = -2;
-  const auto configure = ffi::Function::GetGlobal("runtime.config_threadpool");
-  const std::vector<std::string> processors = AllowedProcessors();
-  if (!configure.has_value() || processors.empty()) return;
-  const size_t wanted = num_threads > 0 ? num_threads : processors.size();
-  ffi::Array<ffi::String> chosen;
-  for (size_t i = 0; i < wanted; ++i) chosen.push_back(processors[i % processors.size()]);
-  configure.value()(kOneProcessorPerThread, static_cast<int>(wanted), chosen);
 }
 
 }  // namespace
@@ -95,10 +71,12 @@ CompiledModel::CompiledModel(const std::string& library, const std::string& allo
       forward_(FunctionOf(vm_, forward_name)),
       weights_(std::move(weights)) {}
 
-void CompiledModel::Start(int32_t num_pages, int32_t num_threads) {
-  ConfigureThreadPool(num_threads);
+void CompiledModel::Start(int32_t num_pages, const TeamOptions& threads) {
   AllocKvCache(num_pages);
+  threads_ = std::make_unique<Threads>(threads);
 }
+
+void CompiledModel::Stop() { threads_ = nullptr; }
 
 void CompiledModel::AllocKvCache(int32_t num_pages) {
   kv_cache_ = std::nullopt;  // two caches at once may not fit
@@ -122,13 +100,23 @@ LogitsView CompiledModel::Forward(const StepInput& input) {
   std::vector<ffi::Tensor> step;
   for (int i = 0; i < kNumStepArguments; ++i) step.push_back(buffers_[i].View(*arguments[i]));
   try {
-    logits_ = ForwardTensors(step);
+    logits_ = ForwardOnTeam(step);
   } catch (const ffi::Error& error) {
     // Its what() is a traceback of many lines; a request's error is one sentence.
     throw std::runtime_error(error.kind() + ": " + error.message());
   }
   const ffi::Tensor& logits = logits_.value();
   return {static_cast<float*>(logits.data_ptr()), logits.size(0), logits.size(1)};
+}
+
+ffi::Tensor CompiledModel::ForwardOnTeam(const std::vector<ffi::Tensor>& step) {
+  if (threads_ == nullptr) throw std::logic_error("forward before start");
+  const int64_t begin = WallNs();
+  const TeamScope scope(&threads_->team, threads_->budget.Choose(begin));
+  ffi::Tensor logits = ForwardTensors(step);
+  const int64_t end = WallNs();
+  threads_->budget.Record(end, end - begin, threads_->team.stalled_ns());
+  return logits;
 }
 
 ffi::Tensor CompiledModel::ForwardTensors(const std::vector<ffi::Tensor>& step) {

@@ -1,7 +1,7 @@
 // The typed door to a compiled library (a TVM Relax virtual machine), through tvm_ffi alone.
 //
-// It knows the names and the arguments of the library's functions, and owns its KV cache. TVM's
-// thread pool belongs to the calling thread: Start and Forward are for one thread.
+// It knows the names and the arguments of the library's functions, and owns its KV cache and its
+// threads. Start, Forward and Stop are for one thread.
 #ifndef CUPOLA_MODEL_COMPILED_MODEL_H_
 #define CUPOLA_MODEL_COMPILED_MODEL_H_
 
@@ -11,10 +11,13 @@
 #include <tvm/ffi/function.h>
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "model/model.h"
+#include "support/thread_budget.h"
+#include "support/thread_team.h"
 
 namespace cupola {
 
@@ -36,15 +39,25 @@ class CompiledModel : public Model {
                 tvm::ffi::Array<tvm::ffi::Tensor> weights);
 
   const ModelInfo& info() const override { return info_; }
-  void Start(int32_t num_pages, int32_t num_threads) override;
+  void Start(int32_t num_pages, const TeamOptions& threads) override;
+  void Stop() override;
   void CopyPages(const std::vector<PageCopy>& copies) override;
   LogitsView Forward(const StepInput& input) override;
 
   void AllocKvCache(int32_t num_pages);
-  // The library's forward on tensors as they are: logits [m, logit_stride].
+  // The library's forward on tensors as they are, on this thread alone: logits [m, logit_stride].
   tvm::ffi::Tensor ForwardTensors(const std::vector<tvm::ffi::Tensor>& step);
 
  private:
+  // A team, and how much of it works at present.
+  struct Threads {
+    explicit Threads(const TeamOptions& options) : team(options), budget(team.size()) {}
+    ThreadTeam team;
+    ThreadBudget budget;
+  };
+
+  tvm::ffi::Tensor ForwardOnTeam(const std::vector<tvm::ffi::Tensor>& step);
+
   static constexpr int kNumStepArguments = 8;
 
   const ModelInfo info_;
@@ -53,6 +66,7 @@ class CompiledModel : public Model {
   tvm::ffi::Function forward_;
   tvm::ffi::Array<tvm::ffi::Tensor> weights_;
   tvm::ffi::Optional<tvm::ffi::Array<tvm::ffi::Tensor>> kv_cache_;
+  std::unique_ptr<Threads> threads_;  // between Start and Stop
   StepBuffer buffers_[kNumStepArguments];
   tvm::ffi::Optional<tvm::ffi::Tensor> logits_;  // keeps the rows of the last view alive
 };

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "model/step_input.h"
+#include "support/thread_team.h"
 
 namespace cupola {
 
@@ -36,8 +37,10 @@ class Model {
   void Release() { claimed_ = false; }
 
   // Makes room for `num_pages` pages of keys and values (contents undefined) and prepares the
-  // calling thread, the one that will call Forward. num_threads 0 means one a core.
-  virtual void Start(int32_t num_pages, int32_t num_threads) = 0;
+  // calling thread, the one that will call Forward, and the threads that help it.
+  virtual void Start(int32_t num_pages, const TeamOptions& threads) = 0;
+  // Ends those threads, until the next Start.
+  virtual void Stop() {}
 
   // Copies pages within the cache, one after the other.
   virtual void CopyPages(const std::vector<PageCopy>& copies) = 0;

@@ -23,7 +23,7 @@ ScriptedModel::ScriptedModel(const Script& script) : script_(script) {
   info_.max_batch = std::numeric_limits<int32_t>::max();
 }
 
-void ScriptedModel::Start(int32_t num_pages, int32_t /*num_threads*/) {
+void ScriptedModel::Start(int32_t num_pages, const TeamOptions& /*threads*/) {
   tokens_.assign(static_cast<size_t>(num_pages) * script_.page_size, kUnwritten);
 }
 

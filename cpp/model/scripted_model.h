@@ -38,7 +38,7 @@ class ScriptedModel : public Model {
   explicit ScriptedModel(const Script& script);
 
   const ModelInfo& info() const override { return info_; }
-  void Start(int32_t num_pages, int32_t num_threads) override;
+  void Start(int32_t num_pages, const TeamOptions& threads) override;
   void CopyPages(const std::vector<PageCopy>& copies) override;
   LogitsView Forward(const StepInput& input) override;
 

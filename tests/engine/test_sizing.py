@@ -40,10 +40,10 @@ def test_the_context_is_no_longer_than_the_whole_pool() -> None:
 
 
 def test_options_are_taken_up_to_what_was_compiled() -> None:
-    options = EngineOptions(max_context=1000, max_batch=8, max_step_tokens=64, max_queue=5, num_threads=3)
+    options = EngineOptions(max_context=1000, max_batch=8, max_step_tokens=64, max_queue=5, num_threads=3, spin_us=7)
     config = engine_config(MANIFEST, options, PLENTY)
     assert (config.max_context, config.max_batch, config.max_step_tokens) == (1000, 8, 64)
-    assert (config.max_queue, config.num_threads) == (5, 3)
+    assert (config.max_queue, config.num_threads, config.bind_threads, config.spin_us) == (5, 3, False, 7)
     assert config.num_pages == 8 * 63  # 1000 tokens take 63 pages
 
 
@@ -70,6 +70,8 @@ def test_a_step_has_room_for_a_token_of_each_request() -> None:
         EngineOptions(num_pages=0),
         EngineOptions(max_queue=0),
         EngineOptions(num_threads=-1),
+        EngineOptions(spin_us=-1),
+        EngineOptions(spin_us=10**7),
     ],
 )
 def test_options_out_of_range_are_refused_by_name(options: EngineOptions) -> None:

@@ -1,4 +1,5 @@
-// Many threads at every door of one engine at once: a driver for ThreadSanitizer.
+// Many threads at every door of one engine at once, and teams at their barriers: a driver for
+// ThreadSanitizer.
 //
 // Plain C++ without FFI, because tvm_ffi's reference counts use fences that the sanitizer does not
 // understand. Exits with 1 if a request is lost, ends twice or gets a wrong number of tokens.
@@ -13,6 +14,7 @@
 
 #include "engine/engine.h"
 #include "model/scripted_model.h"
+#include "support/thread_team.h"
 
 namespace cupola {
 namespace {
@@ -114,10 +116,43 @@ bool RunOnce(int64_t fail_at_step, bool close_early) {
   return good && stats.pages_free == stats.pages_total && stats.running == 0 && stats.waiting == 0;
 }
 
+// A team whose workers read, behind each barrier, what all others wrote before it.
+bool RunTeam(int num_threads, int64_t spin_ns) {
+  struct Shared {
+    ThreadTeam* team;
+    int num_workers;
+    int cells[8] = {};
+  };
+  ThreadTeam team({num_threads, /*bind=*/false, spin_ns});
+  for (int round = 0; round < 200; ++round) {
+    Shared shared{&team, 1 + round % num_threads};
+    const auto work = [](int32_t worker, void* context) {
+      auto* shared = static_cast<Shared*>(context);
+      int wrong = 0;
+      for (int stage = 1; stage <= 5; ++stage) {
+        shared->cells[worker] = stage;
+        shared->team->Barrier();
+        for (int i = 0; i < shared->num_workers; ++i) wrong += shared->cells[i] != stage;
+        shared->team->Barrier();
+      }
+      return wrong;
+    };
+    if (team.Run(shared.num_workers, work, &shared) != 0) return false;
+  }
+  return true;
+}
+
 }  // namespace
 }  // namespace cupola
 
 int main() {
+  for (int num_threads = 1; num_threads <= 4; ++num_threads) {
+    for (int64_t spin_ns : {0, 100000}) {
+      if (cupola::RunTeam(num_threads, spin_ns)) continue;
+      std::fprintf(stderr, "a team of %d: a barrier let a worker through\n", num_threads);
+      return 1;
+    }
+  }
   for (int round = 0; round < 6; ++round) {
     const int64_t fail_at_step = round % 3 == 1 ? 20 : 0;
     const bool close_early = round % 3 == 2;
@@ -126,6 +161,6 @@ int main() {
       return 1;
     }
   }
-  std::puts("stress: every request ended once");
+  std::puts("stress: every barrier held, every request ended once");
   return 0;
 }

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +90,28 @@ def test_the_library_runs_on_the_threads_asked_for(
     assert num_os_threads() - before == num_threads, "the engine thread counts as one of them"
     engine.close()
     assert {i: result.tokens for i, result in results.items()} == alone
+
+
+def test_tokens_do_not_depend_on_how_threads_wait_or_who_else_works(
+    model: NativeModel, alone: dict[int, list[int]]
+) -> None:
+    config = EngineConfig(num_pages=100, max_batch=32, num_threads=3, bind_threads=True, spin_us=0)
+    with subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) as busy:
+        try:
+            tokens, _ = tokens_of(model, config)
+        finally:
+            busy.kill()
+    assert tokens == alone
+
+
+def test_an_idle_engine_burns_no_cpu(model: NativeModel) -> None:
+    engine = NativeEngine(model, EngineConfig(num_pages=100, num_threads=3))
+    run(engine, random_requests(model)[:1])
+    time.sleep(0.05)  # longer than anybody spins
+    before = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - before < 0.1, "three threads that spin would use the time three times"
+    engine.close()
 
 
 def test_the_limits_of_the_library_bound_the_engine(model: NativeModel, compiled_smollm2: Path) -> None:

@@ -28,6 +28,8 @@ def batch_command(
     max_context: options.MaxContext = None,
     kv_cache_memory: options.KvCacheMemory = None,
     num_threads: options.NumThreads = 0,
+    bind_threads: options.BindThreads = False,
+    spin_us: options.SpinUs = 1000,
     quant: options.Quant = None,
     backend: options.Backend = "auto",
 ) -> None:
@@ -52,6 +54,8 @@ def batch_command(
         max_context=max_context,
         kv_cache_memory=None if kv_cache_memory is None else parse_size(kv_cache_memory, "--kv-cache-memory"),
         num_threads=num_threads,
+        bind_threads=bind_threads,
+        spin_us=spin_us,
         quant=quant,
     )
     names = tuple(served_model_name or ())

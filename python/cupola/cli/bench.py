@@ -64,6 +64,8 @@ def bench_command(
         str | None, typer.Option(help="Key to send to both servers.", envvar="CUPOLA_BENCH_API_KEY")
     ] = None,
     num_threads: options.NumThreads = 0,
+    bind_threads: options.BindThreads = False,
+    spin_us: options.SpinUs = 1000,
     max_batch: options.MaxBatch = None,
     max_context: options.MaxContext = None,
     kv_cache_memory: options.KvCacheMemory = None,
@@ -98,6 +100,8 @@ def bench_command(
             max_context=max_context,
             kv_cache_memory=None if kv_cache_memory is None else parse_size(kv_cache_memory, "--kv-cache-memory"),
             num_threads=num_threads,
+            bind_threads=bind_threads,
+            spin_us=spin_us,
             quant=quant,
         )
         choices.append(EngineChoice(model, backend, config))

@@ -11,7 +11,13 @@ Backend = Annotated[str, typer.Option(help="`auto`, `compiled` or `scripted`.")]
 MaxBatch = Annotated[int | None, typer.Option(min=1, help="Most requests that run at once.")]
 MaxContext = Annotated[int | None, typer.Option(min=1, help="Most tokens of one request.")]
 KvCacheMemory = Annotated[str | None, typer.Option(help="Memory for the KV cache, such as `512MiB` or `4GiB`.")]
-NumThreads = Annotated[int, typer.Option(min=0, help="Threads of the model; 0 means one a core.")]
+NumThreads = Annotated[int, typer.Option(min=0, help="Most threads of the model; 0 means one a core.")]
+BindThreads = Annotated[
+    bool, typer.Option("--bind-threads/--no-bind-threads", help="Keep each of them on a core of its own.")
+]
+SpinUs = Annotated[
+    int, typer.Option(min=0, max=10**6, help="Microseconds for which they spin for the next step before they sleep.")
+]
 
 Temperature = Annotated[float | None, typer.Option(help="0 always takes the likeliest token; up to 2.")]
 TopK = Annotated[int | None, typer.Option(help="Choose among so many tokens; 0 means all.")]

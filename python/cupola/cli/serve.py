@@ -56,6 +56,8 @@ def serve_command(
     ] = None,
     kv_cache_memory: options.KvCacheMemory = None,
     num_threads: options.NumThreads = 0,
+    bind_threads: options.BindThreads = False,
+    spin_us: options.SpinUs = 1000,
     quant: options.Quant = None,
     backend: options.Backend = "auto",
     api_key: Annotated[
@@ -89,6 +91,8 @@ def serve_command(
             max_step_tokens=max_step_tokens,
             kv_cache_memory=None if kv_cache_memory is None else parse_size(kv_cache_memory, "--kv-cache-memory"),
             num_threads=num_threads,
+            bind_threads=bind_threads,
+            spin_us=spin_us,
             quant=quant,
         ),
         settings=ServerSettings(api_keys=tuple(api_key or ()), drain_seconds=timeout_drain),

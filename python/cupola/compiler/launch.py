@@ -26,11 +26,14 @@ BARRIER = "pragma_parallel_barrier_when_finish"
 STAGE = "cupola.stage"  # marks a subroutine
 INT32 = tvm.ir.PrimType("int32")
 CPU_DEVICE = 1  # DLPack's kDLCPU
-NUM_THREADS = "runtime.NumThreads"  # TVM's name of the size of the calling thread's pool
+NUM_WORKERS = "cupola.num_workers"  # of the step that the calling thread begins (cpp/model/library_threads.h)
 
 
-def single_launch(module: tvm.IRModule, name: str) -> tvm.IRModule:
+def single_launch(module: tvm.IRModule, name: str, num_workers: str = NUM_WORKERS) -> tvm.IRModule:
     """Rewrites the function `name` of a module with planned memory; other functions stay as they are.
+
+    Args:
+        num_workers: the global function () -> int that says among how many threads a step is dealt out.
 
     Raises:
         ValueError: a kernel does not have the form that the pass can cut.
@@ -45,7 +48,7 @@ def single_launch(module: tvm.IRModule, name: str) -> tvm.IRModule:
         for stage in stages.of(call.op)
     ]
     builder = relax.BlockBuilder(module)
-    step = builder.add_func(_launch_function(arguments, launched), f"{name}_launch")
+    step = builder.add_func(_launch_function(arguments, launched, num_workers), f"{name}_launch")
     builder.update_func(module.get_global_var(name), _with_one_call(function, calls, step, arguments.tensors()))
     result = builder.finalize()
     for stage in stages.all():
@@ -278,7 +281,7 @@ def _identity(node: relax.Expr) -> str:
 # The launch function
 
 
-def _launch_function(arguments: _Arguments, calls: Sequence[_StageCall]) -> tirx.PrimFunc:
+def _launch_function(arguments: _Arguments, calls: Sequence[_StageCall], num_workers: str) -> tirx.PrimFunc:
     """One region, in which every worker does its share of all stages in order."""
     with IRBuilder() as builder, ir.prim_func(is_private=True):
         ir.func_name("launch")
@@ -286,7 +289,7 @@ def _launch_function(arguments: _Arguments, calls: Sequence[_StageCall]) -> tirx
             ir.arg(f"t{i}", ir.buffer(arguments.extents(tensor), str(tensor.ty.dtype)))
             for i, tensor in enumerate(arguments.tensors())
         ]
-        threads = tirx.call_intrin("int32", "tirx.tvm_call_packed", tvm.ir.StringImm(NUM_THREADS))
+        threads = tirx.call_intrin("int32", "tirx.tvm_call_packed", tvm.ir.StringImm(num_workers))
         workers = ir.Bind(tirx.Cast("int64", threads))
         with ir.attr(0, REGION, 1):
             for call in calls:

@@ -57,6 +57,8 @@ class NativeEngine:
                 config.max_context,
                 config.max_queue,
                 config.num_threads,
+                config.bind_threads,
+                config.spin_us,
                 config.prefix_cache,
                 _FORESIGHTS.index(config.admission),
                 config.prefill_rows,

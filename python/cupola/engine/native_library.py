@@ -48,8 +48,6 @@ def _load_library() -> object:
 @cache
 def load_tvm_runtime() -> object:
     """Load TVM's runtime library for everybody, without the cost of importing tvm."""
-    # Worker threads stay where the scheduler of the system puts them: several processes may share the machine.
-    os.environ.setdefault("TVM_BIND_THREADS", "0")
     spec = importlib.util.find_spec("tvm")
     for location in (spec.submodule_search_locations or []) if spec else []:
         path = Path(location) / "lib" / "libtvm_runtime.so"

@@ -19,7 +19,10 @@ class EngineOptions:
             than `max_batch` requests of `max_context` tokens need.
         num_pages: exact number of KV pages; overrides `kv_cache_memory`.
         max_queue: most requests that wait; beyond it a request is refused with OverloadedError.
-        num_threads: threads of the compiled library; 0 means one a core.
+        num_threads: most threads of the compiled library; 0 means one a core. While other processes keep a core
+            busy, the engine uses fewer.
+        bind_threads: keep each of them on a core of its own; for a machine that serves and does nothing else.
+        spin_us: microseconds for which they spin for the next step before they sleep.
         prefix_cache: find computed pages again by their tokens, and share them.
         admission: "predicted" lets a request run when those that run are expected to leave it room, and preempts when
             that was wrong; "conservative" only when nobody can ever be preempted; "optimistic" as soon as there is
@@ -38,6 +41,8 @@ class EngineOptions:
     num_pages: int | None = None
     max_queue: int = 1024
     num_threads: int = 0
+    bind_threads: bool = False
+    spin_us: int = 1000
     prefix_cache: bool = True
     admission: AdmissionPolicy = "predicted"
     prefill_rows: int = 0

@@ -196,7 +196,9 @@ class EngineConfig:
         max_step_tokens: token budget of one step (decodes and prefill chunks together).
         max_context: most tokens (prompt and output) of one sequence.
         max_queue: most requests waiting; beyond it `add` raises OverloadedError.
-        num_threads: threads of the compiled library; 0 means one a core.
+        num_threads: most threads of the compiled library; 0 means one a core.
+        bind_threads: keep each of them on a core of its own.
+        spin_us: microseconds for which they spin for the next step before they sleep.
         prefix_cache: computed pages are found again by their tokens.
         admission: what is expected of those that run when one more wants to. predicted: outputs as long as those
             before (LightLLM's past-future estimate); conservative: as long as they may become, so that nobody is
@@ -212,6 +214,8 @@ class EngineConfig:
     max_context: int = 2048
     max_queue: int = 1024
     num_threads: int = 0
+    bind_threads: bool = False
+    spin_us: int = 1000
     prefix_cache: bool = True
     admission: AdmissionPolicy = "predicted"
     prefill_rows: int = 0

@@ -15,6 +15,7 @@ from cupola.manifest import Manifest
 
 # Part of the available memory that the KV pages take when the user says nothing.
 _DEFAULT_SHARE = 0.25
+_MOST_SPIN_US = 10**6
 
 
 def engine_config(manifest: Manifest, options: EngineOptions, available: int | None = None) -> EngineConfig:
@@ -46,6 +47,8 @@ def engine_config(manifest: Manifest, options: EngineOptions, available: int | N
         raise UsageError(f"`max_queue` is {options.max_queue}; allowed: at least 1")
     if options.num_threads < 0:
         raise UsageError(f"`num_threads` is {options.num_threads}; allowed: 0 (one a core) or more")
+    if not 0 <= options.spin_us <= _MOST_SPIN_US:
+        raise UsageError(f"`spin_us` is {options.spin_us}; allowed: 0 (sleep at once) to {_MOST_SPIN_US} (a second)")
     if options.admission not in get_args(AdmissionPolicy):
         raise UsageError(f"`admission` is {options.admission!r}; allowed: {', '.join(get_args(AdmissionPolicy))}")
     if options.prefill_rows < 0:
@@ -58,6 +61,8 @@ def engine_config(manifest: Manifest, options: EngineOptions, available: int | N
         max_context=min(max_context, num_pages * page_size),
         max_queue=options.max_queue,
         num_threads=options.num_threads,
+        bind_threads=options.bind_threads,
+        spin_us=options.spin_us,
         prefix_cache=options.prefix_cache,
         admission=options.admission,
         prefill_rows=options.prefill_rows,
