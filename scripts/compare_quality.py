@@ -32,6 +32,9 @@ ROOT = Path(__file__).resolve().parents[1]
 TEXTS = (ROOT / "tests" / "goldens" / "kl_text.txt", ROOT / "LICENSE")
 CONTEXT = 512
 FLOAT_PAGES = ("-ctk", "f32", "-ctv", "f32")
+HEADER = """\
+| file | KL, Cupola | KL, llama.cpp | best, Cupola | best, llama.cpp | ppl, Cupola | ppl, llama.cpp |
+|---|---|---|---|---|---|---|"""
 LEAST = -16.0  # log-probabilities below this are cut off in the base, and left out of the sum
 
 
@@ -122,8 +125,7 @@ def compare(model: Path, kinds: Sequence[Type], llama: Llama, work: Path) -> Non
     requantize(model, Type.F32, original, embeddings=Type.F32)
     base = llama.write_base(original, base_file)
     print(f"{base.tokens.shape[0]} chunks of {CONTEXT} tokens of {model.name}\n")
-    print("| file | KL, Cupola | KL, llama.cpp | best, Cupola | best, llama.cpp | ppl, Cupola | ppl, llama.cpp |")
-    print("|---|---|---|---|---|---|---|", flush=True)
+    print(HEADER, flush=True)
     exact = compiled_folder(str(original), "f32")
     print(row("float32", measure(exact, base), llama.measure(original, base_file)), flush=True)
     own = []
@@ -136,7 +138,7 @@ def compare(model: Path, kinds: Sequence[Type], llama: Llama, work: Path) -> Non
         of_itself = llama.write_base(work / "own.gguf", work / "own.kld")
         own.append(row(file.stem, measure(folder, of_itself), llama.measure(file, work / "own.kld")))
     print("\nAgainst the same file in float32:\n")
-    print("\n".join(own))
+    print("\n".join([HEADER, *own]))
 
 
 def main() -> None:
