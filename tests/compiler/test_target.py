@@ -7,15 +7,18 @@ import platform
 import pytest
 import tvm
 
+from cupola import processor
 from cupola.compiler.config import TargetConfig
-from cupola.compiler.target import VNNI_CPUS, CpuTarget, resolve
+from cupola.compiler.target import AVX512_CPUS, AVX_VNNI_CPUS, LEVELS, CpuTarget, Level, resolve
 from cupola.errors import UsageError
+
+x86 = pytest.mark.skipif(platform.machine().lower() not in {"x86_64", "amd64"}, reason="names of x86 processors")
 
 
 def test_auto_is_resolved_to_a_processor_and_its_instructions() -> None:
     target = resolve(TargetConfig())
     assert target.machine == platform.machine().lower()
-    assert (target.cpu, target.isa) in {("x86-64-v3", "avx2"), ("generic", "plain")}
+    assert (target.isa, target.cpu, target.extra) in {(level.isa, level.cpu, level.extra) for level in LEVELS}
     assert target.tvm_target().kind.name == "llvm"
 
 
@@ -29,33 +32,49 @@ def test_instructions_that_the_processor_lacks_are_refused() -> None:
         resolve(TargetConfig(cpu="x86-64-v2", isa="avx2"))
 
 
-@pytest.mark.skipif(platform.machine().lower() not in {"x86_64", "amd64"}, reason="names of x86 processors")
+@x86
 def test_the_best_instructions_of_a_named_processor_are_chosen() -> None:
     assert resolve(TargetConfig(cpu="x86-64-v4")).isa == "avx2"
-    for cpu in ("znver4", "alderlake", "cascadelake"):
-        assert resolve(TargetConfig(cpu=cpu)).isa == "vnni"
+    for cpu, best in (("znver4", "avx512"), ("alderlake", "vnni"), ("cascadelake", "avx512")):
+        assert resolve(TargetConfig(cpu=cpu)).isa == best
+        assert resolve(TargetConfig(cpu=cpu, isa="vnni")).isa == "vnni"
         assert resolve(TargetConfig(cpu=cpu, isa="avx2")).isa == "avx2"
         assert resolve(TargetConfig(cpu=cpu, isa="plain")).isa == "plain"
 
 
-@pytest.mark.skipif(platform.machine().lower() not in {"x86_64", "amd64"}, reason="names of x86 processors")
-@pytest.mark.parametrize("cpu", sorted(VNNI_CPUS))
-def test_the_list_of_processors_with_vnni_is_that_of_llvm(cpu: str) -> None:
-    features = set(tvm.get_global_func("target.llvm_get_cpu_features")(CpuTarget(cpu, "vnni", "x86_64").tvm_target()))
-    assert {"avx512vnni", "avx512vl"} <= features or "avxvnni" in features
+@x86
+@pytest.mark.parametrize("cpu", sorted(AVX512_CPUS | AVX_VNNI_CPUS))
+def test_the_lists_of_processors_with_vnni_are_those_of_llvm(cpu: str) -> None:
+    features = CpuTarget(cpu, "vnni", "x86_64").features()
+    assert ({"avx512vnni", "avx512vl"} <= features) == (cpu in AVX512_CPUS)
+    assert "avxvnni" in features or cpu not in AVX_VNNI_CPUS
+
+
+@x86
+@pytest.mark.parametrize("level", LEVELS, ids=lambda level: f"{level.isa}-{level.cpu}")
+def test_auto_takes_the_best_kind_that_a_machine_is(level: Level, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor, "flags", lambda: level.flags | {"sse2"})
+    target = resolve(TargetConfig.model_validate({"isa": level.isa}))
+    assert (target.cpu, target.extra) == (level.cpu, level.extra)
+    assert set(target.describe()["needs"].split()) == level.flags
+    assert LEVELS.index(level) >= min(i for i, other in enumerate(LEVELS) if other.flags <= level.flags)
+    if level.isa == "plain":
+        with pytest.raises(UsageError, match="this machine"):
+            resolve(TargetConfig(isa="avx512"))
 
 
 def test_native_is_this_machine_with_no_feature_that_it_lacks() -> None:
     target = resolve(TargetConfig(cpu="native"))
     here = tvm.get_global_func("tvm.codegen.llvm.GetHostCPUFeatures")()
-    features = tvm.get_global_func("target.llvm_get_cpu_features")(target.tvm_target())
     assert target.cpu not in {"native", "auto"}
-    assert not [feature for feature in features if feature in here and not here[feature]]
+    assert not [feature for feature in target.features() if feature in here and not here[feature]]
+    assert set(target.describe()["needs"].split()) <= processor.flags() or not processor.flags()
 
 
-def test_hidden_features_are_switched_off_and_recorded() -> None:
+def test_hidden_features_are_switched_off_and_not_needed() -> None:
     target = CpuTarget("znver4", "avx2", "x86_64", without=("avx512f", "avx512vl"))
-    features = set(tvm.get_global_func("target.llvm_get_cpu_features")(target.tvm_target()))
-    assert "avx2" in features
-    assert not {"avx512f", "avx512vl"} & features
-    assert target.describe()["without"] == "avx512f,avx512vl"
+    assert "avx2" in target.features()
+    assert not {"avx512f", "avx512vl"} & target.features()
+    needs = target.describe()["needs"].split()
+    assert "avx2" in needs
+    assert "avx512f" not in needs

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from cupola import processor
 from cupola.engine.backends.scripted import CHAT_TEMPLATE, byte_tokenizer, scripted_manifest
 from cupola.engine.folder import (
+    check_machine,
     is_compiled_folder,
     read_chat_template,
     read_default_params,
@@ -19,7 +21,7 @@ from cupola.engine.folder import (
 )
 from cupola.engine.request import SamplingParams
 from cupola.errors import IncompatibleError, ModelError
-from cupola.manifest import SpecialIds
+from cupola.manifest import Manifest, SpecialIds
 
 
 @pytest.fixture
@@ -55,6 +57,26 @@ def test_another_format_version_is_incompatible(folder: Path) -> None:
     (folder / "model.json").write_text(json.dumps({**content, "format_version": 99, "novel": True}))
     with pytest.raises(IncompatibleError, match="format version 99"):
         read_manifest(folder)
+
+
+def compiled_for(target: dict[str, str]) -> Manifest:
+    return scripted_manifest().model_copy(update={"target": {"kind": "llvm", "cpu": "x86-64-v4", **target}})
+
+
+@pytest.mark.parametrize("flags", [{"avx2", "avx512f", "fma"}, set()], ids=["known", "unknown"])
+def test_a_library_for_this_machine_is_taken(flags: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor, "flags", lambda: frozenset(flags))
+    check_machine(compiled_for({"machine": processor.machine(), "needs": "avx2 avx512f"}))
+    check_machine(compiled_for({"needs": ""}))
+
+
+def test_a_library_for_another_machine_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processor, "flags", lambda: frozenset({"avx2", "fma"}))
+    with pytest.raises(IncompatibleError, match=r"for x86-64-v4, .* lacks avx512f, avx512_vnni$") as caught:
+        check_machine(compiled_for({"needs": "avx2 avx512f avx512_vnni"}))
+    assert "x86-64-v3" in str(caught.value.hint)
+    with pytest.raises(IncompatibleError, match="for pdp11, but this machine is"):
+        check_machine(compiled_for({"machine": "pdp11", "needs": ""}))
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"format_version": 1}', "\xff"])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 
 os.environ.setdefault("TVM_BIND_THREADS", "0")
 os.environ.setdefault("TVM_NUM_THREADS", "2")
@@ -15,16 +16,22 @@ from tvm import tirx
 from cupola.compiler import pipeline
 from cupola.compiler.config import TargetConfig
 from cupola.compiler.target import CpuTarget, resolve
-from cupola.kernels.cpu.isa import AVX2, PLAIN, VNNI, Isa
+from cupola.errors import UsageError
+from cupola.kernels.cpu.isa import AVX2, AVX512, PLAIN, VNNI, Isa
 
 TARGET: CpuTarget = resolve(TargetConfig())
 NATIVE: CpuTarget = resolve(TargetConfig(cpu="native"))
-INSTRUCTION_SETS: tuple[Isa, ...] = (PLAIN, AVX2) if TARGET.isa == "avx2" else (PLAIN,)
 
-# What this machine can execute beyond the processors that libraries are compiled for by default.
-TARGETS: Mapping[Isa, CpuTarget] = dict.fromkeys(INSTRUCTION_SETS, TARGET) | (
-    {VNNI: NATIVE} if NATIVE.isa == "vnni" else {}
-)
+
+def _executable() -> Iterator[tuple[Isa, CpuTarget]]:
+    for isa in (PLAIN, AVX2, VNNI, AVX512):
+        with suppress(UsageError):  # this machine lacks it
+            yield isa, resolve(TargetConfig.model_validate({"isa": isa.name}))
+
+
+# What this machine can execute, each with the kind of machine that libraries with it are for; the best comes last.
+TARGETS: Mapping[Isa, CpuTarget] = dict(_executable())
+INSTRUCTION_SETS: tuple[Isa, ...] = tuple(TARGETS)
 
 
 def build_module(function: tirx.PrimFunc, target: CpuTarget = TARGET) -> tvm.runtime.Module:

@@ -53,7 +53,7 @@ def drawn_activations(rng: np.random.Generator, rows: int, inputs: int, extreme:
     q = (rng.integers(-127, 128, (rows, inputs)) if q is None else q).astype(np.int8)
     d = rng.choice(np.array([0.0, 1e-30, 0.003, 1.5], np.float32), (rows, inputs // GROUP))
     total = q.reshape(rows, -1, GROUP).sum(axis=-1, dtype=np.int32).astype(np.float32)
-    return q, np.stack([d, d * total], axis=-1)
+    return q, np.stack([d, total], axis=-1)
 
 
 def exact(weights: Quantized, q: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -63,7 +63,7 @@ def exact(weights: Quantized, q: np.ndarray, s: np.ndarray) -> tuple[np.ndarray,
     terms = dots * weights.scale.astype(np.float64) * s[:, None, :, 0].astype(np.float64)
     shifts = np.zeros_like(terms)
     if weights.minimum is not None:
-        shifts = weights.minimum.astype(np.float64) * s[:, None, :, 1].astype(np.float64)
+        shifts = weights.minimum.astype(np.float64) * (s[..., 0].astype(np.float64) * s[..., 1])[:, None]
     return (terms + shifts).sum(axis=-1), (abs(terms) + abs(shifts)).sum(axis=-1)
 
 

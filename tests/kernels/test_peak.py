@@ -6,13 +6,13 @@ import numpy as np
 from kernel_driver import TARGET, build
 
 from cupola.kernels.cpu.isa import PLAIN
-from cupola.kernels.cpu.peak import DATA_BYTES, output_shape, peak_kernel
+from cupola.kernels.cpu.peak import data_bytes, output_shape, peak_kernel
 
 
 def test_every_product_is_computed() -> None:
     """The sums are those of 512 passes over the column operands, in the 16 bits in which they overflow."""
-    data = np.random.default_rng(3).integers(0, 128, DATA_BYTES, np.uint8)
-    out = np.zeros(output_shape(2), np.uint8)
+    data = np.random.default_rng(3).integers(0, 128, data_bytes(PLAIN), np.uint8)
+    out = np.zeros(output_shape(2, PLAIN), np.uint8)
     build(peak_kernel(2, PLAIN), TARGET)(data, out)
     vectors = data.reshape(-1, 16, 2).astype(np.int64)
     rows, columns = vectors[:2], vectors[2:].reshape(-1, 4, 16, 2)

@@ -56,10 +56,10 @@ def test_q8_bytes_lie_where_the_layout_says() -> None:
     matrix = random_quantized(Format.Q8, (37, 96))
     packed = pack(matrix, Format.Q8)
     for n in range(37):
-        block, half, output = n // OUT_BLOCK, n % OUT_BLOCK // 8, n % 8
+        block, output = n // OUT_BLOCK, n % OUT_BLOCK
         for k in range(96):
             group, step, lane = k // GROUP, k % GROUP // 4, k % 4
-            at = 32 + (half * 8 + step) * 32 + output * 4 + lane
+            at = 32 + step * 64 + output * 4 + lane
             assert packed[block, group, at].view(np.int8) == matrix.values[n, k]
         assert (packed[block, :, :32].copy().view(np.float16)[:, n % OUT_BLOCK] == matrix.scale[n]).all()
 
@@ -69,10 +69,10 @@ def test_q4_nibbles_lie_where_the_layout_says() -> None:
     assert matrix.minimum is not None
     packed = pack(matrix, Format.Q4)
     for n in range(21):
-        block, half, output = n // OUT_BLOCK, n % OUT_BLOCK // 8, n % 8
+        block, output = n // OUT_BLOCK, n % OUT_BLOCK
         for k in range(64):
             group, high, step, lane = k // GROUP, k % GROUP // 16, k % 16 // 4, k % 4
-            byte = packed[block, group, 64 + (half * 4 + step) * 32 + output * 4 + lane]
+            byte = packed[block, group, 64 + step * 64 + output * 4 + lane]
             assert (byte >> 4 if high else byte & 15) == matrix.values[n, k]
         assert (packed[block, :, :32].copy().view(np.float16)[:, n % OUT_BLOCK] == matrix.scale[n]).all()
         assert (packed[block, :, 32:64].copy().view(np.float16)[:, n % OUT_BLOCK] == matrix.minimum[n]).all()

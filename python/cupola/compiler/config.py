@@ -20,7 +20,7 @@ class TargetConfig(_Section):
 
     kind: Literal["llvm"] = "llvm"
     cpu: str = "auto"
-    isa: Literal["auto", "vnni", "avx2", "plain"] = "auto"
+    isa: Literal["auto", "avx512", "vnni", "avx2", "plain"] = "auto"
 
 
 class ModelConfig(_Section):

@@ -26,22 +26,23 @@ def measure_peak(threads: int) -> float:
     from cupola.compiler.config import TargetConfig
     from cupola.compiler.target import resolve
     from cupola.kernels.cpu.isa import BY_NAME
-    from cupola.kernels.cpu.peak import DATA_BYTES, OPERATIONS, output_shape, peak_kernel
+    from cupola.kernels.cpu.peak import data_bytes, operations, output_shape, peak_kernel
 
     target = resolve(TargetConfig(cpu="native"))
-    function = peak_kernel(threads, BY_NAME[target.isa]).with_attr("global_symbol", "peak")
+    isa = BY_NAME[target.isa]
+    function = peak_kernel(threads, isa).with_attr("global_symbol", "peak")
     pipeline.register()
     module = tvm.tirx.build(
         tvm.IRModule({"peak": function}), target=target.tvm_target(), pipeline=pipeline.CPU_PIPELINE
     )
-    data = tvm.runtime.tensor(np.random.default_rng(0).integers(0, 128, DATA_BYTES, np.uint8))
-    out = tvm.runtime.tensor(np.zeros(output_shape(threads), np.uint8))
+    data = tvm.runtime.tensor(np.random.default_rng(0).integers(0, 128, data_bytes(isa), np.uint8))
+    out = tvm.runtime.tensor(np.zeros(output_shape(threads, isa), np.uint8))
     best = float("inf")
     for _ in range(_BURSTS):
         begin = time.perf_counter()
         module["peak"](data, out)
         best = min(best, time.perf_counter() - begin)
-    return threads * OPERATIONS / best
+    return threads * operations(isa) / best
 
 
 def main() -> None:

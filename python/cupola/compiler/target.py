@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import platform
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cupola import processor
 from cupola.compiler.config import TargetConfig
 from cupola.errors import UsageError
 
@@ -14,13 +13,60 @@ if TYPE_CHECKING:  # TVM takes a second to import, and a target is resolved even
     from tvm.target import Target
 
 X86 = ("x86_64", "amd64")
-AVX2_FLAGS = frozenset({"avx2", "fma", "f16c"})
-VNNI_FLAGS = (frozenset({"avx512vnni", "avx512vl"}), frozenset({"avxvnni"}))  # either will do
+BASELINE = "generic"  # LLVM's name of a processor with nothing but the architecture's minimum
+
 # LLVM knows which processor has what, but to ask it takes a second that a hit of the cache does not have.
-_AVX512_VNNI_CPUS = "cascadelake cooperlake icelake-client icelake-server tigerlake rocketlake sapphirerapids"
-_AVX_VNNI_CPUS = "alderlake raptorlake meteorlake arrowlake arrowlake-s lunarlake sierraforest grandridge"
-VNNI_CPUS = frozenset(f"{_AVX512_VNNI_CPUS} {_AVX_VNNI_CPUS} emeraldrapids graniterapids znver4 znver5".split())
-AVX2_CPUS = VNNI_CPUS | frozenset({"x86-64-v3", "x86-64-v4", "haswell", "skylake", "znver1", "znver2", "znver3"})
+AVX_VNNI_CPUS = frozenset(
+    {"alderlake", "raptorlake", "meteorlake", "arrowlake", "lunarlake", "sierraforest", "grandridge"}
+)
+AVX512_CPUS = frozenset(
+    {"cascadelake", "cooperlake", "icelake-client", "icelake-server", "tigerlake", "rocketlake"}
+    | {"sapphirerapids", "emeraldrapids", "graniterapids", "znver4", "znver5"}
+)
+AVX2_CPUS = AVX512_CPUS | AVX_VNNI_CPUS | {"haswell", "skylake", "znver1", "znver2", "znver3", "x86-64-v3", "x86-64-v4"}
+
+# Features without which code of a library could stop with an illegal instruction: LLVM's names and Linux's.
+_SAME_NAMES = "avx avx2 bmi2 f16c fma movbe avx512f avx512bw avx512cd avx512dq avx512vl avx512ifma avx512vbmi"
+LINUX_NAMES = {name: name for name in _SAME_NAMES.split()} | {
+    "avx512bf16": "avx512_bf16",
+    "avx512bitalg": "avx512_bitalg",
+    "avx512fp16": "avx512_fp16",
+    "avx512vbmi2": "avx512_vbmi2",
+    "avx512vnni": "avx512_vnni",
+    "avx512vpopcntdq": "avx512_vpopcntdq",
+    "avxvnni": "avx_vnni",
+    "bmi": "bmi1",
+    "lzcnt": "abm",
+}
+
+
+@dataclass(frozen=True)
+class Level:
+    """A kind of machine that `cpu = "auto"` knows.
+
+    Args:
+        isa: the best dot products that it has; a name of `kernels.cpu.isa`.
+        cpu: LLVM's name of a processor with the features that all such machines have.
+        extra: LLVM's names of features beyond those.
+        flags: Linux's names of all features that tell it.
+    """
+
+    isa: str
+    cpu: str
+    extra: tuple[str, ...]
+    flags: frozenset[str]
+
+
+_V3 = frozenset(["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe"])
+_V4 = _V3 | frozenset(["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"])
+LEVELS = (  # the best first
+    Level("avx512", "x86-64-v4", ("avx512vnni",), _V4 | {"avx512_vnni"}),
+    Level("vnni", "x86-64-v3", ("avxvnni",), _V3 | {"avx_vnni"}),
+    Level("vnni", "x86-64-v4", ("avx512vnni",), _V4 | {"avx512_vnni"}),
+    Level("avx2", "x86-64-v3", (), _V3),
+    Level("plain", "x86-64-v3", (), _V3),
+    Level("plain", BASELINE, (), frozenset()),
+)
 
 
 @dataclass(frozen=True)
@@ -31,12 +77,14 @@ class CpuTarget:
         cpu: LLVM's name.
         isa: a name of `kernels.cpu.isa`.
         machine: the architecture, as the operating system names it.
+        extra: features that this machine has and the named processor lacks.
         without: features that the named processor has and this one lacks, as in a virtual machine that hides them.
     """
 
     cpu: str
     isa: str
     machine: str
+    extra: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
 
     def tvm_target(self) -> Target:
@@ -44,63 +92,75 @@ class CpuTarget:
         import tvm
 
         fields: dict[str, str | list[str]] = {"kind": "llvm"}
-        if self.cpu != "generic":
+        if self.cpu != BASELINE:
             fields["mcpu"] = self.cpu
-        if self.without:
-            fields["mattr"] = [f"-{feature}" for feature in self.without]
+        if self.extra or self.without:
+            fields["mattr"] = [*(f"+{name}" for name in self.extra), *(f"-{name}" for name in self.without)]
         return tvm.target.Target(fields)
 
+    def features(self) -> frozenset[str]:
+        """LLVM's names of all features that code for this target may use."""
+        import tvm
+
+        return frozenset(map(str, tvm.get_global_func("target.llvm_get_cpu_features")(self.tvm_target())))
+
     def describe(self) -> dict[str, str]:
-        """What the manifest records, and the loader compares with its machine."""
-        described = {"kind": "llvm", "cpu": self.cpu, "isa": self.isa, "machine": self.machine}
-        return described | ({"without": ",".join(self.without)} if self.without else {})
+        """What the manifest records; `needs` and `machine` are what the loader compares with its own machine."""
+        needs = sorted(LINUX_NAMES[name] for name in self.features() & LINUX_NAMES.keys())
+        return {"kind": "llvm", "cpu": self.cpu, "isa": self.isa, "machine": self.machine, "needs": " ".join(needs)}
 
 
 def resolve(config: TargetConfig) -> CpuTarget:
-    """Fills in what is `auto`.
-
-    `cpu = "auto"` stops at x86-64-v3, so that machines of one kind compile the same library; `native` does not.
+    """Fills in what is `auto`: the best that this machine has, by kinds of machines, so that all machines of one kind
+    compile the same library. `cpu = "native"` goes by this very processor.
 
     Raises:
-        UsageError: `isa` asks for instructions that `cpu` does not have.
+        UsageError: `isa` asks for instructions that `cpu`, or this machine, does not have.
     """
-    machine = platform.machine().lower()
-    cpu, without = config.cpu, tuple[str, ...]()
-    if cpu == "auto":
-        cpu = "x86-64-v3" if machine in X86 and _cpu_flags() >= AVX2_FLAGS else "generic"
-    if cpu == "native":
-        cpu, features, without = _native_cpu()
-        avx2, vnni = features >= AVX2_FLAGS, any(features >= wanted for wanted in VNNI_FLAGS)
+    machine = processor.machine()
+    if config.cpu == "auto":
+        levels = [level for level in LEVELS if level.flags <= (processor.flags() if machine in X86 else frozenset())]
+        wanted = [level for level in levels if config.isa in ("auto", level.isa)]
+        if not wanted:
+            raise _lacks(config.isa, "this machine")
+        return CpuTarget(wanted[0].cpu, wanted[0].isa, machine, extra=wanted[0].extra)
+    if config.cpu == "native":
+        cpu, without = _native_cpu()
+        features = CpuTarget(cpu, "plain", machine, without=without).features()
     else:
-        avx2, vnni = cpu in AVX2_CPUS, cpu in VNNI_CPUS
-    x86 = machine in X86
-    has = (*(["vnni"] if x86 and avx2 and vnni else []), *(["avx2"] if x86 and avx2 else []), "plain")
+        cpu, without, features = config.cpu, (), _features_by_name(config.cpu)
+    has = _instruction_sets(features) if machine in X86 else ("plain",)
     isa = has[0] if config.isa == "auto" else config.isa
     if isa not in has:
-        raise UsageError(f"target.isa is `{isa}`, which target.cpu `{cpu}` does not have", hint='use isa = "auto"')
-    return CpuTarget(cpu, isa, machine, without)
+        raise _lacks(isa, f"target.cpu `{cpu}`")
+    return CpuTarget(cpu, isa, machine, without=without)
 
 
-def _native_cpu() -> tuple[str, frozenset[str], tuple[str, ...]]:
-    """This machine's processor: LLVM's name, the features that it has, and those that it lacks in spite of its name."""
+def _lacks(isa: str, what: str) -> UsageError:
+    return UsageError(f"target.isa is `{isa}`, which {what} does not have", hint='use isa = "auto"')
+
+
+def _features_by_name(cpu: str) -> frozenset[str]:
+    """Of LLVM's features of a named processor those that decide about dot products."""
+    avx512 = ["avx512vl", "avx512vnni"] if cpu in AVX512_CPUS else []
+    avx_vnni = ["avxvnni"] if cpu in AVX_VNNI_CPUS else []
+    return frozenset([*(["avx2", "fma", "f16c"] if cpu in AVX2_CPUS else []), *avx512, *avx_vnni])
+
+
+def _instruction_sets(features: frozenset[str]) -> tuple[str, ...]:
+    """The names of `kernels.cpu.isa` that a processor with these features can execute, the best first."""
+    avx2 = features >= {"avx2", "fma", "f16c"}
+    avx512 = avx2 and features >= {"avx512vl", "avx512vnni"}
+    vnni = avx512 or (avx2 and "avxvnni" in features)
+    found = {"avx512": avx512, "vnni": vnni, "avx2": avx2, "plain": True}
+    return tuple(name for name, has in found.items() if has)
+
+
+def _native_cpu() -> tuple[str, tuple[str, ...]]:
+    """This machine's processor: LLVM's name, and the features that it lacks in spite of its name."""
     import tvm
 
     cpu = str(tvm.get_global_func("target.llvm_get_system_cpu")())
-    named = tvm.get_global_func("target.llvm_get_cpu_features")(tvm.target.Target({"kind": "llvm", "mcpu": cpu}))
     here = tvm.get_global_func("tvm.codegen.llvm.GetHostCPUFeatures")()
-    features = frozenset(str(feature) for feature in named)
-    without = tuple(sorted(feature for feature in features if feature in here and not here[feature]))
-    return cpu, features.difference(without), without
-
-
-def _cpu_flags() -> frozenset[str]:
-    """The feature flags of this machine's processor; empty where the system does not tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return frozenset()
-    for line in lines:
-        name, _, value = line.partition(":")
-        if name.strip() == "flags":
-            return frozenset(value.split())
-    return frozenset()
+    named = CpuTarget(cpu, "plain", processor.machine()).features()
+    return cpu, tuple(sorted(feature for feature in named if feature in here and not here[feature]))

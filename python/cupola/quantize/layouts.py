@@ -8,14 +8,14 @@ A matrix has N outputs and K inputs. Outputs come in blocks of 16 (N is padded w
     f32   float32 [Nb, K, 16]
     f16   float16 [Nb, K, 16]
     bf16  uint16 [Nb, K, 16]   the upper halves of float32s (NumPy has no such type)
-    q8    uint8 [Nb, G, 544]   16 float16 scales, then 2 halves h x 8 steps s x 32 bytes:
-                               byte o*4+j of (h, s) is the int8 of output 8h+o, input 32g+4s+j
-    q4    uint8 [Nb, G, 320]   16 float16 scales, 16 float16 minima, then 2 halves h x 4 steps s x 32 bytes:
-                               byte o*4+j of (h, s) holds output 8h+o: input 32g+4s+j in the low nibble,
+    q8    uint8 [Nb, G, 544]   16 float16 scales, then 8 steps s x 64 bytes:
+                               byte o*4+j of s is the int8 of output o, input 32g+4s+j
+    q4    uint8 [Nb, G, 320]   16 float16 scales, 16 float16 minima, then 4 steps s x 64 bytes:
+                               byte o*4+j of s holds output o: input 32g+4s+j in the low nibble,
                                input 32g+16+4s+j in the high nibble; w = scale * q + minimum
 
-Four inputs of eight outputs lie side by side because that is one 32-byte vector of the processors' integer
-multiply-and-add instructions.
+Four inputs of sixteen outputs lie side by side because that is one vector of 64 bytes, or two of 32, of the processors'
+integer multiply-and-add instructions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from cupola.quantize.formats import GROUP, Format, Quantized
 from cupola.quantize.rounding import dequantize, quantize
 
 OUT_BLOCK = 16  # outputs of one block
-HALF = 8  # outputs of one 32-byte vector
 LANE = 4  # neighbouring inputs of one output in a vector
 SCALE_BYTES = 2 * OUT_BLOCK  # 16 float16
 Q8_BLOCK_BYTES = SCALE_BYTES + OUT_BLOCK * GROUP  # 544
@@ -97,13 +96,13 @@ def unpack_quantized(packed: np.ndarray, fmt: Format, shape: tuple[int, int]) ->
     scale = _rows_of_groups(packed[..., :SCALE_BYTES])[:rows]
     if fmt is Format.Q8:
         body = np.ascontiguousarray(packed[..., SCALE_BYTES:])
-        lanes = body.view(np.uint32).reshape(blocks, groups, 2, GROUP // LANE, HALF)
-        words = np.ascontiguousarray(lanes.transpose(0, 2, 4, 1, 3))
+        lanes = body.view(np.uint32).reshape(blocks, groups, GROUP // LANE, OUT_BLOCK)
+        words = np.ascontiguousarray(lanes.transpose(0, 3, 1, 2))
         return Quantized(fmt, words.view(np.int8).reshape(-1, inputs)[:rows], scale)
     minimum = _rows_of_groups(packed[..., SCALE_BYTES : 2 * SCALE_BYTES])[:rows]
     body = np.ascontiguousarray(packed[..., 2 * SCALE_BYTES :])
-    lanes = body.view(np.uint32).reshape(blocks, groups, 2, GROUP // LANE // 2, HALF)
-    words = np.ascontiguousarray(lanes.transpose(0, 2, 4, 1, 3))
+    lanes = body.view(np.uint32).reshape(blocks, groups, GROUP // LANE // 2, OUT_BLOCK)
+    words = np.ascontiguousarray(lanes.transpose(0, 3, 1, 2))
     values = np.stack([words & 0x0F0F0F0F, (words >> 4) & 0x0F0F0F0F], axis=-2)
     return Quantized(fmt, values.view(np.uint8).reshape(-1, inputs)[:rows], scale, minimum)
 
@@ -118,7 +117,7 @@ def _pack_q8(matrix: Quantized) -> np.ndarray:
     blocks, groups, _ = out.shape
     out[..., :SCALE_BYTES] = _blocks_of_groups(matrix.scale)
     words = _pad_rows(matrix.values).view(np.uint32)  # one word is the four neighbouring inputs of a lane
-    words = words.reshape(blocks, 2, HALF, groups, GROUP // LANE).transpose(0, 3, 1, 4, 2)
+    words = words.reshape(blocks, OUT_BLOCK, groups, GROUP // LANE).transpose(0, 2, 3, 1)
     out[..., SCALE_BYTES:] = np.ascontiguousarray(words).view(np.uint8).reshape(blocks, groups, -1)
     return out
 
@@ -131,9 +130,9 @@ def _pack_q4(matrix: Quantized) -> np.ndarray:
     out[..., :SCALE_BYTES] = _blocks_of_groups(matrix.scale)
     out[..., SCALE_BYTES : 2 * SCALE_BYTES] = _blocks_of_groups(matrix.minimum)
     words = _pad_rows(matrix.values).view(np.uint32)
-    words = words.reshape(blocks, 2, HALF, groups, 2, GROUP // LANE // 2)
+    words = words.reshape(blocks, OUT_BLOCK, groups, 2, GROUP // LANE // 2)
     nibbles = words[..., 0, :] | (words[..., 1, :] << 4)  # values are below 16, so no bit crosses into the next byte
-    nibbles = np.ascontiguousarray(nibbles.transpose(0, 3, 1, 4, 2))
+    nibbles = np.ascontiguousarray(nibbles.transpose(0, 2, 3, 1))
     out[..., 2 * SCALE_BYTES :] = nibbles.view(np.uint8).reshape(blocks, groups, -1)
     return out
 

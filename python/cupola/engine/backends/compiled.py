@@ -23,6 +23,7 @@ def open_compiled(folder: Path, options: EngineOptions, reason: str) -> OpenedMo
         UsageError: an option is out of range.
     """
     manifest = compiled_folder.read_manifest(folder)
+    compiled_folder.check_machine(manifest)
     if options.verify_files:
         compiled_folder.verify_files(folder, manifest)
     config = engine_config(manifest, options)

@@ -1,7 +1,7 @@
 """Activations on their way into a matrix product: RMSNorm, and dynamic quantization to int8.
 
-A quantized row of K values is int8[K] and, for each group of 32, two float32: the scale d = max|x| / 127, and d times
-the sum of the group's integers, which multiplies the weights' minima.
+A quantized row of K values is int8[K] and, for each group of 32, two float32: the scale d = max|x| / 127, and the sum
+of the group's integers, which multiplies what all weights of the group have in common.
 """
 
 from __future__ import annotations
@@ -95,6 +95,5 @@ def _quantize_group(values: list[Expr], q: Span, q_offset: Expr, s: Span, s_offs
     for part, integer in enumerate(integers):
         q.store(q_offset + part * LANES, cast(integer, "int8x8"))
     total = sum_lanes(let((integers[0] + integers[1]) + (integers[2] + integers[3])))
-    scale = let(largest * f32(1.0 / 127.0))
-    s.put(s_offset, scale)
-    s.put(s_offset + 1, let(scale * cast(total, "float32")))
+    s.put(s_offset, let(largest * f32(1.0 / 127.0)))
+    s.put(s_offset + 1, cast(total, "float32"))

@@ -293,6 +293,6 @@ def exp(x: Expr) -> Expr:
 
 
 def silu(x: Expr) -> Expr:
-    """x * sigmoid(x) for float32x8 (Elfwing et al., 2017)."""
-    one = splat(f32(1.0))
+    """x * sigmoid(x) for float32 vectors (Elfwing et al., 2017)."""
+    one = splat(f32(1.0), lanes_of(x))
     return let(x / let(one + exp(let(-x))))

@@ -1,92 +1,159 @@
 """Instruction sets: the few vector operations that a processor has and TIR does not.
 
-Every operation exists twice: as the processor's own instruction, and `PLAIN`, in portable TIR with the same integers
-out. A new instruction set is one more value of `Isa`.
+Every operation exists in several forms: as a processor's own instructions, and `PLAIN`, in portable TIR with the same
+integers out. A new instruction set is one more value of `Isa`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from tvm import tirx
 
-from cupola.kernels.cpu.emit import Expr, bits, cast, i32, let, select, shuffle, splat
+from cupola.kernels.cpu.emit import Expr, bits, cast, i32, lanes_of, let, select, shuffle, splat
 
-EVEN = range(0, 32, 2)
-ODD = range(1, 32, 2)
+Sums: TypeAlias = Expr | None  # None: nothing yet
+OFFSET = 128  # what makes an int8 a uint8
 
 
 @dataclass(frozen=True)
 class Isa:
-    """Dot-product steps over 32 bytes.
+    """Dot products of bytes, four neighbours at a time, over one vector.
+
+    Weights are the left operand, one output to four bytes; activations the right one, int8, the same four in every
+    lane. "Codes" are weights of 0 to 15, "integers" weights of the whole int8.
 
     Args:
         name: as in the compile configuration.
-        mul_pairs: (uint8x32 u, int8x32 s) -> partial sums of u[i] * s[i], of a type that is the processor's business.
-            They may be added to one another as long as no u[2i]*s[2i] + u[2i+1]*s[2i+1], so added, leaves 16 bits.
-        add_pairs: partial sums -> int32x8 of the sums over four neighbours.
-        negate_where: (int8x32 a, int8x32 w) -> a with the sign of w applied; any value where w is 0.
-        add_dot2: (int32x8 sum, int16x16 a, int16x16 b) -> sum + the products of two neighbours, added.
-        registers: vector registers.
+        lanes: outputs in a vector, which has four times as many bytes.
+        registers: how many vectors there are.
+        add_codes: (codes uint8, activations, sums) -> sums with the products added, of a type that is the processor's
+            business. It may have 16 bits for every two products: enough for a group of codes and `activation.quantize`.
+        widen: what `add_codes` gave -> int32 sums over four neighbours.
+        as_factor: integers int8 -> what `add_integers` takes: the work that all rows share.
+        add_integers: (factor, activations, int32 sums) -> sums with the products added.
+        add_dot2: (int32x8 sums, int16x16 a, int16x16 b) -> sums + the products of two neighbours, added.
+        excess: what `add_integers` adds for each activation too much, as a multiple of it.
     """
 
     name: str
-    mul_pairs: Callable[[Expr, Expr], Expr]
-    add_pairs: Callable[[Expr], Expr]
-    negate_where: Callable[[Expr, Expr], Expr]
-    add_dot2: Callable[[Expr, Expr, Expr], Expr]
+    lanes: int
     registers: int
+    add_codes: Callable[[Expr, Expr, Sums], Expr]
+    widen: Callable[[Expr], Expr]
+    as_factor: Callable[[Expr], tuple[Expr, ...]]
+    add_integers: Callable[[tuple[Expr, ...], Expr, Sums], Expr]
+    add_dot2: Callable[[Expr, Expr, Expr], Expr]
+    excess: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """The size of a vector."""
+        return 4 * self.lanes
 
 
-def _plain_mul_pairs(u: Expr, s: Expr) -> Expr:
-    product = let(cast(u, "int16x32") * cast(s, "int16x32"))
-    return let(shuffle(product, EVEN) + shuffle(product, ODD))
+def _by_pairs(
+    name: str,
+    multiply: Callable[[Expr, Expr], Expr],
+    widen: Callable[[Expr], Expr],
+    with_sign: Callable[[Expr, Expr], Expr],
+    dot2: Callable[[Expr, Expr], Expr],
+) -> Isa:
+    """An instruction set that multiplies uint8 by int8 into int16 sums of two products, and adds those by two.
+
+    Args:
+        name: as in `Isa`.
+        multiply: (uint8x32, int8x32) -> int16x16 of the sums over two neighbours.
+        widen: as in `Isa`.
+        with_sign: (int8x32 a, int8x32 w) -> a with the sign of w applied; any value where w is 0.
+        dot2: (int16x16, int16x16) -> int32x8 of the products of two neighbours, added.
+    """
+
+    def add_integers(factor: tuple[Expr, ...], a: Expr, sums: Sums) -> Expr:
+        weights, magnitudes = factor
+        return _plus(widen(multiply(magnitudes, with_sign(a, weights))), sums)
+
+    return Isa(
+        name,
+        lanes=8,
+        registers=16,
+        add_codes=lambda codes, a, sums: _plus(multiply(codes, a), sums),
+        widen=widen,
+        as_factor=lambda w: (w, bits(let(tirx.abs(w)), "uint8x32")),
+        add_integers=add_integers,
+        add_dot2=lambda sums, a, b: let(sums + dot2(a, b)),
+    )
 
 
-def _plain_add_pairs(v: Expr) -> Expr:
-    wide = cast(v, "int32x16")
-    return let(shuffle(wide, range(0, 16, 2)) + shuffle(wide, range(1, 16, 2)))
+def _plus(step: Expr, sums: Sums) -> Expr:
+    return step if sums is None else let(sums + step)
 
 
-def _plain_negate_where(a: Expr, w: Expr) -> Expr:
+def _by_fours(name: str, lanes: int, registers: int) -> Isa:
+    """AVX-512 VNNI, or AVX-VNNI: one instruction adds four products of uint8 and int8 to an int32."""
+    instruction = f"llvm.x86.avx512.vpdpbusd.{lanes * 32}"
+
+    def add(u: Expr, s: Expr, sums: Sums) -> Expr:
+        return _intrinsic(f"int32x{lanes}", instruction, splat(i32(0), lanes) if sums is None else sums, u, s)
+
+    def unsigned(w: Expr) -> tuple[Expr, ...]:
+        return (let(bits(w, f"uint8x{4 * lanes}") ^ splat(tirx.IntImm("uint8", OFFSET), 4 * lanes)),)
+
+    return Isa(
+        name,
+        lanes,
+        registers,
+        add_codes=add,
+        widen=lambda sums: sums,
+        as_factor=unsigned,
+        add_integers=lambda factor, a, sums: add(factor[0], a, sums),
+        add_dot2=lambda sums, a, b: _intrinsic("int32x8", "llvm.x86.avx512.vpdpwssd.256", sums, a, b),
+        excess=OFFSET,
+    )
+
+
+def _plain_multiply(u: Expr, s: Expr) -> Expr:
+    return _add_neighbours(let(cast(u, "int16x32") * cast(s, "int16x32")))
+
+
+def _plain_dot2(a: Expr, b: Expr) -> Expr:
+    return _add_neighbours(let(cast(a, "int32x16") * cast(b, "int32x16")))
+
+
+def _plain_with_sign(a: Expr, w: Expr) -> Expr:
     zero = splat(tirx.IntImm("int8", 0), 32)
     return select(w < zero, let(zero - a), a)
 
 
-def _plain_add_dot2(total: Expr, a: Expr, b: Expr) -> Expr:
-    product = let(cast(a, "int32x16") * cast(b, "int32x16"))
-    return let(total + let(shuffle(product, range(0, 16, 2)) + shuffle(product, range(1, 16, 2))))
+def _add_neighbours(v: Expr) -> Expr:
+    lanes = lanes_of(v)
+    return let(shuffle(v, range(0, lanes, 2)) + shuffle(v, range(1, lanes, 2)))
 
 
 def _intrinsic(dtype: str, name: str, *args: Expr) -> Expr:
     return let(tirx.call_llvm_pure_intrin(dtype, name, *args))
 
 
-PLAIN = Isa("plain", _plain_mul_pairs, _plain_add_pairs, _plain_negate_where, _plain_add_dot2, registers=16)
+PLAIN = _by_pairs(
+    "plain", _plain_multiply, lambda v: _add_neighbours(cast(v, "int32x16")), _plain_with_sign, _plain_dot2
+)
 
-AVX2 = Isa(
+AVX2 = _by_pairs(
     "avx2",
-    mul_pairs=lambda u, s: _intrinsic("int16x16", "llvm.x86.avx2.pmadd.ub.sw", u, s),
-    add_pairs=lambda v: _intrinsic("int32x8", "llvm.x86.avx2.pmadd.wd", v, splat(tirx.IntImm("int16", 1), 16)),
-    negate_where=lambda a, w: _intrinsic("int8x32", "llvm.x86.avx2.psign.b", a, w),
-    add_dot2=lambda total, a, b: let(total + _intrinsic("int32x8", "llvm.x86.avx2.pmadd.wd", a, b)),
-    registers=16,
+    multiply=lambda u, s: _intrinsic("int16x16", "llvm.x86.avx2.pmadd.ub.sw", u, s),
+    widen=lambda v: _intrinsic("int32x8", "llvm.x86.avx2.pmadd.wd", v, splat(tirx.IntImm("int16", 1), 16)),
+    with_sign=lambda a, w: _intrinsic("int8x32", "llvm.x86.avx2.psign.b", a, w),
+    dot2=lambda a, b: _intrinsic("int32x8", "llvm.x86.avx2.pmadd.wd", a, b),
 )
 
-# AVX-512 VNNI, or the same instruction as AVX-VNNI has it: four products are added at once, without 16-bit sums.
-VNNI = Isa(
-    "vnni",
-    mul_pairs=lambda u, s: _intrinsic("int32x8", "llvm.x86.avx512.vpdpbusd.256", splat(i32(0)), u, s),
-    add_pairs=lambda v: v,
-    negate_where=AVX2.negate_where,
-    add_dot2=lambda total, a, b: _intrinsic("int32x8", "llvm.x86.avx512.vpdpwssd.256", total, a, b),
-    registers=32,
-)
+VNNI = _by_fours("vnni", lanes=8, registers=16)
+AVX512 = _by_fours("avx512", lanes=16, registers=32)
 
-BY_NAME = {isa.name: isa for isa in (PLAIN, AVX2, VNNI)}
+BY_NAME = {isa.name: isa for isa in (PLAIN, AVX2, VNNI, AVX512)}
 
 
-def dot4_broadcast(quad: Expr) -> Expr:
-    """Four neighbouring int8 activations (as one int32) repeated over a vector: int8x32."""
-    return bits(splat(quad), "int8x32")
+def dot4_broadcast(quad: Expr, lanes: int) -> Expr:
+    """Four neighbouring int8 activations (as one int32) in every lane of a vector."""
+    return bits(splat(quad, lanes), f"int8x{4 * lanes}")

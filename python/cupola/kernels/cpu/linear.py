@@ -15,7 +15,20 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from cupola.kernels.cpu.emit import LANES, Arg, Expr, Span, kernel, let, parallel, region, silu, size_var
+from cupola.kernels.cpu.emit import (
+    Arg,
+    Expr,
+    Span,
+    branch,
+    kernel,
+    lanes_of,
+    let,
+    parallel,
+    region,
+    serial,
+    silu,
+    size_var,
+)
 from cupola.kernels.cpu.isa import Isa
 from cupola.kernels.cpu.linear_float import float_product
 from cupola.kernels.cpu.linear_integer import q4_product, q8_product
@@ -46,9 +59,8 @@ def linear(spec: LinearSpec, isa: Isa) -> tirx.PrimFunc:
         block_product = _PRODUCTS[spec.format](spec, isa, n, spans)
         with region():
             if spec.gated:
-                with parallel(spec.blocks // 2) as block:
-                    block_product(block, _store(spec, spans, block))
-                    block_product(let(block + spec.blocks // 2), _multiply_gate(spec, spans, block))
+                with parallel(spec.blocks // 2) as block, serial(2) as up:
+                    block_product(let(block + up * (spec.blocks // 2)), _gate(spec, spans, block, up))
             else:
                 with parallel(spec.blocks) as block:
                     block_product(block, _store(spec, spans, block))
@@ -60,19 +72,24 @@ def linear(spec: LinearSpec, isa: Isa) -> tirx.PrimFunc:
 
 
 def _store(spec: LinearSpec, spans: dict[str, Span], block: Expr) -> Finish:
-    def finish(row: Expr, half: int, sums: Expr) -> None:
-        at = let(row * spec.width + block * OUT_BLOCK + half * LANES)
-        spans["y"].store(at, let(sums + spans["r"].load(at)) if spec.residual else sums)
+    def finish(row: Expr, part: int, sums: Expr) -> None:
+        at = let(row * spec.width + block * OUT_BLOCK + part * lanes_of(sums))
+        spans["y"].store(at, let(sums + spans["r"].load(at, lanes_of(sums))) if spec.residual else sums)
 
     return finish
 
 
-def _multiply_gate(spec: LinearSpec, spans: dict[str, Span], block: Expr) -> Finish:
-    """The gate's sums lie in y already; these are the up projection's."""
+def _gate(spec: LinearSpec, spans: dict[str, Span], block: Expr, up: Expr) -> Finish:
+    """The gate's sums (up is 0) wait in y for those of the up projection (up is 1)."""
+    y = spans["y"]
 
-    def finish(row: Expr, half: int, sums: Expr) -> None:
-        at = let(row * spec.width + block * OUT_BLOCK + half * LANES)
-        spans["y"].store(at, let(silu(spans["y"].load(at)) * sums))
+    def finish(row: Expr, part: int, sums: Expr) -> None:
+        at = let(row * spec.width + block * OUT_BLOCK + part * lanes_of(sums))
+        branch(
+            up < 1,
+            lambda: y.store(at, sums),
+            lambda: y.store(at, let(silu(y.load(at, lanes_of(sums))) * sums)),
+        )
 
     return finish
 

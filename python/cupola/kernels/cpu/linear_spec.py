@@ -12,7 +12,7 @@ from cupola.quantize.layouts import OUT_BLOCK
 
 HALVES = OUT_BLOCK // LANES  # vectors of outputs in a column block
 
-Finish = Callable[[Expr, int, Expr], None]  # (row, half, sums): what becomes of a row's 8 outputs
+Finish = Callable[[Expr, int, Expr], None]  # (row, part, sums): what becomes of the part-th vector of a row's outputs
 
 
 @dataclass(frozen=True)

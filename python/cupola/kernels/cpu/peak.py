@@ -7,41 +7,49 @@ from tvm import tirx
 from cupola.kernels.cpu.emit import Arg, Span, bits, dtype_of, kernel, let, parallel, region, registers, serial
 from cupola.kernels.cpu.isa import Isa
 
-_BYTES = 32  # of one operand
 _ROWS, _COLUMNS = 2, 4  # eight sums hide the latency; they and their operands fit into sixteen registers
-_LINES = 32  # all columns together are 4 kB, which stay in the first level of cache
+_LINES = 32  # all columns together are 4 or 8 kB, which stay in the first level of cache
 _REPEATS = 512
 
-DATA_BYTES = (_ROWS + _LINES * _COLUMNS) * _BYTES
-OPERATIONS = 2 * _ROWS * _COLUMNS * _BYTES * _LINES * _REPEATS
-"""Multiplications and additions that one thread does in a call."""
+
+def data_bytes(isa: Isa) -> int:
+    """The size of `data`."""
+    return (_ROWS + _LINES * _COLUMNS) * isa.bytes
+
+
+def operations(isa: Isa) -> int:
+    """Multiplications and additions that one thread does in a call."""
+    return 2 * _ROWS * _COLUMNS * isa.bytes * _LINES * _REPEATS
 
 
 def peak_kernel(threads: int, isa: Isa) -> tirx.PrimFunc:
-    """(data uint8 [DATA_BYTES], out uint8 [threads, rows * columns, 32]): every thread does the same OPERATIONS.
+    """(data uint8 [data_bytes], out uint8 [threads, rows * columns, isa.bytes]): every thread does all `operations`.
 
     The sums overflow, which is harmless here and faster than the widening that real products need now and then: the
     result is a limit, not a goal. The column operands come from memory, so that no product can be moved out of a loop.
     """
 
+    size = isa.bytes
+
     def body(data: Span, out: Span) -> None:
         with region(), parallel(threads) as thread:
-            rows = [data.load(row * _BYTES, _BYTES) for row in range(_ROWS)]
-            first = isa.mul_pairs(rows[0], bits(rows[1], "int8x32"))
+            rows = [data.load(row * size, size) for row in range(_ROWS)]
+            first = isa.add_codes(rows[0], bits(rows[1], f"int8x{size}"), None)
             sums = registers(_ROWS * _COLUMNS, dtype_of(first), fill=first)
             with serial(_REPEATS), serial(_LINES) as line:
                 for column in range(_COLUMNS):
-                    at = (line * _COLUMNS + column + _ROWS) * _BYTES
-                    values = bits(data.load(at, _BYTES), "int8x32")
+                    at = (line * _COLUMNS + column + _ROWS) * size
+                    values = bits(data.load(at, size), f"int8x{size}")
                     for row in range(_ROWS):
                         place = row * _COLUMNS + column
-                        sums.put(place, let(sums.get(place) + isa.mul_pairs(rows[row], values)))
+                        sums.put(place, isa.add_codes(rows[row], values, let(sums.get(place))))
             for place in range(_ROWS * _COLUMNS):
-                out.store((thread * _ROWS * _COLUMNS + place) * _BYTES, bits(sums.get(place), "uint8x32"))
+                out.store((thread * _ROWS * _COLUMNS + place) * size, bits(sums.get(place), f"uint8x{size}"))
 
-    return kernel("peak", {"data": Arg((DATA_BYTES,), "uint8"), "out": Arg(output_shape(threads), "uint8")}, body)
+    args = {"data": Arg((data_bytes(isa),), "uint8"), "out": Arg(output_shape(threads, isa), "uint8")}
+    return kernel("peak", args, body)
 
 
-def output_shape(threads: int) -> tuple[int, int, int]:
+def output_shape(threads: int, isa: Isa) -> tuple[int, int, int]:
     """The shape of `out`."""
-    return threads, _ROWS * _COLUMNS, _BYTES
+    return threads, _ROWS * _COLUMNS, isa.bytes

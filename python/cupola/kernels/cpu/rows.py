@@ -68,10 +68,9 @@ def take(width: int) -> tirx.PrimFunc:
     return kernel("take_rows", args, body)
 
 
-def _block(row: Expr) -> tuple[Expr, Expr, Expr]:
-    """(column block, half, output within the half) of a matrix row."""
-    within = let(tirx.floormod(row, OUT_BLOCK))
-    return let(tirx.floordiv(row, OUT_BLOCK)), let(tirx.floordiv(within, LANES)), let(tirx.floormod(within, LANES))
+def _block(row: Expr) -> tuple[Expr, Expr]:
+    """(column block, output within it) of a matrix row."""
+    return let(tirx.floordiv(row, OUT_BLOCK)), let(tirx.floormod(row, OUT_BLOCK))
 
 
 def _read_floats(w: Span, row: Expr, width: int, write: _Write, bfloat: bool = False) -> None:
@@ -85,25 +84,25 @@ def _read_floats(w: Span, row: Expr, width: int, write: _Write, bfloat: bool = F
 
 
 def _read_q8(w: Span, row: Expr, width: int, write: _Write) -> None:
-    block, half, out = _block(row)
+    block, out = _block(row)
     w16 = Span(w.buffer.view("float16"))
     with serial(width // GROUP) as group:
         at = let((block * (width // GROUP) + group) * Q8_BLOCK_BYTES)
-        scale = splat(cast(w16.at(at // 2 + half * LANES + out), "float32"), 4)
+        scale = splat(cast(w16.at(at // 2 + out), "float32"), 4)
         for quad in range(8):
-            codes = w.load(at + 2 * OUT_BLOCK + (half * 8 + quad) * 32 + out * 4, 4)
+            codes = w.load(at + 2 * OUT_BLOCK + (quad * OUT_BLOCK + out) * 4, 4)
             write(let(group * GROUP + quad * 4), let(cast(bits(codes, "int8x4"), "float32x4") * scale))
 
 
 def _read_q4(w: Span, row: Expr, width: int, write: _Write) -> None:
-    block, half, out = _block(row)
+    block, out = _block(row)
     w16 = Span(w.buffer.view("float16"))
     with serial(width // GROUP) as group:
         at = let((block * (width // GROUP) + group) * Q4_BLOCK_BYTES)
-        scale = splat(cast(w16.at(at // 2 + half * LANES + out), "float32"), 4)
-        minimum = splat(cast(w16.at(at // 2 + OUT_BLOCK + half * LANES + out), "float32"), 4)
+        scale = splat(cast(w16.at(at // 2 + out), "float32"), 4)
+        minimum = splat(cast(w16.at(at // 2 + OUT_BLOCK + out), "float32"), 4)
         for step in range(4):
-            codes = w.load(at + 4 * OUT_BLOCK + (half * 4 + step) * 32 + out * 4, 4)
+            codes = w.load(at + 4 * OUT_BLOCK + (step * OUT_BLOCK + out) * 4, 4)
             low = let(codes & splat(tirx.IntImm("uint8", 15), 4))
             high = let(codes >> splat(tirx.IntImm("uint8", 4), 4))
             for part, nibbles in enumerate((low, high)):
