@@ -64,7 +64,7 @@ def _compile_into(
     architecture, spec = registry.read(checkpoint.config)
     shape = _shape(spec, config.model.max_context)
     scheme = SCHEMES[config.model.quant]
-    parameters = _parameters(spec, checkpoint, config.model.quant)
+    parameters = chosen_parameters(spec, checkpoint, config.model.quant)
     dtype = config.kv_cache.dtype
     if dtype == "auto":
         dtype = "float32" if scheme.name == "f32" else "int16"
@@ -96,7 +96,7 @@ def _compile_into(
     return manifest
 
 
-def _parameters(spec: DecoderSpec, checkpoint: Checkpoint, quant: str) -> dict[str, Parameter]:
+def chosen_parameters(spec: DecoderSpec, checkpoint: Checkpoint, quant: str) -> dict[str, Parameter]:
     """The model's parameters with the formats that the scheme and the checkpoint's own formats give them."""
     declared = tuple(declare(spec))
     check_sources(checkpoint, declared)

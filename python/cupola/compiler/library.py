@@ -83,12 +83,8 @@ def build(
     Raises:
         StorageError: the library could not be linked or written.
     """
-    pages = page_layout(spec, kv_cache.page_size, kv_cache.dtype)
-    operations = CpuOperations(BY_NAME[target.isa], pages.heads, pages, spec.rotary.dim)
     with target.tvm_target():
-        module, weights = _export(spec, operations, parameters, kv_cache)
-        module = _with_alloc_kv_cache(module, spec.num_layers, kv_cache)
-        module = _with_bounds(module, limits)
+        module, weights = decoder_module(spec, parameters, kv_cache, limits, target)
         planned = single_launch(plan(module), Functions().forward)
         memory = _working_memory(planned)
         lowered = lower(planned)
@@ -102,6 +98,21 @@ def build(
             hint="a C++ compiler (g++ or clang++) must be installed, and the output folder writable",
         ) from error
     return Library(weights, memory)
+
+
+def decoder_module(
+    spec: DecoderSpec,
+    parameters: Mapping[str, Parameter],
+    kv_cache: KvCache,
+    limits: LimitsConfig,
+    target: CpuTarget,
+) -> tuple[tvm.IRModule, tuple[str, ...]]:
+    """The library's functions as Relax with calls of kernels, and the weights' names in order."""
+    pages = page_layout(spec, kv_cache.page_size, kv_cache.dtype)
+    operations = CpuOperations(BY_NAME[target.isa], pages.heads, pages, spec.rotary.dim)
+    module, weights = _export(spec, operations, parameters, kv_cache)
+    module = _with_alloc_kv_cache(module, spec.num_layers, kv_cache)
+    return _with_bounds(module, limits), weights
 
 
 def _export(

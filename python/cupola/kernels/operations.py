@@ -92,8 +92,14 @@ class Operations(Protocol):
         """silu(x G^T) * (x U^T) for W = [G; U]: float32 [n, rows of W / 2]."""
         ...
 
-    def rotate_append(self, qkv: nn.Tensor, table: nn.Tensor, step: Step, pages: Pages) -> tuple[nn.Tensor, Pages]:
-        """Rotates q and k, scales q, writes k and v to their slots; returns q [n, heads * D] and the pages."""
+    def rotate_append(
+        self, qkv: nn.Tensor, table: nn.Tensor, step: Step, pages: Pages, *, query_scale: float | None = None
+    ) -> tuple[nn.Tensor, Pages]:
+        """Rotates q and k, scales q, writes k and v to their slots; returns q [n, heads * D] and the pages.
+
+        Args:
+            query_scale: the factor on queries; None: 1 / sqrt(D).
+        """
         ...
 
     def attention(

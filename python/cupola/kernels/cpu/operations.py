@@ -77,8 +77,10 @@ class CpuOperations:
             self._kernel(emit_linear, spec, self._isa), spec.name, args, _f32(args[0].shape[0], spec.width)
         )
 
-    def rotate_append(self, qkv: nn.Tensor, table: nn.Tensor, step: Step, pages: Pages) -> tuple[nn.Tensor, Pages]:
-        spec = position.AppendSpec(self._heads, self._pages, int(qkv.shape[1]), self._rotary_dim)
+    def rotate_append(
+        self, qkv: nn.Tensor, table: nn.Tensor, step: Step, pages: Pages, *, query_scale: float | None = None
+    ) -> tuple[nn.Tensor, Pages]:
+        spec = position.AppendSpec(self._heads, self._pages, int(qkv.shape[1]), self._rotary_dim, query_scale)
         updated, q = op.tensor_ir_inplace_op(
             self._kernel(position.rotate_append, spec),
             "rotate_append",
