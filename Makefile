@@ -28,7 +28,7 @@ GOLDENS_NEW := build/goldens/new
 
 CPP := $(shell find cpp -name '*.h' -o -name '*.cc')
 
-.PHONY: help venv install serve test lint format bench goldens goldens-check sanitize check-install check-serve clean
+.PHONY: help venv install serve test chaos lint format bench goldens goldens-check sanitize check-install check-serve clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | \
@@ -78,6 +78,9 @@ bench: $(INSTALLED)  ## measure the server against llama.cpp and others (install
 
 test: $(INSTALLED) $(TOOLS)  ## all fast tests, also those on the real model
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+chaos: $(INSTALLED) $(TOOLS)  ## faults, overload and clients that leave, at full size; prints what it measured
+	@CUPOLA_CHAOS=full $(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS)
 
 lint: $(INSTALLED) $(TOOLS)  ## style, types, import rule, C++ format
 	@$(BIN)/ruff check

@@ -319,27 +319,32 @@ void Scheduler::Remove(Request* request, FinishReason reason) {
 }
 
 void Scheduler::FailStep(const std::string& message, DeltaBatch* out) {
-  if (plan_.empty()) {
-    EndAll(FinishReason::kError, message, out);
-    return;
+  std::vector<Request*> failed;
+  for (const PlannedSequence& sequence : plan_.sequences) failed.push_back(sequence.request);
+  if (failed.empty()) {  // before anybody was planned: those are to blame who come first
+    failed = running_;
+    if (!waiting_.empty()) failed.push_back(*waiting_.begin());
   }
   // The pool is emptied first and the books are made to agree with it: whatever state the failure
-  // left behind, no page can be lost or given back twice.
+  // left behind, also of a request that was about to be admitted, no page can be lost or given back
+  // twice.
   ledger_.Reset();
-  for (Request* request : running_) {
+  for (const auto& [id, request] : requests_) {
     request->pages.clear();
     request->num_indexed = 0;
     request->num_computed = 0;
+  }
+  for (Request* request : running_) {
     request->running = false;
     request->preempted = true;
     waiting_.insert(request);
   }
   running_.clear();
-  for (const PlannedSequence& sequence : plan_.sequences) {
-    out->AddError(sequence.request->id, message);
-    Remove(sequence.request, FinishReason::kError);
-  }
   plan_.sequences.clear();
+  for (Request* request : failed) {
+    out->AddError(request->id, message);
+    Remove(request, FinishReason::kError);
+  }
 }
 
 void Scheduler::EndAll(FinishReason reason, const std::string& message, DeltaBatch* out) {

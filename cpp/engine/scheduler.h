@@ -65,7 +65,9 @@ class Scheduler {
   // Books the step: `sampled` holds one result for each planned sequence.
   void Commit(const std::vector<Sampled>& sampled, DeltaBatch* out);
   // The planned step failed: ends its requests with kError and takes all pages back; requests that
-  // were not part of it are kept and computed anew. Without a plan it ends every request.
+  // were not part of it are kept and computed anew. If it failed before anybody was planned, those
+  // that run and the first of those that wait count as planned, so that every failure ends
+  // somebody.
   void FailStep(const std::string& message, DeltaBatch* out);
   // Ends every request.
   void EndAll(FinishReason reason, const std::string& message, DeltaBatch* out);

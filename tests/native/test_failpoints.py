@@ -44,6 +44,24 @@ def test_a_fault_ends_its_step_and_what_comes_after_is_right(place: str) -> None
     engine.close()
 
 
+def test_faults_while_pages_are_given_out_leave_the_books_right() -> None:
+    engine = NativeEngine(scripted(), EngineConfig(num_pages=40, max_batch=4), check_every_step=True)
+    for round_number in range(30):
+        # The prompts begin alike, so that pages are shared, and the fault hits another of a request's pages each time.
+        set_failpoints("allocate=throw:0.15*2")
+        requests = [greedy(100 * round_number + i, [7] * 40 + [i], 20) for i in range(8)]
+        results = run(engine, requests)
+        set_failpoints("")
+        for request in requests:
+            if results[request.id].reasons != ["error"]:
+                assert results[request.id].tokens == ORACLE.generate(request.token_ids, 20)[0]
+    assert engine.alive
+    stats = engine.stats()
+    assert stats.failed > 0 < stats.finished
+    assert stats.pages_free == 40
+    engine.close()
+
+
 def test_an_engine_that_cannot_publish_dies_and_answers_everybody() -> None:
     engine = NativeEngine(scripted(step_us=1000), EngineConfig(num_pages=60, max_batch=2))
     set_failpoints("publish=throw*1")

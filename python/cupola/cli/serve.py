@@ -54,6 +54,7 @@ def serve_command(
     max_step_tokens: Annotated[
         int | None, typer.Option(min=1, help="Most tokens of one step; fewer let running answers flow more evenly.")
     ] = None,
+    max_queue: Annotated[int, typer.Option(min=1, help="Most requests that wait; beyond it the answer is 429.")] = 1024,
     kv_cache_memory: options.KvCacheMemory = None,
     num_threads: options.NumThreads = 0,
     bind_threads: options.BindThreads = False,
@@ -89,6 +90,7 @@ def serve_command(
             max_batch=max_batch,
             max_context=max_context,
             max_step_tokens=max_step_tokens,
+            max_queue=max_queue,
             kv_cache_memory=None if kv_cache_memory is None else parse_size(kv_cache_memory, "--kv-cache-memory"),
             num_threads=num_threads,
             bind_threads=bind_threads,
