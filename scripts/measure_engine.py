@@ -1,8 +1,8 @@
-"""Measure what the engine itself costs per step, on the scripted model with short contexts and a tiny
-vocabulary.
+"""Measure what the engine itself costs: a step on the scripted model, and a look into a large prefix cache.
 
-The figure contains the scripted model's own work (one short hash and one short row a request), so it is an upper
-bound of schedule, sample, commit and publish together.
+The first figures are processor time of the engine's thread, so that a busy machine does not disturb them. They contain
+the scripted model's own work (one short hash and one short row a request) and are upper bounds of schedule, sample,
+commit and publish together.
 
     python scripts/measure_engine.py
 """
@@ -11,44 +11,60 @@ from __future__ import annotations
 
 import select
 import statistics
+from pathlib import Path
 
 from cupola.engine.native import NativeEngine, scripted
-from cupola.engine.request import EngineConfig, EngineStats, GenerateRequest, SamplingParams
+from cupola.engine.native_library import native
+from cupola.engine.request import EngineConfig, GenerateRequest, SamplingParams
 
 STEPS = 256
-REPEATS = 7
+REPEATS = 9
+NODES, PROMPT_TOKENS, PAGE_SIZE, PROMPTS = 100_000, 4096, 16, 64
 
 
-def run_batch(engine: NativeEngine, batch: int, first_id: int) -> EngineStats:
-    """Generate STEPS tokens for `batch` requests at once; the statistics afterwards."""
+def engine_seconds() -> float:
+    """Processor time that the engine's thread has taken so far."""
+    for task in Path("/proc/self/task").iterdir():
+        if (task / "comm").read_text().strip() == "cupola-engine":
+            return int((task / "schedstat").read_text().split()[0]) * 1e-9
+    raise RuntimeError("there is no engine thread")
+
+
+def run_batch(engine: NativeEngine, batch: int, first_id: int) -> None:
+    """Generate STEPS tokens for `batch` requests at once; two of them always have the same text."""
     for i in range(batch):
-        engine.add(GenerateRequest(first_id + i, (i % 16,), SamplingParams(temperature=0.0, seed=i, max_tokens=STEPS)))
+        prompt = (i // 2,)
+        engine.add(GenerateRequest(first_id + i, prompt, SamplingParams(temperature=0.0, seed=i, max_tokens=STEPS)))
     ended = 0
     while ended < batch:
         select.select([engine.event_fd], [], [])
         ended += sum(delta.finish_reason is not None for delta in engine.take())
-    return engine.stats()
 
 
-def measure(batch: int) -> list[float]:
-    """Microseconds a step, once a repeat."""
-    config = EngineConfig(num_pages=batch * 20, max_batch=batch, max_step_tokens=max(512, batch))
-    engine = NativeEngine(scripted(vocab_size=32, num_ids=32), config)
-    before = run_batch(engine, batch, 0)
+def step_costs(batch: int) -> list[float]:
+    """Microseconds of processor time a step, once a repeat."""
+    config = EngineConfig(num_pages=batch * 40, max_batch=batch, max_step_tokens=max(512, batch))
+    engine = NativeEngine(scripted(vocab_size=128, num_ids=32), config)
+    run_batch(engine, batch, 0)
     costs = []
     for repeat in range(1, REPEATS + 1):
-        after = run_batch(engine, batch, repeat * batch)
-        costs.append((after.step_seconds - before.step_seconds) / (after.steps - before.steps) * 1e6)
-        before = after
+        steps, seconds = engine.stats().steps, engine_seconds()
+        run_batch(engine, batch, repeat * batch)
+        costs.append((engine_seconds() - seconds) / (engine.stats().steps - steps) * 1e6)
     engine.close()
     return costs
 
 
 def main() -> None:
-    """Print one line a batch size."""
+    """Print one line a figure."""
     for batch in (1, 64, 256):
-        costs = measure(batch)
-        print(f"batch {batch:4}: {statistics.median(costs):6.1f} us a step (lowest {min(costs):.1f})")
+        costs = step_costs(batch)
+        print(f"a step of {batch:4} requests: {statistics.median(costs):6.1f} us (lowest {min(costs):.1f})")
+    nanoseconds = list(native("testing.measure_find")(NODES, PROMPT_TOKENS, PAGE_SIZE, PROMPTS))
+    print(
+        f"a prompt of {PROMPT_TOKENS} tokens in a prefix cache of {NODES} nodes: "
+        f"{statistics.median(nanoseconds) / 1e3:6.1f} us (lowest {min(nanoseconds) / 1e3:.1f})"
+    )
 
 
 if __name__ == "__main__":

@@ -21,22 +21,10 @@ bool Less(const int32_t* a, int32_t length_a, const int32_t* b, int32_t length_b
 
 }  // namespace
 
-bool PrefixCache::FirstPageOrder::operator()(const std::unique_ptr<Node>& a,
-                                             const std::unique_ptr<Node>& b) const {
-  return Less(a->tokens.data(), page_size, b->tokens.data(), page_size);
-}
-
-bool PrefixCache::FirstPageOrder::operator()(const std::unique_ptr<Node>& a, const Run& b) const {
-  return Less(a->tokens.data(), page_size, b.tokens, std::min(b.length, page_size));
-}
-
-bool PrefixCache::FirstPageOrder::operator()(const Run& a, const std::unique_ptr<Node>& b) const {
-  return Less(a.tokens, std::min(a.length, page_size), b->tokens.data(), page_size);
-}
-
 PrefixCache::PrefixCache(int32_t page_size, PagePool* pool)
     : page_size_(page_size),
       pool_(pool),
+      tokens_(int64_t{pool->num_total()} * page_size, 0),
       node_of_(pool->num_total(), nullptr),
       depth_of_(pool->num_total(), 0) {}
 
@@ -53,22 +41,19 @@ void PrefixCache::Find(uint64_t seed, int32_t after, const int32_t* tokens, int3
   if (place.node == nullptr) return;
   Run rest{tokens, num_tokens};
   for (;;) {
-    if (place.index == static_cast<int32_t>(place.node->pages.size())) {
-      if (rest.length < page_size_) break;
-      const auto child = place.node->children.find(rest);
-      if (child == place.node->children.end()) break;
-      place = {child->get(), 0};
+    int32_t page;
+    if (place.index < static_cast<int32_t>(place.node->pages.size())) {
+      page = place.node->pages[place.index];
+      if (!Equal(page, rest)) break;
+    } else {
+      const Child* child = ChildOf(*place.node, rest);
+      if (child == nullptr) break;
+      page = child->first_page;
+      place = {child->node.get(), 0};
     }
-    // Compared over the whole run at once, and not page by page: prompts are long.
-    const int32_t left = static_cast<int32_t>(place.node->pages.size()) - place.index;
-    const int32_t most = std::min(left, rest.length / page_size_);
-    const int32_t* run = place.node->tokens.data() + int64_t{place.index} * page_size_;
-    const int32_t same = CommonLength(run, rest.tokens, most * page_size_) / page_size_;
-    const auto first = place.node->pages.begin() + place.index;
-    found->pages.insert(found->pages.end(), first, first + same);
-    place.index += same;
-    rest = {rest.tokens + int64_t{same} * page_size_, rest.length - same * page_size_};
-    if (same < left) break;
+    found->pages.push_back(page);
+    ++place.index;
+    rest = {rest.tokens + page_size_, rest.length - page_size_};
   }
   FindPartial(place, rest, found);
   Touch(place.node);
@@ -76,9 +61,9 @@ void PrefixCache::Find(uint64_t seed, int32_t after, const int32_t* tokens, int3
 
 // The page that agrees longest with the rest stands where the rest would stand, or just before.
 void PrefixCache::FindPartial(const Place& place, const Run& rest, Found* found) const {
-  const auto consider = [&](const int32_t* tokens, int32_t page) {
+  const auto consider = [&](int32_t page) {
     const int32_t most = std::min(rest.length, page_size_ - 1);
-    const int32_t common = CommonLength(tokens, rest.tokens, most);
+    const int32_t common = CommonLength(TokensOf(page), rest.tokens, most);
     if (common > found->partial_tokens) {
       found->partial = page;
       found->partial_tokens = common;
@@ -86,14 +71,32 @@ void PrefixCache::FindPartial(const Place& place, const Run& rest, Found* found)
   };
   const Node& node = *place.node;
   if (place.index < static_cast<int32_t>(node.pages.size())) {
-    consider(node.tokens.data() + int64_t{place.index} * page_size_, node.pages[place.index]);
+    consider(node.pages[place.index]);
     return;
   }
-  const auto next = node.children.lower_bound(rest);
-  if (next != node.children.end()) consider((*next)->tokens.data(), (*next)->pages.front());
-  if (next == node.children.begin()) return;
-  const Node& previous = **std::prev(next);
-  consider(previous.tokens.data(), previous.pages.front());
+  const auto next = Search(node, rest);
+  if (next != node.children.end()) consider(next->first_page);
+  if (next != node.children.begin()) consider(std::prev(next)->first_page);
+}
+
+bool PrefixCache::Equal(int32_t page, const Run& run) const {
+  return run.length >= page_size_ &&
+         std::equal(run.tokens, run.tokens + page_size_, TokensOf(page));
+}
+
+PrefixCache::Children::const_iterator PrefixCache::Search(const Node& node, const Run& run) const {
+  const auto before = [this](const Child& child, const Run& sought) {
+    if (sought.length == 0) return false;
+    if (child.first_token != *sought.tokens) return child.first_token < *sought.tokens;
+    const int32_t length = std::min(sought.length, page_size_);
+    return Less(TokensOf(child.first_page), page_size_, sought.tokens, length);
+  };
+  return std::lower_bound(node.children.begin(), node.children.end(), run, before);
+}
+
+const PrefixCache::Child* PrefixCache::ChildOf(const Node& node, const Run& run) const {
+  const auto child = Search(node, run);
+  return child != node.children.end() && Equal(child->first_page, run) ? &*child : nullptr;
 }
 
 PrefixCache::Place PrefixCache::PlaceAfter(uint64_t seed, int32_t page) const {
@@ -114,12 +117,12 @@ int32_t PrefixCache::Insert(uint64_t seed, int32_t after, const int32_t* tokens,
   Place place = after == kNoPage ? Place{RootFor(seed), 0} : PlaceAfter(seed, after);
   Node* node = place.node;
   if (place.index < static_cast<int32_t>(node->pages.size())) {
-    const int32_t* there = node->tokens.data() + int64_t{place.index} * page_size_;
-    if (std::equal(there, there + page_size_, tokens)) return node->pages[place.index];
+    const int32_t there = node->pages[place.index];
+    if (Equal(there, {tokens, page_size_})) return there;
     node = Split(node, place.index);
   }
-  const auto child = node->children.find(Run{tokens, page_size_});
-  if (child != node->children.end()) return (*child)->pages.front();
+  const Child* child = ChildOf(*node, {tokens, page_size_});
+  if (child != nullptr) return child->first_page;
   if (node->parent != nullptr && node->children.empty()) {
     Append(node, tokens, page);
   } else {
@@ -132,56 +135,59 @@ int32_t PrefixCache::Insert(uint64_t seed, int32_t after, const int32_t* tokens,
 PrefixCache::Node* PrefixCache::RootFor(uint64_t seed) {
   std::unique_ptr<Node>& root = roots_[seed];
   if (root == nullptr) {
-    root = std::make_unique<Node>(page_size_);
+    root = std::make_unique<Node>();
     root->seed = seed;
   }
   return root.get();
 }
 
 PrefixCache::Node* PrefixCache::AddChild(Node* parent, const int32_t* tokens, int32_t page) {
-  auto owned = std::make_unique<Node>(page_size_);
+  auto owned = std::make_unique<Node>();
   Node* child = owned.get();
-  child->parent = parent;
   child->depth = parent->depth + static_cast<int32_t>(parent->pages.size());
   Append(child, tokens, page);
   leaves_.erase({parent->last_use, parent});
-  parent->children.insert(std::move(owned));
+  Adopt(parent, std::move(owned));
   child->last_use = ++clock_;
   leaves_.insert({child->last_use, child});
   ++num_nodes_;
   return child;
 }
 
+void PrefixCache::Adopt(Node* parent, std::unique_ptr<Node> child) {
+  child->parent = parent;
+  const int32_t page = child->pages.front();
+  const auto place = Search(*parent, {TokensOf(page), page_size_});
+  parent->children.insert(place, Child{*TokensOf(page), page, std::move(child)});
+}
+
 void PrefixCache::Append(Node* node, const int32_t* tokens, int32_t page) {
   depth_of_[page] = node->depth + static_cast<int32_t>(node->pages.size());
   node_of_[page] = node;
   node->pages.push_back(page);
-  node->tokens.insert(node->tokens.end(), tokens, tokens + page_size_);
+  std::copy(tokens, tokens + page_size_, tokens_.begin() + int64_t{page} * page_size_);
 }
 
 // Cuts a node's first `index` pages off into a node of their own, which takes its place; returns
 // that one. `node` itself keeps the rest, so that its children and its pages stay where they are.
 PrefixCache::Node* PrefixCache::Split(Node* node, int32_t index) {
-  auto owned = std::make_unique<Node>(page_size_);
+  auto owned = std::make_unique<Node>();
   Node* upper = owned.get();
   Children* siblings = &node->parent->children;
-  auto lower = siblings->extract(siblings->find(Run{node->tokens.data(), page_size_}));
+  const auto place = Search(*node->parent, {TokensOf(node->pages.front()), page_size_});
+  std::unique_ptr<Node>& slot = (*siblings)[place - siblings->begin()].node;
 
-  const auto cut_tokens = node->tokens.begin() + int64_t{index} * page_size_;
-  const auto cut_pages = node->pages.begin() + index;
+  const auto cut = node->pages.begin() + index;
   upper->parent = node->parent;
   upper->depth = node->depth;
   upper->last_use = node->last_use;
-  upper->tokens.assign(node->tokens.begin(), cut_tokens);
-  upper->pages.assign(node->pages.begin(), cut_pages);
+  upper->pages.assign(node->pages.begin(), cut);
   for (int32_t page : upper->pages) node_of_[page] = upper;
-  node->tokens.erase(node->tokens.begin(), cut_tokens);
-  node->pages.erase(node->pages.begin(), cut_pages);
+  node->pages.erase(node->pages.begin(), cut);
   node->depth += index;
-  node->parent = upper;
 
-  siblings->insert(std::move(owned));
-  upper->children.insert(std::move(lower));
+  slot.swap(owned);  // both begin alike
+  Adopt(upper, std::move(owned));
   ++num_nodes_;
   return upper;
 }
@@ -217,18 +223,12 @@ void PrefixCache::Evict(int32_t count) {
       ++num_in_use;
       continue;
     }
-    while (count > 0 && !leaf->pages.empty() && pool_->holders(leaf->pages.back()) == 0) {
-      node_of_[leaf->pages.back()] = nullptr;
-      pool_->Uncache(leaf->pages.back());
-      leaf->pages.pop_back();
-      ++num_evicted_;
-      --count;
-    }
-    if (leaf->pages.empty()) {
-      RemoveLeaf(leaf);
-    } else {
-      leaf->tokens.resize(leaf->pages.size() * page_size_);
-    }
+    const int32_t page = leaf->pages.back();
+    leaf->pages.size() == 1 ? RemoveLeaf(leaf) : leaf->pages.pop_back();
+    node_of_[page] = nullptr;
+    pool_->Uncache(page);
+    ++num_evicted_;
+    --count;
   }
 }
 
@@ -236,7 +236,7 @@ void PrefixCache::RemoveLeaf(Node* leaf) {
   Node* parent = leaf->parent;
   leaves_.erase({leaf->last_use, leaf});
   const uint64_t last_use = leaf->last_use;
-  parent->children.erase(parent->children.find(Run{leaf->tokens.data(), page_size_}));
+  parent->children.erase(Search(*parent, {TokensOf(leaf->pages.front()), page_size_}));
   --num_nodes_;
   if (!parent->children.empty()) return;
   if (parent->parent == nullptr) {
@@ -255,9 +255,7 @@ void PrefixCache::Clear() {
   while (!doomed.empty()) {
     const std::unique_ptr<Node> node = std::move(doomed.back());
     doomed.pop_back();
-    while (!node->children.empty()) {
-      doomed.push_back(std::move(node->children.extract(node->children.begin()).value()));
-    }
+    for (Child& child : node->children) doomed.push_back(std::move(child.node));
   }
   roots_.clear();
   leaves_.clear();
@@ -276,9 +274,12 @@ std::vector<int32_t> PrefixCache::CheckedPages() const {
     const Node& node = *open.back();
     open.pop_back();
     if (node.parent != nullptr) CheckNode(node, &pages, &num_leaves);
-    for (const std::unique_ptr<Node>& child : node.children) {
-      if (child->parent != &node) throw std::logic_error("prefix cache: a child of two nodes");
-      open.push_back(child.get());
+    for (const Child& child : node.children) {
+      if (child.node->parent != &node || child.node->pages.front() != child.first_page ||
+          *TokensOf(child.first_page) != child.first_token) {
+        throw std::logic_error("prefix cache: a child is not where it should be");
+      }
+      open.push_back(child.node.get());
     }
   }
   if (num_leaves != leaves_.size()) {
@@ -290,10 +291,6 @@ std::vector<int32_t> PrefixCache::CheckedPages() const {
 
 void PrefixCache::CheckNode(const Node& node, std::vector<int32_t>* pages,
                             size_t* num_leaves) const {
-  if (node.pages.empty() || node.tokens.size() != node.pages.size() * page_size_) {
-    throw std::logic_error("prefix cache: a node of " + std::to_string(node.pages.size()) +
-                           " pages has " + std::to_string(node.tokens.size()) + " tokens");
-  }
   if (node.children.empty()) {
     ++*num_leaves;
     if (leaves_.count({node.last_use, const_cast<Node*>(&node)}) == 0) {

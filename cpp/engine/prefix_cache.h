@@ -58,26 +58,24 @@ class PrefixCache {
 
  private:
   struct Node;
-  struct Run {  // some tokens, compared page by page
+  struct Run {
     const int32_t* tokens;
     int32_t length;
   };
-  struct FirstPageOrder {
-    using is_transparent = void;
-    int32_t page_size;
-    bool operator()(const std::unique_ptr<Node>& a, const std::unique_ptr<Node>& b) const;
-    bool operator()(const std::unique_ptr<Node>& a, const Run& b) const;
-    bool operator()(const Run& a, const std::unique_ptr<Node>& b) const;
+  // Children lie in the order of the tokens of their first page. What a search needs stands beside
+  // the pointer, because following pointers is what costs in a large tree.
+  struct Child {
+    int32_t first_token;
+    int32_t first_page;
+    std::unique_ptr<Node> node;
   };
-  using Children = std::set<std::unique_ptr<Node>, FirstPageOrder>;
+  using Children = std::vector<Child>;
   using Leaves = std::set<std::pair<uint64_t, Node*>>;
 
   struct Node {
-    explicit Node(int32_t page_size) : children(FirstPageOrder{page_size}) {}
-    Node* parent = nullptr;       // null: a root, which has no pages
-    uint64_t seed = 0;            // a root's
-    int32_t depth = 0;            // pages before its first one
-    std::vector<int32_t> tokens;  // of its pages
+    Node* parent = nullptr;  // null: a root, which has no pages
+    uint64_t seed = 0;       // a root's
+    int32_t depth = 0;       // pages before its first one
     std::vector<int32_t> pages;
     Children children;
     uint64_t last_use = 0;  // exact for leaves; of others since they were last used as an end
@@ -92,6 +90,15 @@ class PrefixCache {
   Place PlaceAfter(uint64_t seed, int32_t page) const;
   Node* RootFor(uint64_t seed);
   void FindPartial(const Place& place, const Run& rest, Found* found) const;
+  const int32_t* TokensOf(int32_t page) const {
+    return tokens_.data() + int64_t{page} * page_size_;
+  }
+  bool Equal(int32_t page, const Run& run) const;  // of a whole page
+  // Where a child stands, or would stand, that begins with `run`; and the child that has all of its
+  // first page, or null.
+  Children::const_iterator Search(const Node& node, const Run& run) const;
+  const Child* ChildOf(const Node& node, const Run& run) const;
+  void Adopt(Node* parent, std::unique_ptr<Node> child);
   Node* AddChild(Node* parent, const int32_t* tokens, int32_t page);
   void Append(Node* node, const int32_t* tokens, int32_t page);
   Node* Split(Node* node, int32_t index);
@@ -102,6 +109,7 @@ class PrefixCache {
   const int32_t page_size_;
   PagePool* const pool_;
   std::unordered_map<uint64_t, std::unique_ptr<Node>> roots_;
+  std::vector<int32_t> tokens_;    // of each page of the pool that is cached
   std::vector<Node*> node_of_;     // of each page of the pool, or null
   std::vector<int32_t> depth_of_;  // pages before it in its path
   Leaves leaves_;                  // by last use

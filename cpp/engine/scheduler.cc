@@ -120,13 +120,15 @@ void Scheduler::AdmitWaiting() {
     Request* request = *next++;
     if (plan_.budget_left == 0 || !HasRoomToRun()) return;
     if (Fits(*request)) {
-      for (Request* passed : blocked) ++passed->num_passed;
       Admit(request);
       PlanPrefill(request);
+      for (Request* passed : blocked) ++passed->num_passed;
     } else {
       blocked.push_back(request);
-      if (request->num_passed >= kMaxPassed || blocked.size() >= kMaxBlocked) return;
     }
+    const auto waited_enough = [](const Request* b) { return b->num_passed >= kMaxPassed; };
+    if (std::any_of(blocked.begin(), blocked.end(), waited_enough)) return;
+    if (blocked.size() >= kMaxBlocked) return;
   }
 }
 

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <limits>
 #include <memory>
 #include <random>
 #include <stdexcept>
@@ -107,13 +106,13 @@ ffi::Shape Evict(PrefixCacheRef self, int64_t count) {
   return ffi::Shape({self->pool.num_free(), self->pool.num_evictable()});
 }
 
-// Nanoseconds that it takes to look up a prompt of `num_tokens` in a tree of `num_nodes`: the least
-// of `rounds`, each for another prompt. All prompts of a tree agree for a while and part at a page
-// of their own, so that paths go through many nodes.
-int64_t MeasureFind(int64_t num_nodes, int64_t num_tokens, int64_t page_size, int64_t rounds) {
+// Nanoseconds that it takes to look up each of some prompts of `num_tokens` in a tree of so many
+// nodes. Other prompts begin like these and part from them at some page, so that every page of a
+// path is a node of its own with many children.
+ffi::Shape MeasureFind(int64_t num_nodes, int64_t num_tokens, int64_t page_size,
+                       int64_t num_sought) {
   const int64_t pages_each = num_tokens / page_size;
-  const int64_t num_prompts = num_nodes / 2;
-  const int64_t num_pages = num_prompts * 4 + pages_each * (rounds + 1);
+  const int64_t num_pages = 2 * num_nodes + pages_each * num_sought;
   PrefixCacheObj cache(static_cast<int32_t>(num_pages), static_cast<int32_t>(page_size));
   std::mt19937 random(1);
   const auto random_tokens = [&](int64_t count) {
@@ -122,20 +121,18 @@ int64_t MeasureFind(int64_t num_nodes, int64_t num_tokens, int64_t page_size, in
     return tokens;
   };
   std::vector<std::vector<int32_t>> trunks;
-  for (int64_t i = 0; i < rounds; ++i) {
+  for (int64_t i = 0; i < num_sought; ++i) {
     trunks.push_back(random_tokens(pages_each * page_size));
     cache.Put(0, trunks.back());
   }
-  for (int64_t i = 0; i < num_prompts; ++i) {
-    // A page that follows some beginning of a trunk: it splits the trunk there.
-    std::vector<int32_t> prompt = trunks[i % rounds];
+  for (int64_t i = 0; cache.cache.num_nodes() < num_nodes; ++i) {
+    std::vector<int32_t> prompt = trunks[i % num_sought];
     prompt.resize(random() % pages_each * page_size);
     const std::vector<int32_t> own = random_tokens(page_size);
     prompt.insert(prompt.end(), own.begin(), own.end());
     cache.Put(0, prompt);
   }
-  if (cache.cache.num_nodes() < num_prompts) throw std::logic_error("the tree is too small");
-  int64_t least = std::numeric_limits<int64_t>::max();
+  std::vector<int64_t> times;
   PrefixCache::Found found;
   for (const std::vector<int32_t>& trunk : trunks) {
     const auto begin = std::chrono::steady_clock::now();
@@ -143,10 +140,9 @@ int64_t MeasureFind(int64_t num_nodes, int64_t num_tokens, int64_t page_size, in
                      &found);
     const auto end = std::chrono::steady_clock::now();
     if (static_cast<int64_t>(found.pages.size()) != pages_each) throw std::logic_error("not found");
-    least = std::min<int64_t>(
-        least, std::chrono::duration_cast<std::chrono::nanoseconds>(end - begin).count());
+    times.push_back(std::chrono::duration_cast<std::chrono::nanoseconds>(end - begin).count());
   }
-  return least;
+  return ffi::Shape(times);
 }
 
 // ---- Predictions --------------------------------------------------------------------------------
@@ -222,8 +218,8 @@ class Storm {
       return static_cast<int32_t>(low + (*random)() % (high - low + 1));
     };
     limits_.page_size = draw(0, 1) == 0 ? 4 : 16;
-    limits_.num_pages = draw(6, 40);
-    limits_.max_batch = draw(1, 12);
+    limits_.num_pages = draw(6, 60);
+    limits_.max_batch = draw(1, 24);
     limits_.max_step_tokens = draw(1, 64);
     limits_.max_context = limits_.page_size * limits_.num_pages;
     limits_.foresight = static_cast<Foresight>(draw(0, 2));
@@ -239,8 +235,8 @@ class Storm {
     request->priority = static_cast<int32_t>(Draw(3));
     request->cache_seed = static_cast<uint64_t>(Draw(5) == 0);
     request->pin_prefix = Draw(12) == 0;
-    request->stop_ids = {kStopId};
-    const int64_t most = std::min(limits_.max_context - 1, 150);
+    if (Draw(3) > 0) request->stop_ids = {kStopId};
+    const int64_t most = std::min(limits_.max_context - 1, 240);
     request->max_tokens = static_cast<int32_t>(request->pin_prefix ? 0 : 1 + Draw(most / 2));
     // Few beginnings and few tokens, so that much is shared and parts in all places.
     const int64_t length = 1 + Draw(most - request->max_tokens);
@@ -266,7 +262,7 @@ class Storm {
       uint32_t hash = 2166136261U;
       for (int32_t token : history) hash = (hash ^ static_cast<uint32_t>(token)) * 16777619U;
       const int32_t token = static_cast<int32_t>((hash >> 16) % kVocabSize);
-      if (token == kStopId) {
+      if (request->IsStopId(token)) {
         expected.reason = FinishReason::kStop;
         break;
       }

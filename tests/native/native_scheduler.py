@@ -9,7 +9,7 @@ import tvm_ffi
 
 from cupola.engine.native import native
 
-STOP, LENGTH, ABORT, ERROR, DEADLINE = 1, 2, 3, 4, 5
+STOP, LENGTH, ABORT, ERROR, DEADLINE, REFUSED = 1, 2, 3, 4, 5, 6
 PREDICTED, CONSERVATIVE, OPTIMISTIC = 0, 1, 2  # what is expected of those that run
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
+import select
 import subprocess
 import sys
 import time
@@ -13,7 +15,7 @@ import pytest
 from native_driver import run
 
 from cupola.engine.native import NativeEngine, NativeModel, load_compiled
-from cupola.engine.request import EngineConfig, GenerateRequest, SamplingParams
+from cupola.engine.request import Delta, EngineConfig, GenerateRequest, SamplingParams
 from cupola.errors import IncompatibleError, ModelError
 from cupola.manifest import Manifest
 
@@ -74,6 +76,39 @@ def test_tokens_do_not_depend_on_batch_chunks_or_pages(
     tokens, preemptions = tokens_of(model, config)
     assert tokens == alone
     assert (preemptions > 0) == (num_pages == 9)
+
+
+def test_tokens_and_log_probabilities_do_not_depend_on_what_is_cached(model: NativeModel) -> None:
+    rng = random.Random(2)
+    prefix = [rng.randrange(model.vocab_size) for _ in range(70)]  # four pages and a part of the fifth
+    requests = [
+        GenerateRequest(
+            id=i,
+            token_ids=(*prefix[: 30 + 8 * i], *[rng.randrange(model.vocab_size) for _ in range(i % 3 + 1)]),
+            sampling=SamplingParams(temperature=0.0 if i % 2 else 1.0, seed=i, max_tokens=12, logprobs=5),
+        )
+        for i in range(6)
+    ]
+
+    def outcome(config: EngineConfig, rounds: int) -> list[list[Delta]]:
+        engine = NativeEngine(model, config, check_every_step=True)
+        for _ in range(rounds):
+            deltas: dict[int, list[Delta]] = {request.id: [] for request in requests}
+            for request in requests:
+                engine.add(request)
+            while not all(part and part[-1].finish_reason for part in deltas.values()):
+                select.select([engine.event_fd], [], [], 1)
+                for delta in engine.take():
+                    deltas[delta.request_id].append(dataclasses.replace(delta, num_cached=None))
+        hits = engine.stats().prefix_hits
+        engine.close()
+        assert (hits > 0) == config.prefix_cache
+        return [deltas[request.id] for request in requests]
+
+    expected = outcome(EngineConfig(num_pages=100, max_batch=1, prefix_cache=False), rounds=1)
+    assert outcome(EngineConfig(num_pages=100), rounds=1) == expected  # they share while they run
+    assert outcome(EngineConfig(num_pages=100), rounds=2) == expected  # and find all that was computed before
+    assert outcome(EngineConfig(num_pages=12, admission="optimistic"), rounds=3) == expected
 
 
 def num_os_threads() -> int:

@@ -92,6 +92,41 @@ def test_sampled_tokens_do_not_depend_on_the_company() -> None:
     together.close()
 
 
+def test_clients_behind_one_prefix_get_the_same_tokens_and_compute_it_once() -> None:
+    prefix = [i % 250 for i in range(1000)]
+    requests = [greedy(i, [*prefix, i], 20) for i in range(8)]
+    engine = NativeEngine(scripted(**SCRIPT), EngineConfig(num_pages=200, max_step_tokens=256), check_every_step=True)
+    assert_as_computed(requests, run(engine, requests))
+    stats = engine.stats()
+    assert stats.prefix_queries == 8 * 1001
+    assert stats.prefix_hits == 7 * 1000
+    assert stats.pages_cached >= 1000 // 16
+    run(engine, [dataclasses.replace(greedy(100, [*prefix, 1], 5), cache_seed=1)])
+    assert engine.stats().prefix_hits == 7 * 1000, "another seed shares nothing"
+    engine.close()
+
+
+def test_without_the_prefix_cache_nothing_is_shared() -> None:
+    engine = NativeEngine(scripted(**SCRIPT), EngineConfig(num_pages=200, prefix_cache=False), check_every_step=True)
+    for i in range(2):
+        assert_as_computed([greedy(i, range(100), 20)], run(engine, [greedy(i, range(100), 20)]))
+    stats = engine.stats()
+    assert (stats.prefix_hits, stats.pages_cached) == (0, 0)
+    engine.close()
+
+
+def test_a_pinned_prompt_stays_until_it_is_unpinned() -> None:
+    engine = NativeEngine(scripted(**SCRIPT), EngineConfig(num_pages=40), check_every_step=True)
+    prompt = list(range(100))
+    pin = dataclasses.replace(greedy(1, prompt, 0), pin_prefix=True, cache_seed=7)
+    assert run(engine, [pin])[1].reasons == ["length"]
+    assert (engine.stats().pages_pinned, engine.stats().pages_free) == (6, 34)
+    engine.unpin(prompt)
+    engine.unpin(prompt, cache_seed=7)
+    Collector(engine).until_stats(lambda stats: (stats.pages_pinned, stats.pages_free) == (0, 40))
+    engine.close()
+
+
 def test_aborts_of_others_change_nothing() -> None:
     requests = random_requests(60, seed=3)
     engine = NativeEngine(
