@@ -22,7 +22,7 @@ class OnnxRuntime:
 
     engine: genai.Engine
     events: genai.EngineEventBuffer
-    patience: float = 0.003
+    patience: float = 0.005
     running: dict[genai.Request, Request] = field(default_factory=dict)
 
     @classmethod
