@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from cupola.kernels.cpu.attention_block import MASKED, Task, part_of
+from cupola.kernels.cpu.attention_block import MASKED, Coming, Task, part_of
 from cupola.kernels.cpu.attention_step import BLOCK, AttentionSpec, Part, Queries, Step
 from cupola.kernels.cpu.emit import (
     LANES,
@@ -140,7 +140,11 @@ def _tile_rows_of_one_sequence(step: Step, cursor: Span, end: Expr, head: Expr) 
 def _walk(queries: Queries) -> None:
     """All blocks of one tile, merged as they come."""
     step, dim = queries.step, queries.step.spec.heads.dim
-    total, task = part_of(queries.size, dim), Task.of(queries)
+
+    def next_block(block: Expr) -> Coming:
+        return Coming(let(step.first_page(queries.sequence) + (block + 1) * step.spec.block_pages), queries.key_head)
+
+    total, task = part_of(queries.size, dim), Task.of(queries, next_block if queries.count == 1 else None)
     with serial(queries.size) as j:
         _begin(step, queries.head_of(j), total, j)
     first, stop = queries.blocks
@@ -158,16 +162,17 @@ def _walk(queries: Queries) -> None:
 def _split(step: Step, count: Expr, task: Expr) -> None:
     """One block of one sequence with one key-value head, into the slot of that block."""
     heads = step.spec.heads
-    dealt = _deal(count, task)
-    slot, head = let(tirx.floordiv(dealt, heads.keys)), let(tirx.floormod(dealt, heads.keys))
-    s = _sequence_of_slot(step, slot)
-    block = let(slot - _first_slot(step, s))
+    slot, head, s, block = _dealt(step, count, task)
     queries = Queries(step, s, head, step.first_row(s), 1, step.length(s))
 
+    def next_task(_: Expr) -> Coming:
+        _, head, s, block = _dealt(step, count, let(tirx.min(task + 1, count - 1)))
+        return Coming(let(step.first_page(s) + block * step.spec.block_pages), head)
+
     def compute() -> None:
-        task = Task.of(queries)
-        task.attend(block)
-        part = task.part
+        mine = Task.of(queries, next_task)
+        mine.attend(block)
+        part = mine.part
         with serial(heads.group) as j:
             at = let(slot * heads.queries + queries.head_of(j))
             for c in range(heads.dim // LANES):
@@ -177,6 +182,14 @@ def _split(step: Step, count: Expr, task: Expr) -> None:
 
     first, stop = queries.blocks
     branch(let(tirx.And(first <= block, block < stop)), compute)
+
+
+def _dealt(step: Step, count: Expr, task: Expr) -> tuple[Expr, Expr, Expr, Expr]:
+    """(slot, key-value head, sequence, block) of a task."""
+    keys, dealt = step.spec.heads.keys, _deal(count, task)
+    slot, head = let(tirx.floordiv(dealt, keys)), let(tirx.floormod(dealt, keys))
+    s = _sequence_of_slot(step, slot)
+    return slot, head, s, let(slot - _first_slot(step, s))
 
 
 def _deal(count: Expr, task: Expr) -> Expr:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from cupola.kernels.cpu.attention_products import Products, products
-from cupola.kernels.cpu.attention_step import BLOCK, WIDE, Part, Queries, Reach
+from cupola.kernels.cpu.attention_step import BLOCK, WIDE, Part, Queries, Reach, Step
 from cupola.kernels.cpu.emit import (
     LANES,
     Expr,
@@ -43,36 +43,48 @@ QUERIES_TOGETHER = 6  # in one tile of sums
 
 
 @dataclass(frozen=True)
+class Coming:
+    """A block whose keys are to be prefetched: its first page, in page_ids, and its head."""
+
+    first_page: Expr
+    head: Expr
+
+
+@dataclass(frozen=True)
 class Task:
     """Some queries, and the working memory in which they meet one block after the other.
 
     Args:
         scores: float32 [queries, BLOCK].
         part: what a block comes to.
+        following: block -> the pages that will be read after it, for rows on their own, which wait for memory; a tile
+            uses each page long enough for the next to come.
     """
 
     queries: Queries
     products: Products
     scores: Span
     part: Part
+    following: Callable[[Expr], Coming] | None
 
     @staticmethod
-    def of(queries: Queries) -> Task:
+    def of(queries: Queries, following: Callable[[Expr], Coming] | None = None) -> Task:
         """With memory of its own, and the queries read."""
         dim = queries.step.spec.heads.dim
         scores = scratch(queries.size * BLOCK)
-        task = Task(queries, products(queries, scores), scores, part_of(queries.size, dim))
+        task = Task(queries, products(queries, scores), scores, part_of(queries.size, dim), following)
         task.products.begin()
         return task
 
     def attend(self, block: Expr) -> None:
         """Leaves the partial results of one block in `part`."""
         reach = self.queries.reach(block)
+        coming = self.following(block) if self.following else None
         _scores(self, reach)
         self.products.begin_weights(reach)
         with serial(self.queries.size) as j:
             _softmax(self, j, block, reach)
-        _weighted_values(self, reach)
+        _weighted_values(self, reach, coming)
 
 
 def part_of(queries: int, dim: int) -> Part:
@@ -105,7 +117,7 @@ def _scores_of_pages(task: Task, first_query: Expr, size: int, reach: Reach, ind
     queries = [let(first_query + i) for i in range(size)]
     ids = [step.page(let(page + k)) for k in range(count)]
     keys = [layout.keys(id_, head) for id_ in ids]
-    soon = _pages_to_come(task, page, ids) if task.queries.count == 1 else []
+    soon = [layout.values(id_, head) for id_ in ids] if task.following else []
     firsts = [arithmetic.query_at(j) for j in queries]
     sums = arithmetic.sums(size * count * halves)
     row = layout.page_size * layout.depth  # elements that one step of all tokens takes
@@ -134,17 +146,10 @@ def _scores_of_pages(task: Task, first_query: Expr, size: int, reach: Reach, ind
             task.scores.store(index * layout.page_size + (j * BLOCK + k * LANES), score)
 
 
-def _pages_to_come(task: Task, page: Expr, ids: Sequence[Expr]) -> list[Expr]:
-    """Where the values of these pages begin, and the keys of the next; prefetches the scales of those.
-
-    For a row on its own, which waits for memory; a tile uses each page long enough for the next to come.
-    """
-    step, layout, head = task.queries.step, task.queries.step.spec.pages, task.queries.key_head
-    following = [step.page_to_come(let(page + len(ids) + k)) for k in range(len(ids))]
-    for id_ in following:
-        for at in range(0, layout.head_elements - layout.codes, layout.line):
-            step.pages.prefetch(let(layout.keys(id_, head) + layout.codes + at))
-    return [layout.values(id_, head) for id_ in ids] + [layout.keys(id_, head) for id_ in following]
+def _prefetch(step: Step, first: Expr, count: int) -> None:
+    """Asks for the cache lines of neighbours in the pages."""
+    for at in range(0, count, step.spec.pages.line):
+        step.pages.prefetch(first + at)
 
 
 # Softmax
@@ -209,20 +214,22 @@ def _capped(score: Expr, cap: float) -> Expr:
 # Values
 
 
-def _weighted_values(task: Task, reach: Reach) -> None:
-    """o: the values of the tokens in reach, weighted."""
+def _weighted_values(task: Task, reach: Reach, coming: Coming | None) -> None:
+    """o: the values of the tokens in reach, weighted; prefetches the keys of the pages to come."""
     dim = task.queries.step.spec.heads.dim
 
     def chunk(first: Expr, size: int) -> None:
         def columns(column: Expr, count: int) -> None:
-            _weighted_columns(task, reach, [let(first + i) for i in range(size)], column, count)
+            _weighted_columns(task, reach, coming, [let(first + i) for i in range(size)], column, count)
 
         _in_chunks(dim // LANES, _most_beside(task, size), columns)
 
     _in_chunks(task.queries.size, QUERIES_TOGETHER, chunk)
 
 
-def _weighted_columns(task: Task, reach: Reach, queries: Sequence[Expr], column: Expr, count: int) -> None:
+def _weighted_columns(
+    task: Task, reach: Reach, coming: Coming | None, queries: Sequence[Expr], column: Expr, count: int
+) -> None:
     """`count` columns, eight components each, of the weighted values, for some queries."""
     step, arithmetic = task.queries.step, task.products
     layout, dim = step.spec.pages, step.spec.heads.dim
@@ -230,7 +237,11 @@ def _weighted_columns(task: Task, reach: Reach, queries: Sequence[Expr], column:
     sums = arithmetic.sums(size * count)
     weights = [let(j * (BLOCK // depth)) for j in queries]
 
-    def tokens(values: Expr, within: Expr, at: Expr) -> None:
+    def tokens(index: Expr, values: Expr, within: Expr, at: Expr) -> None:
+        if coming is not None:
+            page = step.page_to_come(let(coming.first_page + index))
+            _prefetch(step, layout.keys(page, coming.head) + within * (dim * depth), dim * depth)
+
         def weight(i: int) -> Expr:
             return arithmetic.weight(at + weights[i])
 

@@ -47,7 +47,7 @@ from cupola.kernels.cpu.pages import NORM, euclidean_norm
 LARGEST_WEIGHT = 32767
 SMALLEST = 1e-30  # keeps the inverse of a block's unit finite when all weights are 0
 
-EachStep: TypeAlias = Callable[[Expr, Expr, Expr], None]
+EachStep: TypeAlias = Callable[[Expr, Expr, Expr, Expr], None]
 
 
 class Products(Protocol):
@@ -87,7 +87,7 @@ class Products(Protocol):
         """Eight components of the weighted sum of query j, out of their sums."""
 
     def for_steps(self, reach: Reach, body: EachStep) -> None:
-        """Calls body(values of the page, step within it, step within the block) for the tokens in reach."""
+        """Calls body(page, its values, step within it, step within the block) for the tokens in reach."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ class FloatProducts:
         def page(index: Expr, tokens: Index) -> None:
             values = layout.values(step.page(let(reach.first_page + index)), self.queries.key_head)
             with serial(tokens) as t:
-                body(values, t, let(index * size + t))
+                body(index, values, t, let(index * size + t))
 
         full = let(tirx.floordiv(reach.stop, size))
         with serial(full, start=reach.begin) as index:
@@ -240,7 +240,7 @@ class IntegerProducts:
         with serial(reach.end, start=reach.begin) as index:
             values = layout.values(step.page(let(reach.first_page + index)), self.queries.key_head)
             with serial(steps) as t:
-                body(values, t, let(index * steps + t))
+                body(index, values, t, let(index * steps + t))
 
 
 def products(queries: Queries, scores: Span) -> Products:
