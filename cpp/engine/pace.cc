@@ -13,7 +13,7 @@ void Pace::Observe(int32_t decode_rows, int32_t prefill_rows, double seconds) {
       decode_seconds_.resize(decode_rows + 1, 0);
     }
     learn(seconds, &decode_seconds_[decode_rows]);
-  } else if (prefill_rows >= kTile) {  // a few rows cost a tile, and would seem dear
+  } else if (prefill_rows >= kFewest) {  // fewer cost more each, and would mislead
     // Learnt where it is used: beside decodes, a row costs what it adds to theirs.
     learn(std::max(0.0, seconds - DecodeSeconds(decode_rows)) / prefill_rows, &row_seconds_);
   }
@@ -25,9 +25,7 @@ int32_t Pace::PrefillRows(int32_t decode_rows, int32_t most) const {
   const double alone = DecodeSeconds(decode_rows);
   if (alone == 0 || row_seconds_ == 0) return std::min(kUnmeasured, most);
   const double rows = std::min((kStretch - 1) * alone / row_seconds_, static_cast<double>(most));
-  // The tiles are those of all rows together.
-  const int32_t tiled = (decode_rows + static_cast<int32_t>(rows)) / kTile * kTile - decode_rows;
-  return std::min(std::max(tiled, kTile), most);
+  return std::min(std::max(static_cast<int32_t>(rows), kFewest), most);
 }
 
 // Of the nearest number of rows that was seen, if this one was not.
