@@ -231,11 +231,11 @@ int Count(int32_t worker, void* context) {
   auto* counting = static_cast<Counting*>(context);
   for (int32_t stage = 1; stage <= counting->stages; ++stage) {
     counting->cells[worker] = stage;
-    counting->team->Barrier();
+    counting->team->Barrier(worker);
     for (int32_t i = 0; i < counting->num_workers; ++i) {
       if (counting->cells[i] != stage) ++counting->num_errors;
     }
-    counting->team->Barrier();
+    counting->team->Barrier(worker);
   }
   return 0;
 }

@@ -41,8 +41,8 @@ int LaunchOnTeam(Region region, void* data, int /*num_task: always "all"*/) {
   return status;
 }
 
-int WaitForTeam(int /*task*/, GroupEnv* env) {
-  if (env->sync_handle != nullptr) static_cast<ThreadTeam*>(env->sync_handle)->Barrier();
+int WaitForTeam(int task, GroupEnv* env) {
+  if (env->sync_handle != nullptr) static_cast<ThreadTeam*>(env->sync_handle)->Barrier(task);
   return 0;
 }
 

@@ -16,8 +16,10 @@ class Gate {
  public:
   uint32_t value() const { return value_.load(std::memory_order_acquire); }
 
-  // Changes the value; what was written before is seen by those who wait. Any thread.
+  // Adds one; what was written before is seen by those who wait. Any thread.
   void Open();
+  // Only while nobody waits.
+  void Reset(uint32_t value) { value_.store(value, std::memory_order_relaxed); }
 
   // Returns once the value is not `seen` any more; sleeps if that takes longer than `spin_ns`.
   void WaitWhile(uint32_t seen, int64_t spin_ns);

@@ -6,10 +6,14 @@ namespace cupola {
 
 namespace {
 
-constexpr double kKeep = 0.75;      // of the last tasks' weight, with each new one
-constexpr double kBreakEven = 0.8;  // below 1, because one thread fewer also stalls less often
-constexpr int64_t kShortestPatienceNs = 20'000'000;
+// The part of the time, times the number of threads, above which a thread does not pay. Below 1,
+// because with one thread fewer others stall less, too.
+constexpr double kBreakEven = 0.7;
+// So much more time stalled than that, and it is no accident: a time slice is 4 ms or less.
+constexpr double kProofNs = 5e6;
+constexpr int64_t kShortestPatienceNs = 50'000'000;
 constexpr int64_t kLongestPatienceNs = 1'000'000'000;
+constexpr int64_t kGrowth = 4;  // of patience; who is busy for long is found out in few attempts
 
 }  // namespace
 
@@ -23,13 +27,13 @@ int32_t ThreadBudget::Choose(int64_t now_ns) {
 }
 
 void ThreadBudget::Record(int64_t now_ns, int64_t wall_ns, int64_t stalled_ns) {
-  wall_ns_ = wall_ns_ * kKeep + static_cast<double>(wall_ns);
-  stalled_ns_ = stalled_ns_ * kKeep + static_cast<double>(stalled_ns);
-  const bool stalls = stalled_ns_ * threads_ > wall_ns_ * kBreakEven;
-  if (!stalls || threads_ == 1) return;
+  const double tolerable = static_cast<double>(wall_ns) * kBreakEven / threads_;
+  excess_ns_ = std::max(0.0, excess_ns_ + static_cast<double>(stalled_ns) - tolerable);
+  if (excess_ns_ < kProofNs || threads_ == 1) return;
   // What went well for longer than the wait before it was no failed attempt.
   const bool failed = now_ns - since_ns_ < 2 * patience_ns_;
-  patience_ns_ = failed ? std::min(2 * patience_ns_, kLongestPatienceNs) : kShortestPatienceNs;
+  patience_ns_ =
+      failed ? std::min(kGrowth * patience_ns_, kLongestPatienceNs) : kShortestPatienceNs;
   climbing_ = false;
   Use(threads_ - 1, now_ns);
 }
@@ -37,7 +41,7 @@ void ThreadBudget::Record(int64_t now_ns, int64_t wall_ns, int64_t stalled_ns) {
 void ThreadBudget::Use(int32_t threads, int64_t now_ns) {
   threads_ = threads;
   since_ns_ = now_ns;
-  wall_ns_ = stalled_ns_ = 0;
+  excess_ns_ = 0;
 }
 
 }  // namespace cupola

@@ -31,8 +31,7 @@ class ThreadBudget {
   bool climbing_ = false;    // one more than before, not one fewer
   int64_t since_ns_ = 0;     // when this number of threads was chosen
   int64_t patience_ns_ = 0;  // from then until one more is tried
-  double wall_ns_ = 0;       // of the last tasks with so many threads, older ones counting less
-  double stalled_ns_ = 0;
+  double excess_ns_ = 0;  // time stalled beyond what is tolerable, less what was not stalled since
 };
 
 }  // namespace cupola

@@ -27,27 +27,28 @@ std::vector<int> AllowedProcessors() {
   return processors;
 }
 
-void Bind(pthread_t thread, int processor) {
-  cpu_set_t one;
-  CPU_ZERO(&one);
-  CPU_SET(processor, &one);
-  pthread_setaffinity_np(thread, sizeof(one), &one);  // where it is not allowed, it is not bound
+// Where it is not allowed, nothing changes.
+void Bind(pthread_t thread, const std::vector<int>& processors) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  for (int processor : processors) CPU_SET(processor, &set);
+  pthread_setaffinity_np(thread, sizeof(set), &set);
 }
 
 }  // namespace
 
-ThreadTeam::ThreadTeam(const TeamOptions& options) : spin_ns_(options.spin_ns) {
-  const std::vector<int> processors = AllowedProcessors();
-  const size_t available = std::max<size_t>(processors.size(), 1);
+ThreadTeam::ThreadTeam(const TeamOptions& options)
+    : bind_(options.bind), spin_ns_(options.spin_ns), processors_(AllowedProcessors()) {
+  const size_t available = std::max<size_t>(processors_.size(), 1);
   const size_t size = options.num_threads > 0 ? options.num_threads : available;
   for (size_t i = 0; i < size; ++i) workers_.push_back(std::make_unique<Worker>());
   for (size_t i = 1; i < size; ++i) {
     workers_[i]->thread = std::thread(&ThreadTeam::Loop, this, static_cast<int32_t>(i));
   }
-  if (!options.bind || processors.empty()) return;
+  if (!bind_ || processors_.empty()) return;
   for (size_t i = 0; i < size; ++i) {
     const pthread_t thread = i == 0 ? pthread_self() : workers_[i]->thread.native_handle();
-    Bind(thread, processors[i % available]);
+    Bind(thread, {processors_[i % available]});
   }
 }
 
@@ -60,11 +61,17 @@ ThreadTeam::~ThreadTeam() {
 }
 
 int ThreadTeam::Run(int32_t num_workers, Task task, void* context) {
-  num_workers_ = std::clamp(num_workers, 1, size());
+  num_workers = std::clamp(num_workers, 1, size());
+  if (num_workers > num_workers_ && !bind_) Spread(num_workers_, num_workers);
+  num_workers_ = num_workers;
   task_ = task;
   context_ = context;
   begin_ns_ = WallNs();
-  for (int32_t i = 1; i < num_workers_; ++i) workers_[i]->begin.Open();
+  const uint32_t barriers = workers_[0]->arrived.value();
+  for (int32_t i = 1; i < num_workers_; ++i) {
+    workers_[i]->arrived.Reset(barriers);  // it may have had no part in the last tasks
+    workers_[i]->begin.Open();
+  }
   Work(0);
   for (int32_t i = 0; i < num_workers_; ++i) {
     if (workers_[i]->status != 0) return workers_[i]->status;
@@ -72,16 +79,14 @@ int ThreadTeam::Run(int32_t num_workers, Task task, void* context) {
   return 0;
 }
 
-void ThreadTeam::Barrier() {
-  // Both read before arriving: after that the others may go on, even to the next task.
+void ThreadTeam::Barrier(int32_t worker) {
+  // Read before arriving: after that the others may go on, even to the next task.
   const int32_t num_workers = num_workers_;
-  const uint32_t turn = turn_.value();
-  if (num_workers == 1) return;
-  if (num_arrived_.fetch_add(1, std::memory_order_acq_rel) + 1 == num_workers) {
-    num_arrived_.store(0, std::memory_order_relaxed);
-    turn_.Open();
-  } else {
-    turn_.WaitWhile(turn, kBarrierSpinNs);
+  const uint32_t before = workers_[worker]->arrived.value();
+  workers_[worker]->arrived.Open();
+  for (int32_t i = 0; i < num_workers; ++i) {
+    // Another one may be a barrier ahead, but never behind the last.
+    if (i != worker) workers_[i]->arrived.WaitWhile(before, kBarrierSpinNs);
   }
 }
 
@@ -89,6 +94,19 @@ int64_t ThreadTeam::stalled_ns() const {
   int64_t stalled = workers_[0]->stalled_ns;
   for (int32_t i = 1; i < num_workers_; ++i) stalled = std::min(stalled, workers_[i]->stalled_ns);
   return stalled;
+}
+
+// Lets workers that had no part in the last task wake up away from the caller. Linux would wake
+// them on its processor, where none is idle, and not see the mistake for as long as they wait in
+// turns.
+void ThreadTeam::Spread(int32_t first, int32_t last) {
+  if (processors_.empty()) return;
+  const auto here = std::find(processors_.begin(), processors_.end(), sched_getcpu());
+  const size_t own = here - processors_.begin();
+  for (int32_t i = first; i < last; ++i) {
+    Bind(workers_[i]->thread.native_handle(), {processors_[(own + i) % processors_.size()]});
+    workers_[i]->spread = true;
+  }
 }
 
 void ThreadTeam::Loop(int32_t worker) {
@@ -103,11 +121,15 @@ void ThreadTeam::Loop(int32_t worker) {
 
 void ThreadTeam::Work(int32_t worker) {
   Worker& self = *workers_[worker];
+  if (self.spread) {
+    Bind(pthread_self(), processors_);  // it has woken up there; from now on it may go anywhere
+    self.spread = false;
+  }
   const int64_t cpu_begin = ThreadCpuNs();
   self.status = task_(worker, context_);
   // Since the task was given, not since this thread took it up: it may have waited for a processor.
   self.stalled_ns = (WallNs() - begin_ns_) - (ThreadCpuNs() - cpu_begin);
-  Barrier();
+  Barrier(worker);
 }
 
 }  // namespace cupola

@@ -6,7 +6,6 @@
 #ifndef CUPOLA_SUPPORT_THREAD_TEAM_H_
 #define CUPOLA_SUPPORT_THREAD_TEAM_H_
 
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <thread>
@@ -38,7 +37,7 @@ class ThreadTeam {
   int Run(int32_t num_workers, Task task, void* context);
 
   // Waits until every worker of the running task is here; each comes as often as the others.
-  void Barrier();
+  void Barrier(int32_t worker);
 
   // For how long every worker of the last task was off its processor, at least: because another
   // process had it, or asleep at a barrier because this happened to somebody else.
@@ -46,16 +45,21 @@ class ThreadTeam {
 
  private:
   struct alignas(64) Worker {
-    Gate begin;  // opens when there is a task, and at the end
+    Gate begin;    // opens when there is a task, and at the end
+    Gate arrived;  // opens when this worker arrives at a barrier: nobody else writes there
     int64_t stalled_ns = 0;
     int status = 0;
+    bool spread = false;  // it is bound, until it has woken up
     std::thread thread;
   };
 
+  void Spread(int32_t first, int32_t last);
   void Loop(int32_t worker);
   void Work(int32_t worker);
 
+  const bool bind_;
   const int64_t spin_ns_;
+  const std::vector<int> processors_;
   std::vector<std::unique_ptr<Worker>> workers_;
   bool stop_ = false;
 
@@ -64,9 +68,6 @@ class ThreadTeam {
   Task task_ = nullptr;
   void* context_ = nullptr;
   int64_t begin_ns_ = 0;
-
-  alignas(64) std::atomic<int32_t> num_arrived_{0};
-  Gate turn_;  // opens when the last worker arrives at a barrier
 };
 
 }  // namespace cupola
