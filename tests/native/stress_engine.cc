@@ -131,9 +131,9 @@ bool RunTeam(int num_threads, int64_t spin_ns) {
       int wrong = 0;
       for (int stage = 1; stage <= 5; ++stage) {
         shared->cells[worker] = stage;
-        shared->team->Barrier();
+        shared->team->Barrier(worker);
         for (int i = 0; i < shared->num_workers; ++i) wrong += shared->cells[i] != stage;
-        shared->team->Barrier();
+        shared->team->Barrier(worker);
       }
       return wrong;
     };
