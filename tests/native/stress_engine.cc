@@ -1,5 +1,5 @@
-// Many threads at every door of one engine at once, and teams at their barriers: a driver for
-// ThreadSanitizer.
+// Many threads at every door of one engine at once, teams at their barriers, and a worker beside
+// its owner: a driver for ThreadSanitizer.
 //
 // Plain C++ without FFI, because tvm_ffi's reference counts use fences that the sanitizer does not
 // understand. Exits with 1 if a request is lost, ends twice or gets a wrong number of tokens.
@@ -15,6 +15,7 @@
 #include "engine/engine.h"
 #include "model/scripted_model.h"
 #include "support/thread_team.h"
+#include "support/worker.h"
 
 namespace cupola {
 namespace {
@@ -142,10 +143,30 @@ bool RunTeam(int num_threads, int64_t spin_ns) {
   return true;
 }
 
+// Batches of all sizes, begun and finished at once or after a while: each job is done once, and
+// what it wrote can be read after Finish.
+bool RunWorker() {
+  Worker worker("stress-worker");
+  for (int round = 0; round < 3000; ++round) {
+    std::vector<int> done(round % 17, 0);
+    worker.Begin(static_cast<int32_t>(done.size()), [&done](int32_t job) { ++done[job]; });
+    if (round % 3 == 0) std::this_thread::yield();
+    worker.Finish();
+    for (int times : done) {
+      if (times != 1) return false;
+    }
+  }
+  return true;
+}
+
 }  // namespace
 }  // namespace cupola
 
 int main() {
+  if (!cupola::RunWorker()) {
+    std::fputs("a worker left a job undone or did it twice\n", stderr);
+    return 1;
+  }
   for (int num_threads = 1; num_threads <= 4; ++num_threads) {
     for (int64_t spin_ns : {0, 100000}) {
       if (cupola::RunTeam(num_threads, spin_ns)) continue;
