@@ -64,7 +64,7 @@ def test_a_seed_repeats_an_answer() -> None:
     [
         ("--temperature", "3", "`temperature` is 3.0; allowed: a number from 0 to 2"),
         ("--top-p", "0", "`top_p` is 0.0"),
-        ("--max-tokens", "0", "`max_tokens` is 0"),
+        ("--max-tokens", "-1", "`max_tokens` is -1"),
         ("--max-tokens", "5000", "the context holds 4096"),
         ("--max-context", "5000", "`max_context` is 5000; allowed: 1 to 4096"),
         ("--kv-cache-memory", "much", "`--kv-cache-memory` is `much`"),
