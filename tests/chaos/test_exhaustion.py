@@ -32,7 +32,7 @@ async def test_five_times_the_pool_with_mixed_priorities(
     count = 320 if full else 64
     pages = 60
     requests = [
-        (f"{i:04d}" + "p" * rng.randint(1, 60), rng.randint(8, 90), rng.choice((-1, 0, 0, 0, 1))) for i in range(count)
+        (f"{i:04d}" + "p" * rng.randint(1, 20), rng.randint(40, 150), rng.choice((-1, 0, 0, 0, 1))) for i in range(count)
     ]
     demand = sum((len(prompt) + length + 15) // 16 for prompt, length, _ in requests)
     assert demand >= 5 * pages
@@ -58,7 +58,7 @@ async def test_five_times_the_pool_with_mixed_priorities(
     for (prompt, length, _), text in zip(requests, texts, strict=True):
         assert text == expected_text(MODEL, prompt, length)
     assert (stats.running, stats.waiting, stats.pages_free) == (0, 0, pages)
-    assert (stats.preemptions > 0) == (admission != "conservative") or admission == "predicted"
+    assert admission == "predicted" or (stats.preemptions > 0) == (admission == "optimistic")
     assert max(waits) <= 3 * statistics.median(ends)
     record_property("requests, all exact", count)
     record_property("demand over pool", demand / pages)
