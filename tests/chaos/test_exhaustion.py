@@ -32,7 +32,8 @@ async def test_five_times_the_pool_with_mixed_priorities(
     count = 320 if full else 64
     pages = 60
     requests = [
-        (f"{i:04d}" + "p" * rng.randint(1, 20), rng.randint(40, 150), rng.choice((-1, 0, 0, 0, 1))) for i in range(count)
+        (f"{i:04d}" + "p" * rng.randint(1, 20), rng.randint(40, 150), rng.choice((-1, 0, 0, 0, 1)))
+        for i in range(count)
     ]
     demand = sum((len(prompt) + length + 15) // 16 for prompt, length, _ in requests)
     assert demand >= 5 * pages
