@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 import tvm
@@ -29,30 +30,32 @@ def all_cases(isa: Isa) -> Iterator[Case]:
 CASES = {case.name: case for case in all_cases(INSTRUCTION_SETS[-1])}
 
 
-def with_threads(kernel: Callable[..., None], case: Case, count: int) -> list[Arguments]:
-    """Results of all calls of a case, made from a thread whose pool has `count` threads."""
+def make_pool(count: int) -> None:
+    """Give the calling thread a pool of so many threads. It lives as long as the thread."""
+    tvm.get_global_func("runtime.config_threadpool")(GIVEN_PROCESSORS, count, ["0"] * count)
+    assert tvm.get_global_func("runtime.NumThreads")() == count
+
+
+@pytest.fixture(scope="module")
+def callers() -> Iterator[list[ThreadPoolExecutor]]:
+    """A thread for each of `THREADS`, with its pool."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(ThreadPoolExecutor(1, initializer=make_pool, initargs=(n,))) for n in THREADS]
+
+
+def results_of(kernel: Callable[..., None], case: Case) -> list[Arguments]:
+    """Results of all calls of a case."""
     calls = copy.deepcopy(case.calls)
-    sizes = []
-
-    def run() -> None:
-        # A pool belongs to the thread that calls it, and is made once.
-        tvm.get_global_func("runtime.config_threadpool")(GIVEN_PROCESSORS, count, ["0"] * count)
-        sizes.append(tvm.get_global_func("runtime.NumThreads")())
-        for call in calls:
-            kernel(*call)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    assert sizes == [count]
+    for call in calls:
+        kernel(*call)
     return [call[case.inputs :] for call in calls]
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_same_bits_with_any_number_of_threads(name: str) -> None:
+def test_same_bits_with_any_number_of_threads(name: str, callers: list[ThreadPoolExecutor]) -> None:
     case = CASES[name]
     kernel = build(case.function)
-    alone, *others = (with_threads(kernel, case, count) for count in THREADS)
+    alone, *others = (caller.submit(results_of, kernel, case).result() for caller in callers)
     for count, results in zip(THREADS[1:], others, strict=True):
         for call, expected in zip(results, alone, strict=True):
             for array, wanted in zip(call, expected, strict=True):
