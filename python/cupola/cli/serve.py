@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cupola.cli import options
+from cupola.engine.request import AdmissionPolicy
 
 if TYPE_CHECKING:
     import socket
@@ -59,6 +60,13 @@ def serve_command(
     num_threads: options.NumThreads = 0,
     bind_threads: options.BindThreads = False,
     spin_us: options.SpinUs = 1000,
+    prefix_cache: Annotated[
+        bool, typer.Option("--prefix-cache/--no-prefix-cache", help="Share what equal beginnings of prompts compute.")
+    ] = True,
+    admission: Annotated[AdmissionPolicy, typer.Option(help="When a waiting request may run.")] = "predicted",
+    prefill_rows: Annotated[
+        int, typer.Option(min=0, help="Most prompt tokens a step reads beside streams; 0 follows the clock.")
+    ] = 0,
     quant: options.Quant = None,
     backend: options.Backend = "auto",
     api_key: Annotated[
@@ -95,6 +103,9 @@ def serve_command(
             num_threads=num_threads,
             bind_threads=bind_threads,
             spin_us=spin_us,
+            prefix_cache=prefix_cache,
+            admission=admission,
+            prefill_rows=prefill_rows,
             quant=quant,
         ),
         settings=ServerSettings(api_keys=tuple(api_key or ()), drain_seconds=timeout_drain),
