@@ -20,6 +20,7 @@ from grammar_oracle import byte_compiler, constrained
 from oracle import Oracle
 
 MODEL = "scripted"
+SLOW = "scripted:step_us=500"  # slower than requests arrive, so that they meet
 GREEDY = SamplingParams(temperature=0.0)
 GRAMMAR = GrammarSpec.regex('("[a-m]{2,9}", ){2}"the end of it"')
 
@@ -53,7 +54,7 @@ async def test_five_times_the_pool_with_mixed_priorities(
         return text
 
     options = EngineOptions(num_pages=pages, max_batch=64, max_step_tokens=128, admission=admission)
-    async with AsyncEngine(MODEL, config=options) as engine:
+    async with AsyncEngine(SLOW, config=options) as engine:
         texts = await asyncio.wait_for(asyncio.gather(*(ask(engine, *request) for request in requests)), 300)
         stats = engine.stats()
     for (prompt, length, _), text in zip(requests, texts, strict=True):
