@@ -14,8 +14,6 @@ from cupola.engine.native_library import native
 
 FULL = os.environ.get("CUPOLA_CHAOS") == "full"
 
-Record = Callable[[str, object], None]
-
 
 @pytest.fixture
 def full() -> bool:

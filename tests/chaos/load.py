@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from cupola.engine.backends.scripted import EOS_ID, parse_script
 from oracle import Oracle
+
+Record = Callable[[str, object], None]  # pytest's record_property: (what, figure)
 
 
 def expected_text(model: str, prompt: str, max_tokens: int) -> str:

@@ -6,9 +6,8 @@ import asyncio
 import random
 import time
 
-from load import Exchange, expected_text
+from load import Exchange, Record, expected_text
 
-from conftest import Record
 from serving import ServerProcess
 
 MODEL = "scripted:step_us=500,token_us=30"

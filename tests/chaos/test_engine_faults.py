@@ -8,9 +8,8 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from load import expected_text
+from load import Record, expected_text
 
-from conftest import Record
 from cupola.engine.options import EngineOptions
 from serving import ServerProcess
 from stand import COMPLETIONS, open_stand

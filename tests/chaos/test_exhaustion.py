@@ -8,9 +8,8 @@ import statistics
 from collections import Counter
 
 import pytest
-from load import expected_text
+from load import Record, expected_text
 
-from conftest import Record
 from cupola.engine.async_engine import AsyncEngine
 from cupola.engine.backends.scripted import EOS_ID
 from cupola.engine.grammar import CompiledGrammar, GrammarSpec

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from load import Exchange, expected_text, percentile
+from load import Exchange, Record, expected_text, percentile
 
-from conftest import Record
 from serving import ServerProcess
 
 MODEL = "scripted:step_us=5000"
