@@ -107,7 +107,10 @@ EngineStats Engine::stats() const {
 
 double Engine::last_step_age() const {
   if (idle_ && num_accepted_ == num_settled_) return 0;
-  return static_cast<double>(NowNs() - sign_of_life_ns_) * 1e-9;
+  // The sign is read before the clock: the other way round, a step that ends between the two reads
+  // makes the age negative.
+  const int64_t last_sign_ns = sign_of_life_ns_;
+  return static_cast<double>(NowNs() - last_sign_ns) * 1e-9;
 }
 
 std::string Engine::failure() const {

@@ -73,7 +73,12 @@ bool RunOnce(int64_t fail_at_step, bool close_early) {
   std::thread watcher([&] {
     while (!done) {
       const EngineStats stats = engine.stats();
-      if (stats.pages_free > stats.pages_total || engine.last_step_age() < 0) std::abort();
+      const double age = engine.last_step_age();
+      if (stats.pages_free > stats.pages_total || age < 0) {
+        std::fprintf(stderr, "%d of %d pages are free, the last step is %g s old\n",
+                     static_cast<int>(stats.pages_free), static_cast<int>(stats.pages_total), age);
+        std::abort();
+      }
       engine.alive();
       engine.failure();
       std::this_thread::yield();
