@@ -11,7 +11,9 @@ from importlib.metadata import version
 
 from pydantic import BaseModel, ConfigDict
 
-FORMAT_VERSION = 1
+# Raised whenever folders compiled before can no longer be served as they should: their packed weights, or what the
+# library asks of the engine, have changed. They are refused then; the cache compiles them again.
+FORMAT_VERSION = 2
 FILE_NAME = "model.json"
 
 

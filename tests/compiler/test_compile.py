@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import threading
 from pathlib import Path
 
@@ -151,3 +152,31 @@ def test_another_configuration_or_checkpoint_is_another_entry(tmp_path: Path, mo
         for config in (CONFIG, short)
     }
     assert len(folders) == 4
+
+
+def test_another_format_of_compiled_folders_is_another_entry(
+    checkpoint_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an older Cupola left in the cache is compiled again, not refused."""
+    monkeypatch.setenv("CUPOLA_HOME", str(tmp_path / "home"))
+    checkpoint = open_checkpoint(str(checkpoint_folder))
+    now = cache._key(checkpoint, CONFIG, TARGET)
+    monkeypatch.setattr(cache, "FORMAT_VERSION", cache.FORMAT_VERSION - 1)
+    assert cache._key(checkpoint, CONFIG, TARGET) != now
+
+
+def test_compiling_one_more_keeps_the_cache_within_its_bound(
+    checkpoint_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUPOLA_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CUPOLA_CACHE_SIZE", "1KiB")
+    checkpoint = open_checkpoint(str(checkpoint_folder))
+    old = cache.compile_cached(checkpoint, CONFIG, TARGET, ignore)
+    os.utime(old / "model.json", (0, 0))
+    assert cache.compile_cached(checkpoint, CONFIG, TARGET, ignore) == old, "a hit removes nothing, and is a use"
+    assert (old / "model.json").stat().st_mtime > 0
+    os.utime(old / "model.json", (0, 0))
+    short = CompileConfig.model_validate({"model": {"quant": "f32", "max_context": 100}})
+    new = cache.compile_cached(checkpoint, short, TARGET, ignore)
+    assert (new / "model.json").is_file()
+    assert not old.exists()

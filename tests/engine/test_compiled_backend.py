@@ -15,6 +15,7 @@ from cupola.engine.engine import Engine
 from cupola.engine.options import EngineOptions
 from cupola.engine.request import FinishReason, SamplingParams
 from cupola.errors import IncompatibleError, ModelError
+from cupola.in_use import nobody_else
 
 pytestmark = pytest.mark.model
 
@@ -44,6 +45,8 @@ def folder(compiled_smollm2: Path, tmp_path: Path) -> Path:
 
 def test_it_completes_and_chats(compiled_smollm2: Path) -> None:
     with Engine(str(compiled_smollm2)) as engine:
+        with nobody_else(compiled_smollm2) as free:
+            assert not free, "what is served must not be removed from the cache"
         assert engine.backend == "compiled"
         assert engine.backend_reason == f"compiled: `{compiled_smollm2}` is a compiled folder"
         assert engine.generate("The capital of France is", GREEDY)[0].text.startswith(" Paris")

@@ -52,10 +52,12 @@ def test_a_missing_file_is_found(folder: Path) -> None:
         verify_files(folder, read_manifest(folder))
 
 
-def test_another_format_version_is_incompatible(folder: Path) -> None:
+@pytest.mark.parametrize("version", [1, 99])
+def test_another_format_version_is_incompatible(folder: Path, version: int) -> None:
+    """Version 1: libraries that run on one thread only, because the engine's threads were called otherwise."""
     content = json.loads((folder / "model.json").read_text())
-    (folder / "model.json").write_text(json.dumps({**content, "format_version": 99, "novel": True}))
-    with pytest.raises(IncompatibleError, match="format version 99"):
+    (folder / "model.json").write_text(json.dumps({**content, "format_version": version, "novel": True}))
+    with pytest.raises(IncompatibleError, match=f"format version {version}"):
         read_manifest(folder)
 
 

@@ -46,8 +46,8 @@ def batch_command(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     from cupola.cli.batch_job import Summary, count_requests, run_batch
-    from cupola.cli.sizes import parse_size
     from cupola.engine.options import EngineOptions
+    from cupola.sizes import parse_size
 
     config = EngineOptions(
         max_batch=max_batch,

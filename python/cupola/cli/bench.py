@@ -85,9 +85,9 @@ def bench_command(
     from rich.console import Console
 
     from cupola.bench.open_targets import EngineChoice, ServerChoice
-    from cupola.cli.sizes import parse_size
     from cupola.engine.options import EngineOptions
     from cupola.errors import UsageError
+    from cupola.sizes import parse_size
 
     if (url and spawn) or (vs and vs_spawn):
         raise UsageError("A server is named by its URL or by its command, not by both")

@@ -43,10 +43,10 @@ def run_command(
     import sys
 
     from cupola.cli.chat import answer_once, chat
-    from cupola.cli.sizes import parse_size
     from cupola.engine.engine import Engine
     from cupola.engine.options import EngineOptions
     from cupola.errors import UsageError
+    from cupola.sizes import parse_size
 
     if prompt is None and not sys.stdin.isatty():
         prompt = sys.stdin.read()

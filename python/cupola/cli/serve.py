@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from cupola.engine.async_engine import AsyncEngine
     from cupola.engine.options import EngineOptions
     from cupola.server.services import ServerSettings
+    from cupola.sizes import parse_size
 
 
 class LogLevel(str, Enum):
@@ -84,10 +85,10 @@ def serve_command(
     """
     import uvloop
 
-    from cupola.cli.sizes import parse_size
     from cupola.engine.options import EngineOptions
     from cupola.server.process import listen
     from cupola.server.services import ServerSettings
+    from cupola.sizes import parse_size
 
     plan = _Plan(
         model=model,

@@ -11,9 +11,10 @@ from pathlib import Path
 
 from cupola.compiler.config import CompileConfig
 from cupola.compiler.progress import OnProgress
+from cupola.compiler.prune import prune, size_limit, touch
 from cupola.compiler.target import CpuTarget
 from cupola.errors import StorageError
-from cupola.manifest import FILE_NAME, Stamp
+from cupola.manifest import FILE_NAME, FORMAT_VERSION, Stamp
 from cupola.weights.cache import cache_root
 from cupola.weights.checkpoint import Checkpoint
 
@@ -21,19 +22,33 @@ COMPILER_PACKAGES = ("compiler", "kernels", "models", "quantize", "weights")
 
 
 def compile_cached(checkpoint: Checkpoint, config: CompileConfig, target: CpuTarget, on_progress: OnProgress) -> Path:
-    """The compiled folder of a checkpoint; compiles when it is not in the cache.
+    """The compiled folder of a checkpoint; compiles when it is not in the cache, and keeps the cache within its bound.
 
     Several processes may ask at once: one compiles, the others wait for it.
+
+    Raises:
+        StorageError: the cache cannot be written.
+        UsageError: $CUPOLA_CACHE_SIZE is not a size.
     """
-    key = _key(checkpoint, config, target)
-    folder = cache_root() / "compiled" / f"{checkpoint.name}-{config.model.quant}-{key}"
-    if not (folder / FILE_NAME).is_file():
-        with _lock(folder.with_suffix(".lock")):
-            if not (folder / FILE_NAME).is_file():
+    root = cache_root() / "compiled"
+    folder = root / f"{checkpoint.name}-{config.model.quant}-{_key(checkpoint, config, target)}"
+    try:
+        with _lock(folder):
+            found = (folder / FILE_NAME).is_file()
+            if not found:
                 # Imported here, because the compiler takes a second to load and a hit does not need it.
                 from cupola.compiler.compile import compile_model
 
                 compile_model(checkpoint, config, target, folder, on_progress)
+            touch(folder)
+    except OSError as error:
+        if (folder / FILE_NAME).is_file():
+            return folder  # in a cache that is ours to read only
+        raise StorageError(
+            f"cannot write to the cache `{root}`: {error.strerror}", hint="set CUPOLA_HOME to another folder"
+        ) from error
+    if not found:
+        prune(root, size_limit(root), _try_lock)
     return folder
 
 
@@ -44,6 +59,7 @@ def _key(checkpoint: Checkpoint, config: CompileConfig, target: CpuTarget) -> st
         config.model_dump_json(),
         repr(target),
         Stamp.current().model_dump_json(),
+        str(FORMAT_VERSION),
         _sources(),
     )
     for part in parts:
@@ -62,17 +78,30 @@ def _sources() -> str:
 
 
 @contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """An exclusive lock between processes, given back even when the holder is killed."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
-    except OSError as error:
-        raise StorageError(
-            f"cannot write to the cache `{path.parent}`: {error.strerror}", hint="set CUPOLA_HOME to another folder"
-        ) from error
-    try:
+def _lock(folder: Path) -> Iterator[None]:
+    """The exclusive lock of a folder's name, between processes; given back even when the holder is killed."""
+    with _lock_file(folder) as descriptor:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _try_lock(folder: Path) -> Iterator[bool]:
+    """The same without waiting; False where somebody else has it."""
+    with _lock_file(folder) as descriptor:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+
+
+@contextmanager
+def _lock_file(folder: Path) -> Iterator[int]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder.with_name(f"{folder.name}.lock"), os.O_CREAT | os.O_RDWR, 0o644)
+    try:
+        yield descriptor
     finally:
         os.close(descriptor)

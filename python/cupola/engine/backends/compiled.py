@@ -11,6 +11,7 @@ from cupola.engine.backends.backend import OpenedModel
 from cupola.engine.options import EngineOptions
 from cupola.engine.sizing import engine_config
 from cupola.errors import ModelError, RequestError
+from cupola.in_use import hold
 from cupola.text.tokenizer import Tokenizer
 
 
@@ -37,5 +38,7 @@ def open_compiled(folder: Path, options: EngineOptions, reason: str) -> OpenedMo
             f"`{folder / 'generation_config.json'}` asks for impossible sampling: {error.message}",
             hint="Correct the file in the checkpoint, and compile it again.",
         ) from error
-    backend = native.NativeEngine(native.load_compiled(folder, manifest), config)
+    model = native.load_compiled(folder, manifest)
+    hold(folder, model)
+    backend = native.NativeEngine(model, config)
     return OpenedModel("compiled", reason, backend, config, manifest, tokenizer, chat_template, default_params)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cupola.cli.sizes import parse_size
 from cupola.errors import UsageError
+from cupola.sizes import parse_size
 
 
 @pytest.mark.parametrize(

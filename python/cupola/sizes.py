@@ -1,4 +1,4 @@
-"""Amounts of memory as people write them on a command line."""
+"""Amounts of memory as people write them: on a command line, in an environment variable."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ _UNITS = {
     "g": 2**30,
     "gb": 10**9,
     "gib": 2**30,
+    "t": 2**40,
+    "tb": 10**12,
+    "tib": 2**40,
 }
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", re.IGNORECASE | re.ASCII)
 
@@ -26,7 +29,7 @@ def parse_size(text: str, option: str) -> int:
     """Bytes of `512MiB`, `4GB`, `1.5g` or a plain number of bytes.
 
     Raises:
-        UsageError: not a size; the message names the option.
+        UsageError: not a size; the message names the option, or the variable.
     """
     match = _SIZE.fullmatch(text)
     unit = _UNITS.get(match[2].lower()) if match else None
