@@ -15,6 +15,7 @@ from cupola.server.app import create_app
 from cupola.server.lifecycle import Lifecycle
 from cupola.server.served_model import ServedModel
 from cupola.server.services import ServerSettings
+from cupola.server.shelf import ModelShelf
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
@@ -38,7 +39,7 @@ async def open_stand(
     async with AsyncEngine(script, config=options or EngineOptions(num_pages=512)) as engine:
         model = ServedModel.of(engine, ["scripted", "alias"])
         lifecycle = Lifecycle()
-        app = create_app(model, settings or ServerSettings(), lifecycle)
+        app = create_app(ModelShelf.holding(model), settings or ServerSettings(), lifecycle)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             yield Stand(client, engine, model, lifecycle)

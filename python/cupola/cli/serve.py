@@ -124,16 +124,18 @@ async def _serve(plan: _Plan, listener: socket.socket) -> None:
     from cupola.server.lifecycle import Lifecycle
     from cupola.server.process import serve
     from cupola.server.served_model import ServedModel
+    from cupola.server.shelf import ModelShelf
 
     started = time.perf_counter()
     # In this thread: nothing else runs yet, and Ctrl-C works as everywhere.
     async with AsyncEngine(plan.model, backend=plan.backend, config=plan.options) as engine:
         model = ServedModel.of(engine, plan.names or _default_names(plan.model, engine.model_name))
         lifecycle = Lifecycle()
-        app = create_app(model, plan.settings, lifecycle)
+        shelf = ModelShelf.holding(model)
+        app = create_app(shelf, plan.settings, lifecycle)
         address = _address(plan.host, listener.getsockname()[1])
         print(_banner(engine, model.names, address, time.perf_counter() - started), flush=True)
-        await serve(app, model, lifecycle, listener, plan.settings.drain_seconds)
+        await serve(app, shelf, lifecycle, listener, plan.settings.drain_seconds)
 
 
 def _default_names(asked: str, own: str) -> tuple[str, ...]:

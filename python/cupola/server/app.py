@@ -28,6 +28,7 @@ from cupola.server.auth import BearerAuth
 from cupola.server.chat import chat_completions
 from cupola.server.completions import completions
 from cupola.server.health import health, ready
+from cupola.server.leases import LeaseKeeper
 from cupola.server.lifecycle import DrainGate, Lifecycle
 from cupola.server.limits import BodyLimit
 from cupola.server.metrics import metrics
@@ -36,8 +37,8 @@ from cupola.server.openapi import describe_bodies, request_body
 from cupola.server.record import record_of
 from cupola.server.responses import error_response
 from cupola.server.score import score
-from cupola.server.served_model import ServedModel
 from cupola.server.services import ServerSettings, Services
+from cupola.server.shelf import ModelShelf
 from cupola.server.telemetry import Telemetry
 from cupola.server.web import Asset, load_assets
 
@@ -71,16 +72,17 @@ OPEN_PATHS = frozenset({"/health", "/ready"})  # no API key needed
 QUIET_PATHS = OPEN_PATHS | {"/metrics"}  # asked every few seconds by machines: not in the log
 
 
-def create_app(model: ServedModel, settings: ServerSettings, lifecycle: Lifecycle) -> FastAPI:
-    """Builds the application around a started engine; starting and ending both is the caller's."""
+def create_app(shelf: ModelShelf, settings: ServerSettings, lifecycle: Lifecycle) -> FastAPI:
+    """Builds the application around its models; loading and closing them is the caller's."""
     assets = load_assets()
-    telemetry = Telemetry(model.engine.stats, frozenset(route.path for route in ROUTES) | assets.keys())
-    services = Services(model, lifecycle, telemetry, settings)
+    telemetry = Telemetry(shelf.slots[0].stats, frozenset(route.path for route in ROUTES) | assets.keys())
+    services = Services(shelf, lifecycle, telemetry, settings)
     layers = [Middleware(AccessLog, observe=telemetry.observe, quiet_paths=QUIET_PATHS | assets.keys())]
     if settings.api_keys:
         layers.append(Middleware(BearerAuth, keys=settings.api_keys, open_paths=OPEN_PATHS | assets.keys()))
     layers.append(Middleware(DrainGate, lifecycle=lifecycle))
     layers.append(Middleware(BodyLimit, limit=settings.max_body_bytes))
+    layers.append(Middleware(LeaseKeeper))
     app = FastAPI(
         title="Cupola",
         docs_url=None,  # that page, and the other, would load scripts from elsewhere

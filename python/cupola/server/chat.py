@@ -26,8 +26,9 @@ from cupola.server.structured import grammar_field
 async def chat_completions(services: Services, request: Request) -> Response:
     """Continues a conversation, whole or as a stream."""
     body = await parse_body(request, ChatCompletionRequest)
-    generation = await _generation(services.model, body)
-    identity = Identity.new("chatcmpl", services.model.name)
+    model = await services.model(request, body.model)
+    generation = await _generation(model, body)
+    identity = Identity.new("chatcmpl", model.name)
     if body.stream:
         return await stream(request, generation, ChatFrames(identity, body, generation.jobs))
     return await whole(

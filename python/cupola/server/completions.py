@@ -30,9 +30,10 @@ from cupola.text.tokenizer import Tokenizer
 async def completions(services: Services, request: Request) -> Response:
     """Continues texts, whole or as a stream."""
     body = await parse_body(request, CompletionRequest)
-    generation = await _generation(services.model, body)
-    identity = Identity.new("cmpl", services.model.name)
-    choices = [_Choice(services.model.engine.tokenizer, body, job) for job in generation.jobs]
+    model = await services.model(request, body.model)
+    generation = await _generation(model, body)
+    identity = Identity.new("cmpl", model.name)
+    choices = [_Choice(model.engine.tokenizer, body, job) for job in generation.jobs]
     if body.stream:
         return await stream(request, generation, CompletionFrames(identity, body, choices))
     return await whole(request, generation, lambda answers, usage: _completion(identity, choices, answers, usage))

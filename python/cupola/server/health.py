@@ -12,7 +12,7 @@ from cupola.server.services import Services
 
 async def health(services: Services, _request: Request) -> Response:
     """200 while the engine thread gives signs of life; 503 once it has failed or hangs."""
-    fault = services.model.fault()
+    fault = services.shelf.fault()
     if fault is not None:
         return error_response(unavailable(fault, "engine_failed"))
     return json_response(b'{"status":"ok"}')
@@ -22,7 +22,7 @@ async def ready(services: Services, _request: Request) -> Response:
     """200 while new requests are welcome; 503 from the first moment of a drain."""
     if services.lifecycle.draining:
         return error_response(unavailable("The server is shutting down.", "draining"))
-    fault = services.model.fault()
+    fault = services.shelf.fault()
     if fault is not None:
         return error_response(unavailable(fault, "engine_failed"))
     return json_response(b'{"status":"ready"}')

@@ -8,20 +8,20 @@ from starlette.responses import Response
 from cupola.protocol.models import ModelCard, ModelList
 from cupola.server.responses import json_response
 from cupola.server.services import Services
+from cupola.server.slot import ModelSlot
 
 
 async def list_models(services: Services, _request: Request) -> Response:
-    """Every name under which the model answers, the served name first."""
-    cards = tuple(_card(services, name) for name in services.model.names)
+    """Every name under which a model answers, and whether it is loaded."""
+    cards = tuple(_card(name, services.shelf.find(name)) for name in services.shelf.names)
     return json_response(ModelList(data=cards).model_dump_json().encode())
 
 
 async def get_model(services: Services, request: Request) -> Response:
     """One of them; 404 for any other name."""
     name: str = request.path_params["model"]
-    services.model.check_name(name)
-    return json_response(_card(services, name).model_dump_json().encode())
+    return json_response(_card(name, services.shelf.find(name)).model_dump_json().encode())
 
 
-def _card(services: Services, name: str) -> ModelCard:
-    return ModelCard(id=name, created=services.model.created, max_model_len=services.model.engine.config.max_context)
+def _card(name: str, slot: ModelSlot) -> ModelCard:
+    return ModelCard(id=name, created=slot.created, max_model_len=slot.max_model_len, state=slot.state)

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from cupola.errors import EngineError, UsageError
 from cupola.server.lifecycle import Lifecycle
-from cupola.server.served_model import ServedModel
+from cupola.server.shelf import ModelShelf
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _WATCH_INTERVAL = 0.5  # seconds between looks at the engine
@@ -107,14 +107,15 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
 
-async def serve(app: ASGIApp, model: ServedModel, lifecycle: Lifecycle, listener: socket.socket, drain: float) -> None:
+async def serve(app: ASGIApp, shelf: ModelShelf, lifecycle: Lifecycle, listener: socket.socket, drain: float) -> None:
     """Serves until a signal comes or the engine dies.
 
     Raises:
         EngineError: the engine died; /health has said so for a while.
     """
     server = Server(app, lifecycle, drain)
-    watching = asyncio.create_task(_watch_engine(model, server))
+    shelf.start_timers()
+    watching = asyncio.create_task(_watch_engines(shelf, server))
     try:
         await server.serve(sockets=[listener])
     finally:
@@ -124,8 +125,8 @@ async def serve(app: ASGIApp, model: ServedModel, lifecycle: Lifecycle, listener
         watching.result()
 
 
-async def _watch_engine(model: ServedModel, server: Server) -> None:
-    while (fault := model.fault()) is None:  # noqa: ASYNC110 (the engine thread has no asyncio event)
+async def _watch_engines(shelf: ModelShelf, server: Server) -> None:
+    while (fault := shelf.fault()) is None:  # noqa: ASYNC110 (the engine thread has no asyncio event)
         await asyncio.sleep(_WATCH_INTERVAL)
     _LOG.critical("%s The server ends.", fault)
     await asyncio.sleep(_LAST_WORDS)

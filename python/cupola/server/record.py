@@ -17,6 +17,7 @@ class RequestRecord:
     id: str
     method: str
     path: str
+    model: str | None = None  # the first of its names
     started: float = field(default_factory=time.perf_counter)
     first_token: float | None = None
     finished: float | None = None

@@ -25,7 +25,8 @@ from cupola.server.services import Services
 async def score(services: Services, request: Request) -> Response:
     """Log-probabilities of continuations of a prompt, all computed together."""
     body = await parse_body(request, ScoreRequest)
-    answer = await until_disconnect(request, create_score(services.model, body))
+    model = await services.model(request, body.model)
+    answer = await until_disconnect(request, create_score(model, body))
     record = record_of(request.scope)
     record.prompt_tokens = answer.usage.prompt_tokens
     return json_response(answer.model_dump_json().encode())

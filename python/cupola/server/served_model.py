@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cupola.engine.async_engine import AsyncEngine
+from cupola.engine.request import EngineStats
 from cupola.protocol.conversation import ChatMessage
 from cupola.protocol.errors import model_not_found
 
@@ -36,6 +37,23 @@ class ServedModel:
     def name(self) -> str:
         """The name that responses carry."""
         return self.names[0]
+
+    @property
+    def max_model_len(self) -> int:
+        """Most tokens of one request."""
+        return self.engine.config.max_context
+
+    def stats(self) -> EngineStats:
+        """Counters and gauges of the engine now."""
+        return self.engine.stats()
+
+    def retire(self) -> None:
+        """The first half of closing the engine, on the event loop."""
+        self.engine.retire()
+
+    def release(self) -> None:
+        """The second half: frees its memory. Blocks."""
+        self.engine.release()
 
     def check_name(self, name: str) -> None:
         """Raises ApiError 404 for a name that is not served."""

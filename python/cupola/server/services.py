@@ -1,12 +1,26 @@
-"""What an endpoint gets beside its request: the model, and the state of the server."""
+"""What an endpoint gets beside its request: the models, and the state of the server."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
+from starlette.requests import Request
+
+from cupola.errors import CupolaError, OverloadedError
+from cupola.protocol.errors import ApiError, api_error, unavailable
+from cupola.server.connection import until_disconnect
+from cupola.server.leases import keep
 from cupola.server.lifecycle import Lifecycle
+from cupola.server.record import record_of
 from cupola.server.served_model import ServedModel
+from cupola.server.shelf import ModelShelf
+from cupola.server.slot import ModelSlot
 from cupola.server.telemetry import Telemetry
+
+_RETRY_AFTER = 5.0  # seconds, after a model could not be loaded
+
+Kind = TypeVar("Kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +42,37 @@ class ServerSettings:
 class Services:
     """One for each server."""
 
-    model: ServedModel
+    shelf: ModelShelf
     lifecycle: Lifecycle
     telemetry: Telemetry
     settings: ServerSettings
+
+    async def model(self, request: Request, name: str) -> ServedModel:
+        """The generating model of that name; raises as `take` does."""
+        return await self.take(request, name, ServedModel)
+
+    async def take(self, request: Request, name: str, kind: type[Kind]) -> Kind:
+        """The model of that name, loaded, and kept so until the response is sent. The request's body was read before.
+
+        Raises:
+            ApiError: 404, no such model; 400, one of another kind; 429 and 503, it cannot be loaded now.
+            ClientDisconnect: the client went away while it was loaded.
+        """
+        slot = self.shelf.find(name)
+        record_of(request.scope).model = slot.name
+        while slot.served is None:
+            await until_disconnect(request, _load(slot))
+        served = keep(request.scope, slot.lease())
+        if not isinstance(served, kind):
+            raise ApiError(400, f"The model `{name}` is of another kind.", code="wrong_model", param="model")
+        return served
+
+
+async def _load(slot: ModelSlot) -> None:
+    try:
+        await slot.load()
+    except OverloadedError:
+        raise
+    except CupolaError as error:
+        message = f"The model `{slot.name}` cannot be loaded now. {api_error(error).message}"
+        raise unavailable(message, "model_unavailable", _RETRY_AFTER) from error
