@@ -16,6 +16,9 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
 
+UNION_TAG = "~"
+"""Begins the tags of unions that a function tells apart: a tag is no part of a field's path in an error message."""
+
 
 class WireModel(BaseModel):
     """A frozen value that came off the wire; undeclared fields are refused unless a list below names them."""

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from cupola.errors import ContextLengthError, CupolaError, DeadlineError, OverloadedError, RequestError
+from cupola.protocol.base import UNION_TAG
 from cupola.protocol.generation import ResponseModel
 
 _TYPES = {401: "authentication_error", 429: "rate_limit_error"}
@@ -126,7 +127,8 @@ def _param(detail: ErrorDetails) -> str | None:
     named = detail.get("ctx", {}).get("param")
     if isinstance(named, str):
         return named
-    return ".".join(str(part) for part in detail["loc"]) or None
+    path = (str(part) for part in detail["loc"])
+    return ".".join(part for part in path if not part.startswith(UNION_TAG)) or None
 
 
 def _given(detail: ErrorDetails) -> str:

@@ -54,7 +54,27 @@ class EngineFields(WireModel):
     pin_prefix: bool | None = None
 
 
-class GenerationFields(EngineFields, StructuredFields):
+class SamplingFields(EngineFields):
+    """How the next token is chosen and where the text ends, under the same names in every shape of a request."""
+
+    temperature: float | None = Field(None, ge=0, le=2)
+    top_p: float | None = Field(None, ge=0, le=1)
+    top_k: int | None = Field(None, ge=-1, le=2**31 - 1)
+    min_p: float | None = Field(None, ge=0, le=1)
+    seed: Seed | None = None
+    min_tokens: int | None = Field(None, ge=0, le=2**31 - 1)
+    stop: Annotated[StopStrings | None, BeforeValidator(_as_list)] = None
+    stop_token_ids: tuple[TokenId, ...] | None = Field(None, max_length=MAX_STOP_TOKEN_IDS)
+    ignore_eos: bool | None = None
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(None, gt=0, le=10)
+    logit_bias: dict[BiasedId, Bias] | None = Field(None, max_length=MAX_BIASED)
+    allowed_token_ids: tuple[TokenId, ...] | None = Field(None, min_length=1)
+    bad_words: tuple[StopString, ...] | None = Field(None, max_length=MAX_BAD_WORDS)
+
+
+class GenerationFields(SamplingFields, StructuredFields):
     """How to generate: OpenAI's fields and the extensions that the field's servers agree on.
 
     None means "not given": the model's generation_config.json decides then, and after it OpenAI's defaults.
@@ -78,23 +98,8 @@ class GenerationFields(EngineFields, StructuredFields):
         }
     )
     model: str = Field(max_length=1024)
-    temperature: float | None = Field(None, ge=0, le=2)
-    top_p: float | None = Field(None, ge=0, le=1)
-    top_k: int | None = Field(None, ge=-1, le=2**31 - 1)
-    min_p: float | None = Field(None, ge=0, le=1)
-    seed: Seed | None = None
     n: int | None = Field(None, ge=1, le=MAX_CHOICES)
     max_tokens: int | None = Field(None, ge=1, le=2**31 - 1)
-    min_tokens: int | None = Field(None, ge=0, le=2**31 - 1)
-    stop: Annotated[StopStrings | None, BeforeValidator(_as_list)] = None
-    stop_token_ids: tuple[TokenId, ...] | None = Field(None, max_length=MAX_STOP_TOKEN_IDS)
-    ignore_eos: bool | None = None
-    presence_penalty: float | None = Field(None, ge=-2, le=2)
-    frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(None, gt=0, le=10)
-    logit_bias: dict[BiasedId, Bias] | None = Field(None, max_length=MAX_BIASED)
-    allowed_token_ids: tuple[TokenId, ...] | None = Field(None, min_length=1)
-    bad_words: tuple[StopString, ...] | None = Field(None, max_length=MAX_BAD_WORDS)
     prompt_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
     return_token_ids: bool | None = None
     stream: bool | None = None
