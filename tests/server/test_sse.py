@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncGenerator
 
 import pytest
-from starlette.types import Message
+from starlette.types import Message, Scope
 
 from cupola.errors import EngineError
 from cupola.server import sse
-from cupola.server.sse import DONE, PING, EventStream, frame
+from cupola.server.dialect import ANTHROPIC, OPENAI, frame
+from cupola.server.record import RequestRecord, attach
+from cupola.server.sse import EventStream
 from stand import until
 
 
@@ -54,8 +57,18 @@ class Source:
         self.closed += 1
 
 
-async def run(source: Source, connection: Connection) -> None:
-    await EventStream(source.generate(), source.close)({"type": "http"}, connection.receive, connection.send)
+DONE, PING = OPENAI.done, OPENAI.ping
+
+
+def request(path: str = "/v1/completions") -> Scope:
+    """The scope of a request with the id `id-1`."""
+    scope: Scope = {"type": "http", "path": path}
+    attach(scope, RequestRecord("id-1", "POST", path))
+    return scope
+
+
+async def run(source: Source, connection: Connection, path: str = "/v1/completions") -> None:
+    await EventStream(source.generate(), source.close)(request(path), connection.receive, connection.send)
 
 
 async def test_a_stream_ends_with_done() -> None:
@@ -118,7 +131,7 @@ async def test_a_client_that_goes_away_while_it_reads_slowly() -> None:
 
     source.frames.put_nowait(frame(b"1"))
     stream = EventStream(source.generate(), source.close)
-    running = asyncio.create_task(stream({"type": "http"}, connection.receive, send))
+    running = asyncio.create_task(stream(request(), connection.receive, send))
     await blocked.wait()
     connection.gone.set()
     await running
@@ -135,3 +148,20 @@ async def test_silence_is_broken_by_pings(monkeypatch: pytest.MonkeyPatch) -> No
     source.frames.put_nowait(None)
     await running
     assert connection.body.replace(PING, b"") == frame(b"1") + DONE
+
+
+async def test_each_api_has_its_own_end_errors_and_pings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "PING_INTERVAL", 0.001)
+    source, connection = Source(), Connection()
+    running = asyncio.create_task(run(source, connection, "/v1/messages"))
+    await until(lambda: connection.body.count(ANTHROPIC.ping) >= 2)
+    source.frames.put_nowait(EngineError("Lost"))
+    await running
+    body = connection.body.replace(ANTHROPIC.ping, b"")
+    name, data = body.removesuffix(b"\n\n").split(b"\n")
+    assert name == b"event: error"
+    assert json.loads(data.removeprefix(b"data: ")) == {
+        "type": "error",
+        "error": {"type": "api_error", "message": "Lost.", "details": {"error_code": "engine_error"}},
+        "request_id": "id-1",
+    }

@@ -36,12 +36,13 @@ class AccessLog:
             return
         record = RequestRecord(_request_id(scope), scope["method"], scope["path"])
         attach(scope, record)
-        header = (b"x-request-id", record.id.encode())
+        # Anthropic's clients look for the second.
+        headers = [(b"x-request-id", record.id.encode()), (b"request-id", record.id.encode())]
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
                 record.status = message["status"]
-                message["headers"] = [*message["headers"], header]
+                message["headers"] = [*message["headers"], *headers]
             await send(message)
 
         try:

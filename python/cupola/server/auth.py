@@ -12,7 +12,10 @@ from cupola.server.responses import error_response
 
 
 class BearerAuth:
-    """ASGI middleware: `Authorization: Bearer KEY`, compared in constant time. `open_paths` need no key."""
+    """ASGI middleware: `Authorization: Bearer KEY`, or `x-api-key: KEY` as Anthropic's clients may send it.
+
+    Keys are compared in constant time. `open_paths` need none.
+    """
 
     def __init__(self, app: ASGIApp, keys: Sequence[str], open_paths: frozenset[str]) -> None:
         self._app = app
@@ -32,8 +35,9 @@ class BearerAuth:
         await error_response(error)(scope, receive, send)
 
     def _allows(self, scope: Scope) -> bool:
-        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
-        scheme, _, key = given.partition(b" ")
+        headers = {name: value for name, value in scope["headers"] if name in (b"authorization", b"x-api-key")}
+        scheme, _, bearer = headers.get(b"authorization", b"").partition(b" ")
+        key = bearer if scheme.lower() == b"bearer" else headers.get(b"x-api-key", b"")
         # Every key is compared, so that the time says nothing about which one came close.
         matches = [hmac.compare_digest(key.strip(), known) for known in self._keys]
-        return scheme.lower() == b"bearer" and any(matches)
+        return any(matches)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pydantic_core import to_json
 
 from cupola.protocol.generation import Usage
+from cupola.server.dialect import frame
 from cupola.server.identity import Identity
-from cupola.server.sse import frame
 
 
 class ChoiceFrames:

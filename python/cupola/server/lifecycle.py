@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cupola.protocol.errors import ApiError, unavailable
+from cupola.server.dialect import dialect_of
+from cupola.server.record import record_of
 from cupola.server.responses import error_response
-from cupola.server.sse import DONE, frame
 
 RETRY_AFTER = 5.0  # seconds; a successor is usually up by then
 
@@ -112,7 +113,8 @@ class _Response:
             return
         error = _shutting_down()
         if self._started:
-            body = frame(error.to_json()) + DONE
+            dialect = dialect_of(scope["path"])
+            body = dialect.error_frame(error, record_of(scope).id) + dialect.done
             await self._send({"type": "http.response.body", "body": body, "more_body": False})
         else:
             await error_response(error)(scope, receive, self._send)

@@ -1,10 +1,13 @@
-"""Errors as HTTP responses: the one place where an ApiError gets a status line."""
+"""JSON as a response, and errors as responses: the one place where an ApiError gets a status line."""
 
 from __future__ import annotations
 
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from cupola.protocol.errors import ApiError
+from cupola.server.dialect import dialect_of
+from cupola.server.record import record_of
 
 
 def json_response(payload: bytes, *, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -13,5 +16,19 @@ def json_response(payload: bytes, *, status: int = 200, headers: dict[str, str] 
 
 
 def error_response(error: ApiError) -> Response:
-    """The OpenAI-shaped body with the status and the headers of the error."""
-    return json_response(error.to_json(), status=error.status, headers=error.headers)
+    """The status and the headers of the error, and a body in the shape of the API that the request speaks."""
+    return _ErrorResponse(error)
+
+
+class _ErrorResponse(Response):
+    """Whoever refuses a request need not know its API: the body is written when the response is sent."""
+
+    media_type = "application/json"
+
+    def __init__(self, error: ApiError) -> None:
+        self._error = error
+        super().__init__(b"", error.status, headers=error.headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = dialect_of(scope["path"]).error(self._error, record_of(scope).id)
+        await json_response(body, status=self.status_code, headers=self._error.headers)(scope, receive, send)

@@ -1,7 +1,7 @@
-"""Server-sent events: bytes of frames, and the response that sends them. Knows no endpoint.
+"""Server-sent events: the response that sends frames. Knows no endpoint; the API's own bytes are in `dialect.py`.
 
-A stream ends in one of three ways: `data: [DONE]`; an error frame and then `data: [DONE]`; or the client goes away,
-and the generator of frames is closed at once, wherever it waits.
+A stream ends in one of three ways: the last bytes of its API (`data: [DONE]`); an error frame before them; or the
+client goes away, and the generator of frames is closed at once, wherever it waits.
 """
 
 from __future__ import annotations
@@ -16,17 +16,12 @@ from starlette.types import Receive, Scope, Send
 
 from cupola.errors import CupolaError
 from cupola.protocol.errors import ApiError, api_error
+from cupola.server.dialect import Dialect, dialect_of
+from cupola.server.record import record_of
 
-DONE = b"data: [DONE]\n\n"
-PING = b": ping\n\n"
 PING_INTERVAL = 15.0  # seconds of silence after which proxies and clients get a sign of life
 
 _LOG = logging.getLogger("cupola.server")
-
-
-def frame(payload: bytes) -> bytes:
-    """One event; JSON holds no raw line break, so one `data:` line is enough."""
-    return b"data: " + payload + b"\n\n"
 
 
 class EventStream(Response):
@@ -46,9 +41,11 @@ class EventStream(Response):
         self._close = close
         self._sent = 0
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        sending = asyncio.create_task(self._send_frames(send))
-        watching = asyncio.create_task(self._watch(receive, send))
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        dialect = dialect_of(scope["path"])
+        frames = _with_end(self._frames, dialect, record_of(scope).id)
+        sending = asyncio.create_task(self._send_frames(frames, send))
+        watching = asyncio.create_task(self._watch(dialect.ping, receive, send))
         try:
             await asyncio.wait((sending, watching), return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -58,9 +55,9 @@ class EventStream(Response):
         if not sending.cancelled():
             sending.result()
 
-    async def _send_frames(self, send: Send) -> None:
+    async def _send_frames(self, frames: AsyncGenerator[bytes, None], send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async with contextlib.aclosing(_with_error_frame(self._frames)) as frames:
+        async with contextlib.aclosing(frames):
             async for data in frames:
                 if not data:
                     continue
@@ -68,7 +65,7 @@ class EventStream(Response):
                 await send({"type": "http.response.body", "body": data, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _watch(self, receive: Receive, send: Send) -> None:
+    async def _watch(self, ping: bytes, receive: Receive, send: Send) -> None:
         """Returns when the client has gone; pings it while nothing else is sent."""
         while True:
             sent = self._sent
@@ -76,26 +73,29 @@ class EventStream(Response):
                 message = await asyncio.wait_for(receive(), PING_INTERVAL)
             except TimeoutError:
                 if sent == self._sent:
-                    await send({"type": "http.response.body", "body": PING, "more_body": True})
+                    await send({"type": "http.response.body", "body": ping, "more_body": True})
                 continue
             if message["type"] == "http.disconnect":
                 return
 
 
-async def _with_error_frame(frames: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
-    """Turns an exception in the middle of a stream into its last frames."""
+async def _with_end(
+    frames: AsyncGenerator[bytes, None], dialect: Dialect, request_id: str
+) -> AsyncGenerator[bytes, None]:
+    """Adds the end of the stream; an exception in the middle becomes an error frame before it."""
     async with contextlib.aclosing(frames):
         try:
             async for data in frames:
                 yield data
         except ApiError as error:
-            yield frame(error.to_json())
+            yield dialect.error_frame(error, request_id)
         except CupolaError as error:
-            yield frame(api_error(error).to_json())
+            yield dialect.error_frame(api_error(error), request_id)
         except Exception:
             _LOG.exception("a stream failed")
-            yield frame(ApiError(500, "The server failed while it streamed.", code="internal_error").to_json())
-    yield DONE
+            bug = ApiError(500, "The server failed while it streamed.", code="internal_error")
+            yield dialect.error_frame(bug, request_id)
+    yield dialect.done
 
 
 async def _end(task: asyncio.Task[None]) -> None:

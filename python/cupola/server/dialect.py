@@ -1,0 +1,60 @@
+"""How an API says what is not an answer: errors, the end of a stream, signs of life. Knows no endpoint's frames.
+
+Two APIs share the server, OpenAI's and Anthropic's. Which one a request speaks is told by its path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cupola.protocol.anthropic_errors import anthropic_error
+from cupola.protocol.errors import ApiError
+
+MESSAGES = "/v1/messages"
+
+
+def frame(payload: bytes) -> bytes:
+    """One event without a name; JSON holds no raw line break, so one `data:` line is enough."""
+    return b"data: " + payload + b"\n\n"
+
+
+def named_frame(name: bytes, payload: bytes) -> bytes:
+    """One event with a name."""
+    return b"event: " + name + b"\ndata: " + payload + b"\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What the layers around an endpoint have to know of its API.
+
+    Args:
+        error: the body of a response that is an error, given the id of the request.
+        error_frame: the same in the middle of a stream.
+        done: the last bytes of every stream.
+        ping: what is sent while there is nothing else to send.
+    """
+
+    error: Callable[[ApiError, str], bytes]
+    error_frame: Callable[[ApiError, str], bytes]
+    done: bytes
+    ping: bytes
+
+
+OPENAI = Dialect(
+    error=lambda error, _request_id: error.to_json(),
+    error_frame=lambda error, _request_id: frame(error.to_json()),
+    done=b"data: [DONE]\n\n",
+    ping=b": ping\n\n",
+)
+ANTHROPIC = Dialect(
+    error=anthropic_error,
+    error_frame=lambda error, request_id: named_frame(b"error", anthropic_error(error, request_id)),
+    done=b"",
+    ping=named_frame(b"ping", b'{"type":"ping"}'),
+)
+
+
+def dialect_of(path: str) -> Dialect:
+    """The API that a path belongs to."""
+    return ANTHROPIC if path == MESSAGES or path.startswith(MESSAGES + "/") else OPENAI
