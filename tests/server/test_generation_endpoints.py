@@ -33,6 +33,11 @@ def usage(prompt: int, completion: int, cached: int = 0) -> dict[str, object]:
     }
 
 
+def chat_usage(prompt: int, completion: int, cached: int = 0, reasoning: int = 0) -> dict[str, object]:
+    """The usage of a chat's response."""
+    return usage(prompt, completion, cached) | {"completion_tokens_details": {"reasoning_tokens": reasoning}}
+
+
 async def test_chat_answers_as_the_engine_does(stand: Stand) -> None:
     expected = await stand.engine.chat(MESSAGES, SamplingParams(temperature=0, max_tokens=12))
     body = {"model": "scripted", "messages": MESSAGES, "temperature": 0, "max_tokens": 12}
@@ -49,7 +54,7 @@ async def test_chat_answers_as_the_engine_does(stand: Stand) -> None:
         }
     ]
     prompt = expected.usage.prompt_tokens
-    assert answer["usage"] == usage(prompt, 12, cached=prompt - 1), "the engine has just read that prompt"
+    assert answer["usage"] == chat_usage(prompt, 12, cached=prompt - 1), "the engine has just read that prompt"
 
 
 async def test_chat_streams_the_same_text(stand: Stand) -> None:
@@ -66,7 +71,7 @@ async def test_chat_streams_the_same_text(stand: Stand) -> None:
     assert finish["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}]
     assert last["choices"] == []
     prompt = whole["usage"]["prompt_tokens"]
-    assert last["usage"] == usage(prompt, 12, cached=prompt - 1)
+    assert last["usage"] == chat_usage(prompt, 12, cached=prompt - 1)
     assert all(event["usage"] is None for event in [first, *middle, finish])
     assert len({event["id"] for event in [first, *middle, finish, last]}) == 1
     assert {event["object"] for event in [first, *middle, finish, last]} == {"chat.completion.chunk"}

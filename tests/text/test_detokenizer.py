@@ -34,10 +34,10 @@ def run(tokenizer: Tokenizer, pieces: list[list[int]], stop: list[str]) -> tuple
     for ids in pieces:
         piece = detokenizer.push(ids)
         text, used = text + piece.text, used + piece.tokens
-        if piece.stopped:
+        if piece.stop is not None:
             return text, True, used
     tail = detokenizer.finish()
-    return text + tail.text, tail.stopped, used
+    return text + tail.text, tail.stop is not None, used
 
 
 @st.composite
@@ -79,7 +79,7 @@ def test_no_more_is_held_back_than_could_be_a_stop_string(text: str, stop: list[
     for index, token_id in enumerate(text.encode()):
         piece = detokenizer.push([token_id])
         given_out += piece.text
-        if piece.stopped:
+        if piece.stop is not None:
             return
         so_far = text[: index + 1]
         held = so_far[len(given_out) :]
@@ -104,7 +104,7 @@ def test_what_is_incomplete_at_the_end_becomes_a_replacement_character() -> None
 def test_ids_after_a_stop_string_are_not_counted() -> None:
     detokenizer = Detokenizer(BYTES, ["cd"])
     piece = detokenizer.push(list(b"abcdef"))
-    assert (piece.text, piece.tokens, piece.stopped) == ("ab", 4, True)
+    assert (piece.text, piece.tokens, piece.stop) == ("ab", 4, "cd")
 
 
 def test_a_stop_string_may_end_with_the_text() -> None:
@@ -112,7 +112,7 @@ def test_a_stop_string_may_end_with_the_text() -> None:
     detokenizer = Detokenizer(BYTES, ["x�"])
     assert detokenizer.push([ord("a"), ord("x"), 0xF0]).text == "a"
     tail = detokenizer.finish()
-    assert (tail.text, tail.stopped) == ("", True)
+    assert (tail.text, tail.stop) == ("", "x�")
 
 
 def test_special_tokens_do_not_end_the_beginning_of_a_text() -> None:

@@ -236,7 +236,8 @@ class AsyncEngine:
             bad_words=self._bad_words(params),
             grammar=grammar,
         )
-        mailbox = Mailbox(request.id, len(request.token_ids), self.tokenizer, request.sampling.stop)
+        sampling = request.sampling
+        mailbox = Mailbox(request.id, len(request.token_ids), self.tokenizer, sampling.stop, sampling.shown_ids)
         self._mailroom.submit(request, mailbox)
         return TextStream(mailbox, self._mailroom.abandon)
 

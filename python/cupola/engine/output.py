@@ -80,6 +80,7 @@ class TextDelta:
         usage: set on the last delta, and only there.
         logprobs: one for each of `token_ids`, if the request asked for them.
         prompt_logprobs: of the next positions of the prompt, likewise.
+        stop_sequence: the stop string that ended the text, where one did; on the last delta.
     """
 
     text: str
@@ -88,6 +89,7 @@ class TextDelta:
     usage: Usage | None = None
     logprobs: tuple[ScoredPosition, ...] = ()
     prompt_logprobs: tuple[ScoredPosition, ...] = ()
+    stop_sequence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class Completion:
     usage: Usage
     logprobs: tuple[ScoredPosition, ...] = ()
     prompt_logprobs: tuple[ScoredPosition, ...] = ()
+    stop_sequence: str | None = None
 
     @classmethod
     def of(cls, deltas: Sequence[TextDelta]) -> Completion:
@@ -113,6 +116,7 @@ class Completion:
             usage=deltas[-1].usage,
             logprobs=tuple(chain.from_iterable(delta.logprobs for delta in deltas)),
             prompt_logprobs=tuple(chain.from_iterable(delta.prompt_logprobs for delta in deltas)),
+            stop_sequence=deltas[-1].stop_sequence,
         )
 
 

@@ -44,6 +44,7 @@ class SamplingParams:
         max_tokens: most tokens to generate; None means up to the end of the context, 0 only reads the prompt.
         min_tokens: no stop id ends the request before that many tokens.
         stop: strings that end the text; they are not part of it (found by the text layer).
+        shown_ids: special tokens that are part of the text, as the vocabulary writes them; the others have none.
         stop_token_ids: ids that end the request, beside the model's own end-of-sequence ids.
         ignore_eos: generate past the model's end-of-sequence ids.
         presence_penalty: subtracted from the logit of every token that was generated already (-2 to 2).
@@ -73,6 +74,7 @@ class SamplingParams:
     max_tokens: int | None = None
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
+    shown_ids: tuple[int, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
     presence_penalty: float = 0.0

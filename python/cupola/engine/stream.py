@@ -28,6 +28,7 @@ class Mailbox:
         "_finish_reason",
         "_logprobs",
         "_prompt_logprobs",
+        "_stop_sequence",
         "_text",
         "_token_ids",
         "_tokenizer",
@@ -36,11 +37,18 @@ class Mailbox:
         "request_id",
     )
 
-    def __init__(self, request_id: int, prompt_tokens: int, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        request_id: int,
+        prompt_tokens: int,
+        tokenizer: Tokenizer,
+        stop: Sequence[str] = (),
+        shown_ids: Sequence[int] = (),
+    ) -> None:
         self.request_id = request_id
         self.prompt_tokens = prompt_tokens
         self._tokenizer = tokenizer
-        self._detokenizer = Detokenizer(tokenizer, stop)
+        self._detokenizer = Detokenizer(tokenizer, stop, shown_ids)
         self._text: list[str] = []
         self._token_ids: list[int] = []
         self._logprobs: list[ScoredPosition] = []
@@ -48,6 +56,7 @@ class Mailbox:
         self._completion_tokens = 0
         self._cached_tokens = 0
         self._finish_reason: FinishReason | None = None
+        self._stop_sequence: str | None = None
         self._error: CupolaError | None = None
         self._wakeup = asyncio.Event()
 
@@ -65,8 +74,8 @@ class Mailbox:
         self._logprobs.extend(scored(self._tokenizer, position) for position in delta.logprobs[: piece.tokens])
         self._prompt_logprobs.extend(scored(self._tokenizer, position) for position in delta.prompt_logprobs)
         self._cached_tokens = delta.num_cached or self._cached_tokens
-        if piece.stopped:
-            self._finish_reason = FinishReason.STOP
+        if piece.stop is not None:
+            self._finish_reason, self._stop_sequence = FinishReason.STOP, piece.stop
         elif delta.finish_reason is FinishReason.ERROR:
             self._error = EngineError(
                 delta.error or "The engine failed while it worked on this request",
@@ -88,7 +97,8 @@ class Mailbox:
         self._text.append(tail.text)
         if last.finish_reason is FinishReason.STOP and not last.token_ids:
             self._completion_tokens += 1  # the stop id itself, which the engine does not pass on
-        self._finish_reason = FinishReason.STOP if tail.stopped else last.finish_reason
+        self._stop_sequence = tail.stop
+        self._finish_reason = last.finish_reason if tail.stop is None else FinishReason.STOP
 
     def fail(self, error: CupolaError) -> None:
         """End the request with an error; the reader gets what came before it first."""
@@ -113,6 +123,7 @@ class Mailbox:
             usage=self._usage() if finish_reason else None,
             logprobs=tuple(self._logprobs),
             prompt_logprobs=tuple(self._prompt_logprobs),
+            stop_sequence=self._stop_sequence,
         )
         for taken in (self._text, self._token_ids, self._logprobs, self._prompt_logprobs):
             taken.clear()

@@ -8,11 +8,13 @@ from typing import ClassVar, Literal
 from pydantic import Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
-from cupola.protocol.conversation import ChatMessage
+from cupola.protocol.chat_messages import ChatMessage, ChatTool, ChatToolChoice, tool_choice
+from cupola.protocol.conversation import MAX_TOOLS, Conversation
 from cupola.protocol.generation import MAX_LOGPROBS, GenerationFields, ResponseModel, Usage, not_given
 from cupola.protocol.logprobs import ChatLogprobs, PromptLogprobs
 
-ChatFinishReason = Literal["stop", "length"]
+ChatFinishReason = Literal["stop", "length", "tool_calls"]
+ReasoningEffort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class ChatCompletionRequest(GenerationFields):
@@ -24,10 +26,6 @@ class ChatCompletionRequest(GenerationFields):
         "functions": ([],),
         "modalities": (["text"],),
         "moderation": (),
-        "parallel_tool_calls": (True, False),
-        "reasoning_effort": ("none",),
-        "tool_choice": ("none", "auto"),
-        "tools": ([],),
         "verbosity": ("medium",),
         "web_search_options": (),
     }
@@ -36,6 +34,27 @@ class ChatCompletionRequest(GenerationFields):
     max_completion_tokens: int | None = Field(None, ge=1, le=2**31 - 1)
     logprobs: bool | None = None
     top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    tools: tuple[ChatTool, ...] | None = Field(None, max_length=MAX_TOOLS)
+    tool_choice: ChatToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    reasoning_effort: ReasoningEffort | None = None
+    chat_template_kwargs: dict[str, JsonValue] | None = None
+    enable_thinking: bool | None = None
+
+    @property
+    def conversation(self) -> Conversation:
+        """What the model shall go on with."""
+        arguments = dict(self.chat_template_kwargs or {})
+        if self.enable_thinking is not None:
+            arguments["enable_thinking"] = self.enable_thinking
+        return Conversation(
+            messages=tuple(message.message for message in self.messages),
+            tools=tuple(tool.tool for tool in self.tools or ()),
+            tool_choice=tool_choice(self.tool_choice),
+            parallel_tool_calls=self.parallel_tool_calls is not False,
+            reasoning_effort=self.reasoning_effort,
+            template_arguments=arguments,
+        )
 
     @property
     def token_limit(self) -> int | None:
@@ -56,12 +75,29 @@ class ChatCompletionRequest(GenerationFields):
         return self
 
 
+class FunctionCall(ResponseModel):
+    """The function of a call; `arguments` is JSON text, as the model wrote it."""
+
+    name: str
+    arguments: str
+
+
+class ToolCallItem(ResponseModel):
+    """A call that the model wants made."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
 class AssistantMessage(ResponseModel):
-    """What the model answered."""
+    """What the model answered. `content` is null where it only called tools."""
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     refusal: None = None
+    reasoning_content: str | None = Field(None, exclude_if=not_given)
+    tool_calls: tuple[ToolCallItem, ...] | None = Field(None, exclude_if=not_given)
 
 
 class ChatChoice(ResponseModel):

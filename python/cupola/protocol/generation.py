@@ -161,6 +161,17 @@ class PromptTokensDetails(ResponseModel):
     cached_tokens: int
 
 
+class CompletionTokensDetails(ResponseModel):
+    """Of the tokens that were generated, those of reasoning, its delimiters included."""
+
+    reasoning_tokens: int
+
+
+def not_given(value: object) -> bool:
+    """For fields of a response that are there only for those who asked: `Field(None, exclude_if=not_given)`."""
+    return value is None
+
+
 class Usage(ResponseModel):
     """Tokens of one response: the prompt is counted once for every `n`, a stop token counts as generated."""
 
@@ -168,18 +179,22 @@ class Usage(ResponseModel):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
+    completion_tokens_details: CompletionTokensDetails | None = Field(None, exclude_if=not_given)
+
+    @property
+    def reasoning_tokens(self) -> int:
+        """Of the completion's tokens, those of reasoning."""
+        return self.completion_tokens_details.reasoning_tokens if self.completion_tokens_details else 0
 
     @classmethod
-    def of(cls, prompt: int, completion: int, cached: int) -> Usage:
-        """The sums that go with these counts."""
+    def of(cls, prompt: int, completion: int, cached: int, reasoning: int | None = None) -> Usage:
+        """The sums that go with these counts; `reasoning` is None where replies are not parsed."""
         return cls(
             prompt_tokens=prompt,
             completion_tokens=completion,
             total_tokens=prompt + completion,
             prompt_tokens_details=PromptTokensDetails(cached_tokens=cached),
+            completion_tokens_details=None
+            if reasoning is None
+            else CompletionTokensDetails(reasoning_tokens=reasoning),
         )
-
-
-def not_given(value: object) -> bool:
-    """For fields of a response that are there only for those who asked: `Field(None, exclude_if=not_given)`."""
-    return value is None

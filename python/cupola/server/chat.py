@@ -8,32 +8,36 @@ from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cupola.engine.output import Completion, TextDelta
-from cupola.protocol.chat import AssistantMessage, ChatChoice, ChatCompletion, ChatCompletionRequest
+from cupola.protocol.chat import (
+    AssistantMessage,
+    ChatChoice,
+    ChatCompletion,
+    ChatCompletionRequest,
+    FunctionCall,
+    ToolCallItem,
+)
+from cupola.protocol.conversation import Message
 from cupola.protocol.generation import Usage
 from cupola.server.answer import stream, whole
 from cupola.server.body import parse_body
 from cupola.server.frames import ChoiceFrames, ids_field
-from cupola.server.generation import Generation, Job, WireFinishReason, wire_reason
 from cupola.server.identity import Identity
 from cupola.server.logprobs import chat_logprobs, prompt_logprobs
-from cupola.server.sampling import choice_sampling, request_options
+from cupola.server.reply import Answer, Reply, ReplyDelta, open_reply
 from cupola.server.served_model import ServedModel
 from cupola.server.services import Services
-from cupola.server.structured import grammar_field
+from cupola.text.reply_parser import ContentDelta, ReasoningDelta, ReplyEvent, ToolCallArguments, ToolCallBegin
 
 
 async def chat_completions(services: Services, request: Request) -> Response:
     """Continues a conversation, whole or as a stream."""
     body = await parse_body(request, ChatCompletionRequest)
     model = await services.model(request, body.model)
-    generation = await _generation(model, body)
+    reply = await _open(model, body)
     identity = Identity.new("chatcmpl", model.name)
     if body.stream:
-        return await stream(request, generation, ChatFrames(identity, body, generation.jobs))
-    return await whole(
-        request, generation, lambda found, usage: _completion(identity, body, generation.jobs, found, usage)
-    )
+        return await stream(request, reply, ChatFrames(identity, body, reply))
+    return await whole(request, reply, lambda answers, usage: _completion(identity, body, reply, answers, usage))
 
 
 async def create_chat_completion(model: ServedModel, body: ChatCompletionRequest) -> ChatCompletion:
@@ -43,33 +47,59 @@ async def create_chat_completion(model: ServedModel, body: ChatCompletionRequest
         ApiError: the model's name is not served.
         CupolaError: the request does not fit, or the engine failed.
     """
-    async with await _generation(model, body) as generation:
-        found = await generation.completions()
-    return _completion(Identity.new("chatcmpl", model.name), body, generation.jobs, found, generation.usage)
+    model.check_name(body.model)
+    async with await _open(model, body) as reply:
+        answers = await reply.answers()
+    return _completion(Identity.new("chatcmpl", model.name), body, reply, answers, reply.usage)
 
 
 class ChatFrames(ChoiceFrames):
     """`chat.completion.chunk` frames."""
 
-    def __init__(self, identity: Identity, body: ChatCompletionRequest, jobs: Sequence[Job]) -> None:
+    def __init__(self, identity: Identity, body: ChatCompletionRequest, reply: Reply) -> None:
         super().__init__(b"chat.completion.chunk", identity, body.include_usage)
         self._with_logprobs = body.output_logprobs is not None
         self._with_ids = bool(body.return_token_ids)
-        self._jobs = jobs
+        self._jobs = reply.jobs
 
     def begin(self, index: int) -> bytes:
         ids = ids_field(b"prompt_token_ids", self._jobs[index].prompt) if self._with_ids and index == 0 else b""
         return self.with_choice(_choice(index, b'{"role":"assistant","content":""}'), ids)
 
-    def more(self, index: int, delta: TextDelta) -> bytes:
-        if not delta.text and not (delta.token_ids and (self._with_logprobs or self._with_ids)):
-            return b""
+    def more(self, index: int, delta: ReplyDelta) -> bytes:
+        told = [_delta(event) for event in delta.events]
+        told = [part for part in told if part]
+        if self._with_logprobs or self._with_ids:
+            return self._with_tokens(index, delta, told) if told or delta.token_ids else b""
+        return b"".join(self.with_choice(_choice(index, part)) for part in told)
+
+    def _with_tokens(self, index: int, delta: ReplyDelta, told: list[bytes]) -> bytes:
+        """The tokens go with the first frame of what they made, or with one of their own."""
         logprobs = chat_logprobs(delta.logprobs).model_dump_json().encode() if self._with_logprobs else b"null"
         ids = ids_field(b"token_ids", delta.token_ids) if self._with_ids else b""
-        return self.with_choice(_choice(index, b'{"content":' + to_json(delta.text) + b"}", logprobs, extra=ids))
+        first, *others = told or [_NOTHING]
+        frames = [self.with_choice(_choice(index, first, logprobs, extra=ids))]
+        return b"".join([*frames, *(self.with_choice(_choice(index, part)) for part in others)])
 
-    def finish(self, index: int, reason: WireFinishReason) -> bytes:
-        return self.with_choice(_choice(index, b"{}", reason=to_json(reason)))
+    def finish(self, index: int, delta: ReplyDelta) -> bytes:
+        return b"" if delta.finish is None else self.with_choice(_choice(index, b"{}", reason=to_json(delta.finish)))
+
+
+_NOTHING = b'{"content":""}'
+
+
+def _delta(event: ReplyEvent) -> bytes:
+    """The `delta` of an event; empty where the client is told nothing."""
+    if isinstance(event, ContentDelta):
+        return b'{"content":%b}' % to_json(event.text)
+    if isinstance(event, ReasoningDelta):
+        return b'{"reasoning_content":%b}' % to_json(event.text)
+    if isinstance(event, ToolCallBegin):
+        call = (event.index, to_json(event.id), to_json(event.name))
+        return b'{"tool_calls":[{"index":%d,"id":%b,"type":"function","function":{"name":%b,"arguments":""}}]}' % call
+    if isinstance(event, ToolCallArguments):
+        return b'{"tool_calls":[{"index":%d,"function":{"arguments":%b}}]}' % (event.index, to_json(event.text))
+    return b""
 
 
 def _choice(index: int, delta: bytes, logprobs: bytes = b"null", reason: bytes = b"null", extra: bytes = b"") -> bytes:
@@ -77,34 +107,42 @@ def _choice(index: int, delta: bytes, logprobs: bytes = b"null", reason: bytes =
     return b'{"index":%d,"delta":%b,"logprobs":%b,"finish_reason":%b%b}' % fields
 
 
-async def _generation(model: ServedModel, body: ChatCompletionRequest) -> Generation:
-    model.check_name(body.model)
-    prompt = await model.tokenize_chat(body.messages)
-    options = request_options(body)
-    jobs = [Job(0, prompt, sampling, options) for sampling in choice_sampling(body, model.engine.default_params)]
+async def _open(model: ServedModel, body: ChatCompletionRequest) -> Reply:
     limit = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
-    return Generation(model.engine, jobs, {"prompt": "messages", "max_tokens": limit, "grammar": grammar_field(body)})
+    return await open_reply(model, body.conversation, body, {"max_tokens": limit})
 
 
 def _completion(
-    identity: Identity, body: ChatCompletionRequest, jobs: Sequence[Job], found: Sequence[Completion], usage: Usage
+    identity: Identity, body: ChatCompletionRequest, reply: Reply, answers: Sequence[Answer], usage: Usage
 ) -> ChatCompletion:
     return ChatCompletion(
         id=identity.id,
         created=identity.created,
         model=identity.model,
-        choices=tuple(_whole_choice(index, body, completion) for index, completion in enumerate(found)),
+        choices=tuple(_whole_choice(index, body, answer) for index, answer in enumerate(answers)),
         usage=usage,
-        prompt_token_ids=tuple(jobs[0].prompt) if body.return_token_ids else None,
-        prompt_logprobs=None if body.prompt_logprobs is None else prompt_logprobs(found[0].prompt_logprobs),
+        prompt_token_ids=tuple(reply.jobs[0].prompt) if body.return_token_ids else None,
+        prompt_logprobs=None if body.prompt_logprobs is None else prompt_logprobs(answers[0].prompt_logprobs),
     )
 
 
-def _whole_choice(index: int, body: ChatCompletionRequest, completion: Completion) -> ChatChoice:
+def _whole_choice(index: int, body: ChatCompletionRequest, answer: Answer) -> ChatChoice:
     return ChatChoice(
         index=index,
-        message=AssistantMessage(content=completion.text),
-        logprobs=None if body.output_logprobs is None else chat_logprobs(completion.logprobs),
-        finish_reason=wire_reason(completion.finish_reason),
-        token_ids=completion.token_ids if body.return_token_ids else None,
+        message=_assistant_message(answer.message),
+        logprobs=None if body.output_logprobs is None else chat_logprobs(answer.logprobs),
+        finish_reason=answer.finish,
+        token_ids=answer.token_ids if body.return_token_ids else None,
+    )
+
+
+def _assistant_message(message: Message) -> AssistantMessage:
+    calls = tuple(
+        ToolCallItem(id=call.id, function=FunctionCall(name=call.name, arguments=call.arguments))
+        for call in message.tool_calls
+    )
+    return AssistantMessage(
+        content=message.text or (None if calls else ""),
+        reasoning_content=message.reasoning,
+        tool_calls=calls or None,
     )

@@ -16,7 +16,7 @@ from cupola.protocol.logprobs import CompletionLogprobs
 from cupola.server.answer import stream, whole
 from cupola.server.body import parse_body
 from cupola.server.frames import ChoiceFrames, ids_field
-from cupola.server.generation import Generation, Job, WireFinishReason, wire_reason
+from cupola.server.generation import Generation, Job, wire_reason
 from cupola.server.identity import Identity
 from cupola.server.logprobs import CompletionLogprobsWriter, joined, prompt_logprobs
 from cupola.server.sampling import choice_sampling, request_options
@@ -47,7 +47,7 @@ async def create_completion(model: ServedModel, body: CompletionRequest) -> Comp
         CupolaError: the request does not fit, or the engine failed.
     """
     async with await _generation(model, body) as generation:
-        answers = await generation.completions()
+        answers = await generation.answers()
     choices = [_Choice(model.engine.tokenizer, body, job) for job in generation.jobs]
     return _completion(Identity.new("cmpl", model.name), choices, answers, generation.usage)
 
@@ -115,8 +115,10 @@ class CompletionFrames(ChoiceFrames):
         ids = ids_field(b"token_ids", delta.token_ids) if self._with_ids else b""
         return self.with_choice(_frame(index, delta.text, logprobs, extra=ids))
 
-    def finish(self, index: int, reason: WireFinishReason) -> bytes:
-        return self.with_choice(_frame(index, "", reason=to_json(reason)))
+    def finish(self, index: int, delta: TextDelta) -> bytes:
+        if delta.finish_reason is None:
+            return b""
+        return self.with_choice(_frame(index, "", reason=to_json(wire_reason(delta.finish_reason))))
 
 
 def _frame(

@@ -101,7 +101,7 @@ class Generation:
                 self._count(index, delta)
                 yield index, delta
 
-    async def completions(self) -> list[Completion]:
+    async def answers(self) -> list[Completion]:
         """Waits for every choice to end."""
         parts: list[list[TextDelta]] = [[] for _ in self._jobs]
         async with contextlib.aclosing(self.deltas()) as deltas:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cupola.engine.async_engine import AsyncEngine
 from cupola.engine.request import EngineStats
-from cupola.protocol.conversation import ChatMessage
+from cupola.protocol.conversation import Conversation
 from cupola.protocol.errors import model_not_found
 
 _HANG_SECONDS = 120.0  # far longer than any step; a thread that has work and is silent for so long is stuck
@@ -60,13 +60,19 @@ class ServedModel:
         if name not in self.names:
             raise model_not_found(name, self.names)
 
-    async def tokenize_chat(self, messages: Sequence[ChatMessage]) -> list[int]:
-        """The conversation as token ids, up to where the assistant's next message begins.
+    async def tokenize_chat(self, conversation: Conversation) -> list[int]:
+        """A valid conversation as token ids, up to where the assistant's next message begins.
 
         Raises:
             RequestError: the model has no chat template, or it refuses these messages.
         """
-        return await self.engine.tokenize_chat([self._template_message(message) for message in messages])
+        template = self.engine.chat_template
+        knows_developer = template is not None and "developer" in template.source
+        return await self.engine.tokenize_chat(
+            conversation.template_messages(developer=knows_developer),
+            tools=[tool.template_form for tool in conversation.tools],
+            template_arguments=conversation.template_arguments,
+        )
 
     def fault(self) -> str | None:
         """Why the engine cannot work, or None while it can."""
@@ -76,14 +82,3 @@ class ServedModel:
         if stats.running + stats.waiting > 0 and stats.last_step_age > _HANG_SECONDS:
             return f"The engine has given no sign of life for {stats.last_step_age:.0f} s."
         return None
-
-    def _template_message(self, message: ChatMessage) -> dict[str, str]:
-        fields = {"role": self._template_role(message.role), "content": message.text}
-        optional = {"name": message.name, "tool_call_id": message.tool_call_id}
-        return fields | {name: value for name, value in optional.items() if value is not None}
-
-    def _template_role(self, role: str) -> str:
-        """`developer` is OpenAI's new word for `system`; few templates know it."""
-        template = self.engine.chat_template
-        knows_developer = template is not None and "developer" in template.source
-        return "system" if role == "developer" and not knows_developer else role

@@ -8,7 +8,7 @@ character waits, and so does the longest end of the text that could be the start
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from cupola.text.tokenizer import Tokenizer
@@ -21,12 +21,12 @@ class Piece:
     Args:
         text: new text.
         tokens: how many of the given ids were used; fewer than given if a stop string was complete before the end.
-        stopped: a stop string was found; nothing may be pushed after it.
+        stop: the stop string that was found; nothing may be pushed after it.
     """
 
     text: str
     tokens: int
-    stopped: bool
+    stop: str | None = None
 
 
 class Detokenizer:
@@ -35,12 +35,14 @@ class Detokenizer:
     Args:
         tokenizer: the model's tokenizer.
         stop: strings that end the text and are not part of it; none of them is empty.
+        shown: special tokens that are part of the text, as the vocabulary writes them; the others have none.
     """
 
-    __slots__ = ("_decoder", "_first", "_held", "_stop", "_strip", "_tokenizer")
+    __slots__ = ("_decoder", "_first", "_held", "_shown", "_stop", "_strip", "_tokenizer")
 
-    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = ()) -> None:
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), shown: Collection[int] = ()) -> None:
         self._tokenizer = tokenizer
+        self._shown = frozenset(shown)
         self._stop = tuple(stop)
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._held = ""  # decoded, but possibly the start of a stop string
@@ -51,20 +53,22 @@ class Detokenizer:
         """Add ids; gives the text that is certain now."""
         text: list[str] = []
         for index, token_id in enumerate(token_ids):
-            certain, stopped = self._certain(self._decoder.decode(self._bytes(token_id)))
+            certain, stop = self._certain(self._decoder.decode(self._bytes(token_id)))
             text.append(certain)
-            if stopped:
-                return Piece("".join(text), index + 1, True)
-        return Piece("".join(text), len(token_ids), False)
+            if stop is not None:
+                return Piece("".join(text), index + 1, stop)
+        return Piece("".join(text), len(token_ids))
 
     def finish(self) -> Piece:
         """No more ids: gives the text that was held back. An incomplete character becomes U+FFFD."""
-        certain, stopped = self._certain(self._decoder.decode(b"", final=True))
-        rest = "" if stopped else self._held
+        certain, stop = self._certain(self._decoder.decode(b"", final=True))
+        rest = self._held if stop is None else ""
         self._held = ""
-        return Piece(certain + rest, 0, stopped)
+        return Piece(certain + rest, 0, stop)
 
     def _bytes(self, token_id: int) -> bytes:
+        if token_id in self._shown:
+            return self._tokenizer.shown_bytes(token_id)
         if not self._first:
             data = self._tokenizer.token_bytes(token_id)
         else:
@@ -79,21 +83,22 @@ class Detokenizer:
             self._strip -= 1
         return data
 
-    def _certain(self, text: str) -> tuple[str, bool]:
-        """Text that is not held back, given that `text` follows; and whether a stop string is complete."""
+    def _certain(self, text: str) -> tuple[str, str | None]:
+        """Text that is not held back, given that `text` follows; and the stop string that is complete."""
         if not self._stop:
-            return text, False
+            return text, None
         held = self._held + text
-        found = [(at + len(stop), at) for stop in self._stop if (at := held.find(stop)) >= 0]
+        found = [(at + len(stop), at, stop) for stop in self._stop if (at := held.find(stop)) >= 0]
         if found:
             self._held = ""
-            return held[: min(found)[1]], True
-        keep = max(_overlap(held, stop) for stop in self._stop)
+            _, at, stop = min(found)
+            return held[:at], stop
+        keep = max(overlap(held, stop) for stop in self._stop)
         self._held = held[len(held) - keep :]
-        return held[: len(held) - keep], False
+        return held[: len(held) - keep], None
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """Length of the longest end of `text` that is a start of `stop`, but not all of it."""
     for length in range(min(len(text), len(stop) - 1), 0, -1):
         if text.endswith(stop[:length]):

@@ -1,0 +1,220 @@
+"""The bridge from a conversation to what the model answers: reasoning, content, tool calls. Knows no wire format.
+
+A `Reply` runs the choices of one request (`Generation`) and parses the text of each. Like a Generation it is used in an
+`async with`, or through `cupola.server.answer`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from cupola.engine.output import ScoredPosition, TextDelta
+from cupola.engine.request import FinishReason
+from cupola.errors import RequestError
+from cupola.protocol.conversation import Conversation, Message, TextPart, ToolCall
+from cupola.protocol.generation import GenerationFields, Usage
+from cupola.server.generation import Generation, Job, wire_reason
+from cupola.server.sampling import choice_sampling, request_options
+from cupola.server.served_model import ServedModel
+from cupola.server.structured import grammar_field
+from cupola.text.reply_parser import (
+    ContentDelta,
+    ReasoningDelta,
+    ReplyEvent,
+    ReplyParser,
+    ToolCallArguments,
+    ToolCallBegin,
+)
+
+Finish = Literal["stop", "length", "tool_calls"]
+
+
+class ReplyDelta(NamedTuple):
+    """What is new about one choice.
+
+    Args:
+        events: what the new text means; may be empty while it could still mean something else.
+        token_ids: new token ids. They may be ahead of the events.
+        logprobs: one for each of `token_ids`, if the request asked for them.
+        prompt_logprobs: of the next positions of the prompt, likewise.
+        finish: set on the last delta of a choice, and only there.
+        stop_sequence: the stop string that ended the choice, where one did; on the last delta.
+    """
+
+    events: tuple[ReplyEvent, ...]
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[ScoredPosition, ...] = ()
+    prompt_logprobs: tuple[ScoredPosition, ...] = ()
+    finish: Finish | None = None
+    stop_sequence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One choice as a whole; the message is the assistant's, ready to go into the next conversation."""
+
+    message: Message
+    finish: Finish
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[ScoredPosition, ...] = ()
+    prompt_logprobs: tuple[ScoredPosition, ...] = ()
+    stop_sequence: str | None = None
+
+
+async def open_reply(
+    model: ServedModel,
+    conversation: Conversation,
+    fields: GenerationFields,
+    param_names: Mapping[str, str] | None = None,
+) -> Reply:
+    """A reply, ready to start.
+
+    Args:
+        fields: how to generate.
+        param_names: what the endpoint calls `messages`, `tools`, `max_tokens`, ..., where it differs; for errors.
+
+    Raises:
+        RequestError: the conversation is not valid, or the model's chat template refuses it.
+    """
+    names = {"prompt": "messages", "grammar": grammar_field(fields), **(param_names or {})}
+    try:
+        conversation.validate()
+        prompt = await model.tokenize_chat(conversation)
+    except RequestError as error:
+        raise renamed(error, names) from None
+    options = request_options(fields)
+    jobs = [Job(0, prompt, sampling, options) for sampling in choice_sampling(fields, model.engine.default_params)]
+    return Reply(Generation(model.engine, jobs, names))
+
+
+def renamed(error: RequestError, names: Mapping[str, str]) -> RequestError:
+    """The error with the endpoint's own name for the field."""
+    if error.param is not None:
+        head, dot, rest = error.param.partition(".")
+        error.param = f"{names.get(head, head)}{dot}{rest}"
+    return error
+
+
+class Reply:
+    """The choices of one request, parsed."""
+
+    def __init__(self, generation: Generation) -> None:
+        self._generation = generation
+        self._choices = [_Choice() for _ in generation.jobs]
+
+    async def start(self) -> None:
+        """Hands every choice to the engine; what it refuses is raised here, before any answer begins."""
+        await self._generation.start()
+
+    async def aclose(self) -> None:
+        """Ends what still runs; safe to call at any time, and twice."""
+        await self._generation.aclose()
+
+    async def __aenter__(self) -> Reply:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        await self.aclose()
+
+    @property
+    def jobs(self) -> Sequence[Job]:
+        """What runs: one for each choice, in their order."""
+        return self._generation.jobs
+
+    @property
+    def first_token(self) -> float | None:
+        """When the first token came, by `time.perf_counter`."""
+        return self._generation.first_token
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens so far."""
+        usage = self._generation.usage
+        cached = usage.prompt_tokens_details.cached_tokens
+        return Usage.of(usage.prompt_tokens, usage.completion_tokens, cached, reasoning=0)
+
+    async def deltas(self) -> AsyncGenerator[tuple[int, ReplyDelta], None]:
+        """(index of the choice, what is new about it), in the order in which the engine produces them."""
+        async with contextlib.aclosing(self._generation.deltas()) as deltas:
+            async for index, delta in deltas:
+                choice = self._choices[index]
+                events = choice.parser.push(delta.text)
+                if delta.finish_reason is None:
+                    yield index, ReplyDelta(events, delta.token_ids, delta.logprobs, delta.prompt_logprobs)
+                    continue
+                yield index, choice.last(events, delta)
+                if not choice.ended:
+                    wire_reason(delta.finish_reason)  # raises: what has come so far is told first
+
+    async def answers(self) -> list[Answer]:
+        """Waits for every choice to end."""
+        parts: list[list[ReplyDelta]] = [[] for _ in self._choices]
+        async with contextlib.aclosing(self.deltas()) as deltas:
+            async for index, delta in deltas:
+                parts[index].append(delta)
+        return [_answer(part) for part in parts]
+
+
+class _Choice:
+    """The parser of one choice."""
+
+    __slots__ = ("ended", "parser")
+
+    def __init__(self) -> None:
+        self.parser = ReplyParser()
+        self.ended = False
+
+    def last(self, events: tuple[ReplyEvent, ...], delta: TextDelta) -> ReplyDelta:
+        """The end of the choice; without `finish` if it is one that is an error."""
+        reason = delta.finish_reason
+        if reason not in (FinishReason.STOP, FinishReason.LENGTH):
+            return ReplyDelta(events, delta.token_ids, delta.logprobs, delta.prompt_logprobs)
+        self.ended = True
+        return ReplyDelta(
+            events + self.parser.finish(),
+            delta.token_ids,
+            delta.logprobs,
+            delta.prompt_logprobs,
+            wire_reason(reason),
+            delta.stop_sequence,
+        )
+
+
+def _answer(deltas: Sequence[ReplyDelta]) -> Answer:
+    last = deltas[-1]
+    assert last.finish is not None
+    return Answer(
+        message=message_of([event for delta in deltas for event in delta.events]),
+        finish=last.finish,
+        token_ids=tuple(token_id for delta in deltas for token_id in delta.token_ids),
+        logprobs=tuple(position for delta in deltas for position in delta.logprobs),
+        prompt_logprobs=tuple(position for delta in deltas for position in delta.prompt_logprobs),
+        stop_sequence=last.stop_sequence,
+    )
+
+
+def message_of(events: Sequence[ReplyEvent]) -> Message:
+    """The assistant's message that these events tell."""
+    content: list[str] = []
+    reasoning: list[str] = []
+    calls: list[tuple[str, str, list[str]]] = []
+    for event in events:
+        if isinstance(event, ContentDelta):
+            content.append(event.text)
+        elif isinstance(event, ReasoningDelta):
+            reasoning.append(event.text)
+        elif isinstance(event, ToolCallBegin):
+            calls.append((event.id, event.name, []))
+        elif isinstance(event, ToolCallArguments):
+            calls[event.index][2].append(event.text)
+    text = "".join(content)
+    return Message(
+        role="assistant",
+        content=(TextPart(text),) if text else (),
+        tool_calls=tuple(ToolCall(call_id, name, "".join(arguments)) for call_id, name, arguments in calls),
+        reasoning="".join(reasoning) or None,
+    )
