@@ -1,16 +1,20 @@
-// The page's door to the server: the model's name, and a stream of answer pieces. Knows no element of the page.
+// The page's door to the server: the models it offers, and a stream of answer pieces. Knows no element of the page.
 
 /** An answer of the server that is not a success, with its sentence. */
 export class ApiError extends Error {}
 
-/** The id of the first model that the server offers. */
-export async function fetchModel(apiKey) {
+/** The models that can chat: [{id, takesImages}]. A card that says nothing of what its model can do counts as chat. */
+export async function fetchModels(apiKey) {
   const response = await request("v1/models", { headers: headers(apiKey) });
-  return (await response.json()).data[0].id;
+  const { data } = await response.json();
+  return data
+    .filter(({ capabilities }) => !capabilities || capabilities.includes("chat"))
+    .map(({ id, capabilities }) => ({ id, takesImages: capabilities?.includes("images") ?? false }));
 }
 
 /**
- * Asks for a chat completion and yields {text} pieces, {reason} at the end of the answer and {usage} after it.
+ * Asks for a chat completion and yields its pieces as they come: {text}, {reasoning}, {call} with {index, id, name,
+ * arguments} of which later ones continue earlier ones, {reason} at the end of the answer and {usage} after it.
  * Ends early with an AbortError when `signal` fires.
  */
 export async function* streamChat(body, apiKey, signal) {
@@ -24,12 +28,19 @@ export async function* streamChat(body, apiKey, signal) {
     if (data === "[DONE]") return;
     const { error, choices, usage } = JSON.parse(data);
     if (error) throw new ApiError(error.message);
-    const choice = choices[0];
-    if (choice?.delta.content) yield { text: choice.delta.content };
-    if (choice?.finish_reason) yield { reason: choice.finish_reason };
+    if (choices[0]) yield* pieces(choices[0]);
     if (usage) yield { usage };
   }
   throw new ApiError("The server ended the answer early.");
+}
+
+function* pieces({ delta, finish_reason: reason }) {
+  if (delta.reasoning_content) yield { reasoning: delta.reasoning_content };
+  if (delta.content) yield { text: delta.content };
+  for (const { index, id, function: called } of delta.tool_calls ?? []) {
+    yield { call: { index, id, name: called?.name, arguments: called?.arguments ?? "" } };
+  }
+  if (reason) yield { reason };
 }
 
 function headers(apiKey) {
@@ -53,14 +64,14 @@ async function request(path, options) {
 /** The `data:` lines of a stream of server-sent events, wherever the network cuts it. */
 async function* events(stream) {
   let rest = "";
-  for await (const piece of pieces(stream.pipeThrough(new TextDecoderStream()))) {
-    const lines = (rest + piece).split("\n");
+  for await (const chunk of chunks(stream.pipeThrough(new TextDecoderStream()))) {
+    const lines = (rest + chunk).split("\n");
     rest = lines.pop();
     for (const line of lines) if (line.startsWith("data: ")) yield line.slice(6);
   }
 }
 
-async function* pieces(stream) {
+async function* chunks(stream) {
   const reader = stream.getReader();
   try {
     for (let next = await reader.read(); !next.done; next = await reader.read()) yield next.value;

@@ -1,37 +1,33 @@
-// The chat page: what the user sees and does. The server is behind api.js, memory behind store.js.
+// The chat page: the conversation, and what the user does to it. The server is behind api.js, memory behind store.js,
+// a message's looks behind message.js, the drawer behind settings.js.
 
-import { fetchModel, streamChat } from "./api.js";
-import { renderMarkdown } from "./markdown.js";
-import { DEFAULTS, load, save } from "./store.js";
+import { fetchModels, streamChat } from "./api.js";
+import { readImages } from "./images.js";
+import { copy, MessageView, thumbnail } from "./message.js";
+import { Rate } from "./rate.js";
+import { bindSettings } from "./settings.js";
+import { load, read, requestBody, save, write } from "./store.js";
 
 const $ = (id) => document.getElementById(id);
 const page = {
   model: $("model"), scroller: $("scroller"), welcome: $("welcome"), messages: $("messages"), error: $("error"),
   composer: $("composer"), input: $("input"), send: $("send"), stop: $("stop"), status: $("status"),
-  settings: $("settings"), template: $("message-template"),
+  settings: $("settings"), attach: $("attach"), images: $("images"), attached: $("attached"),
 };
 const state = load();
-let modelName = null;
+let models = []; // what the server offers
+let images = []; // what goes with the next message
 let running = null; // the AbortController of the answer that is being streamed
 
 // ---- Messages
 
 function addMessage(message) {
-  const item = page.template.content.firstElementChild.cloneNode(true);
-  item.classList.add(message.role);
-  item.querySelector(".who").textContent = message.role === "user" ? "You" : "Answer";
-  const view = {
-    item,
-    draw() {
-      const body = item.querySelector(".body");
-      if (message.role === "user") body.textContent = message.content;
-      else renderMarkdown(body, message.content);
-      item.querySelector(".rate").textContent = message.note ?? "";
-    },
-  };
-  item.querySelector(".copy").addEventListener("click", (event) => copy(event.currentTarget, message.content));
-  view.draw();
-  page.messages.append(item);
+  const view = new MessageView(message, {
+    edit: (text) => { editMessage(message, text); },
+    retry: () => { retryFrom(message); },
+    respond: (call, text) => { respond(message, call, text); },
+  });
+  page.messages.append(view.item);
   page.welcome.hidden = true;
   return view;
 }
@@ -43,21 +39,6 @@ function redraw() {
   page.scroller.scrollTop = page.scroller.scrollHeight;
 }
 
-async function copy(button, text) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    const area = document.createElement("textarea"); // pages served without TLS have no clipboard object
-    area.value = text;
-    document.body.append(area);
-    area.select();
-    document.execCommand("copy");
-    area.remove();
-  }
-  button.textContent = "Copied";
-  setTimeout(() => { button.textContent = "Copy"; }, 1200);
-}
-
 /** Runs `change`, and stays at the bottom of the conversation if the reader was there. */
 function following(change) {
   const { scroller } = page;
@@ -66,101 +47,123 @@ function following(change) {
   if (atEnd) scroller.scrollTop = scroller.scrollHeight;
 }
 
-// ---- Asking
-
-function requestBody() {
-  const { system, temperature, maxTokens } = state.settings;
-  const turns = state.messages.filter((message) => message.content !== "");
-  const messages = turns.map(({ role, content }) => ({ role, content }));
-  if (system.trim()) messages.unshift({ role: "system", content: system });
-  return { model: modelName, messages, temperature, ...(maxTokens ? { max_tokens: maxTokens } : {}) };
+/** Forgets `message` and all after it. */
+function cut(message) {
+  running?.abort();
+  state.messages = state.messages.slice(0, state.messages.indexOf(message));
+  redraw();
 }
 
+// ---- Asking
+
 async function ask(text) {
-  showError(null);
-  if (modelName === null && !(await connect())) {
+  if (!(await ready())) {
     page.input.value = text;
     updateSend();
     return;
   }
-  state.messages.push({ role: "user", content: text });
-  addMessage(state.messages.at(-1));
-  const body = requestBody();
-  const answer = { role: "assistant", content: "" };
-  state.messages.push(answer);
-  const view = addMessage(answer);
-  page.scroller.scrollTop = page.scroller.scrollHeight;
+  const message = { role: "user", content: text, ...(images.length ? { images } : {}) };
+  setImages([]);
+  state.messages.push(message);
+  addMessage(message);
+  await answer();
+}
+
+async function editMessage(message, text) {
+  if (!(await ready())) return;
+  cut(message);
+  state.messages.push({ ...message, content: text });
+  redraw();
+  await answer();
+}
+
+async function retryFrom(message) {
+  if (!(await ready())) return;
+  cut(message);
+  await answer();
+}
+
+/** Takes the user's result of a tool call; the model goes on when it has them all. */
+async function respond(message, call, text) {
+  call.answered = true;
+  state.messages.push({ role: "tool", content: text, callId: call.id });
+  redraw();
   save(state);
-  setRunning(new AbortController());
-  view.item.classList.add("streaming");
+  if (message.calls.every(({ answered }) => answered) && (await ready())) await answer();
+}
+
+/** Whether a request can be made now; says why not. */
+async function ready() {
+  showError(null);
+  if (models.length === 0 && !(await connect())) return false;
+  if (!state.messages.at(-1)?.calls?.some(({ answered }) => !answered)) return true;
+  showError("The model waits for the results of its tool calls: give them, or retry its answer.");
+  return false;
+}
+
+/** Streams the model's next message. */
+async function answer() {
+  const message = { role: "assistant", content: "" };
   const rate = new Rate();
+  const mine = new AbortController();
+  let view = null;
   try {
-    await receive(body, answer, view, rate);
+    const body = requestBody(state);
+    state.messages.push(message);
+    view = addMessage(message);
+    view.streaming = true;
+    page.scroller.scrollTop = page.scroller.scrollHeight;
+    save(state);
+    setRunning(mine);
+    await receive(body, mine.signal, message, view, rate);
   } catch (error) {
     if (error.name === "AbortError") rate.remark = "stopped";
     else showError(error.message);
   } finally {
-    view.item.classList.remove("streaming");
-    answer.note = rate.text();
-    finish(answer, view);
+    message.note = rate.text();
+    finish(message, view, mine);
   }
 }
 
-async function receive(body, answer, view, rate) {
+async function receive(body, signal, message, view, rate) {
   let scheduled = false;
   const draw = () => {
     scheduled = false;
-    answer.note = rate.text();
-    following(view.draw);
+    message.note = rate.text();
+    following(() => view.draw());
   };
-  for await (const event of streamChat(body, state.settings.apiKey, running.signal)) {
-    if (event.text !== undefined) {
-      answer.content += event.text;
-      rate.count();
-    }
-    if (event.usage) rate.settle(event.usage.completion_tokens);
-    if (event.reason === "length") rate.remark = "cut off at the longest length";
+  for await (const event of streamChat(body, state.settings.apiKey, signal)) {
+    take(event, message, rate);
     if (!scheduled) scheduled = Boolean(requestAnimationFrame(draw));
   }
 }
 
-function finish(answer, view) {
-  if (answer.content === "") {
-    state.messages = state.messages.filter((message) => message !== answer);
-    view.item.remove();
-  } else {
-    following(view.draw);
+/** Adds one piece of the answer to its message. */
+function take(event, message, rate) {
+  if (event.text !== undefined) message.content += event.text;
+  if (event.reasoning !== undefined) message.reasoning = (message.reasoning ?? "") + event.reasoning;
+  if (event.call !== undefined) {
+    const { index, id, name, arguments: more } = event.call;
+    message.calls ??= [];
+    message.calls[index] ??= { id, name, arguments: "" };
+    message.calls[index].arguments += more;
   }
-  save(state);
-  setRunning(null);
-  page.input.focus();
+  if (event.text ?? event.reasoning ?? event.call) rate.count();
+  if (event.usage) rate.settle(event.usage.completion_tokens);
+  if (event.reason === "length") rate.remark = "cut off at the longest length";
 }
 
-/** Tokens per second: pieces while they arrive, the server's own count at the end. */
-class Rate {
-  remark = "";
-  #start = null;
-  #end = null;
-  #tokens = 0;
-
-  count() {
-    this.#end = performance.now();
-    this.#start ??= this.#end;
-    this.#tokens += 1;
+function finish(message, view, mine) {
+  if (message.content === "" && !message.reasoning && !message.calls) {
+    state.messages = state.messages.filter((other) => other !== message);
+    view?.item.remove();
+  } else {
+    following(() => { view.streaming = false; });
   }
-
-  settle(tokens) {
-    this.#tokens = tokens;
-  }
-
-  text() {
-    if (this.#tokens === 0) return "";
-    const parts = [`${this.#tokens} token${this.#tokens === 1 ? "" : "s"}`];
-    const seconds = (this.#end - this.#start) / 1000;
-    if (this.#tokens > 1 && seconds > 0) parts.push(`${((this.#tokens - 1) / seconds).toFixed(1)} tokens/s`);
-    if (this.remark) parts.push(this.remark);
-    return parts.join(", ");
-  }
+  save(state);
+  if (running !== mine) return; // another answer has begun meanwhile
+  setRunning(null);
+  if (!message.calls) page.input.focus();
 }
 
 function setRunning(controller) {
@@ -173,18 +176,30 @@ function setRunning(controller) {
 
 // ---- Connection and errors
 
+/** Asks which models there are, and keeps the user's choice if it is still among them. */
 async function connect() {
   try {
-    modelName = await fetchModel(state.settings.apiKey);
-    page.model.textContent = modelName;
-    document.title = `${modelName} · Cupola`;
+    models = await fetchModels(state.settings.apiKey);
+    if (models.length === 0) throw new Error("This server offers no model that can chat.");
   } catch (error) {
-    modelName = null;
-    page.model.textContent = "not connected";
+    models = [];
     showError(error.message);
   }
-  page.model.classList.toggle("offline", modelName === null);
-  return modelName !== null;
+  const ids = models.map(({ id }) => id);
+  if (models.length && !ids.includes(state.settings.model)) state.settings.model = ids[0];
+  const shown = models.length ? ids : ["not connected"];
+  page.model.replaceChildren(...shown.map((id) => new Option(id, id, false, id === state.settings.model)));
+  page.model.disabled = models.length < 2;
+  page.model.classList.toggle("offline", models.length === 0);
+  showModel();
+  return models.length > 0;
+}
+
+function showModel() {
+  const chosen = models.find(({ id }) => id === state.settings.model);
+  document.title = chosen ? `${chosen.id} · Cupola` : "Cupola";
+  page.attach.hidden = !chosen?.takesImages;
+  if (!chosen?.takesImages) setImages([]);
 }
 
 function showError(message) {
@@ -192,12 +207,37 @@ function showError(message) {
   page.error.textContent = message ?? "";
 }
 
+page.model.addEventListener("change", () => {
+  state.settings.model = page.model.value;
+  save(state);
+  showModel();
+});
+
 // ---- Composer
 
 function updateSend() {
   page.send.disabled = page.input.value.trim() === "";
   page.input.style.height = "auto";
   page.input.style.height = `${page.input.scrollHeight}px`;
+}
+
+function setImages(urls) {
+  images = urls;
+  page.attached.replaceChildren(...urls.map((url) => {
+    const remove = document.createElement("button");
+    remove.type = "button";
+    remove.setAttribute("aria-label", "Remove the image");
+    remove.append(thumbnail(url));
+    remove.addEventListener("click", () => setImages(images.filter((other) => other !== url)));
+    return remove;
+  }));
+}
+
+async function addImages(files) {
+  if (page.attach.hidden) return;
+  const found = await readImages(files);
+  setImages([...images, ...found]);
+  if (files.length && found.length < files.length) showError("Only images that this browser can show are taken.");
 }
 
 page.composer.addEventListener("submit", (event) => {
@@ -210,10 +250,26 @@ page.composer.addEventListener("submit", (event) => {
 });
 
 page.input.addEventListener("input", updateSend);
+page.input.addEventListener("paste", (event) => addImages(event.clipboardData.files));
 page.input.addEventListener("keydown", (event) => {
+  if (event.key === "ArrowUp" && page.input.value === "" && running === null) {
+    const last = [...page.messages.querySelectorAll(".message.user .edit")].at(-1);
+    if (last) event.preventDefault();
+    last?.click();
+  }
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
   event.preventDefault();
   page.composer.requestSubmit();
+});
+page.attach.addEventListener("click", () => page.images.click());
+page.images.addEventListener("change", async () => {
+  await addImages(page.images.files);
+  page.images.value = "";
+});
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  addImages(event.dataTransfer.files);
 });
 page.stop.addEventListener("click", () => running?.abort());
 document.addEventListener("keydown", (event) => {
@@ -239,44 +295,39 @@ $("new-chat").addEventListener("click", () => {
   page.input.focus();
 });
 
-// ---- Settings
+// ---- Settings, export, import
 
-const fields = { system: $("system"), temperature: $("temperature"), maxTokens: $("max-tokens"), apiKey: $("api-key") };
-
-function showSettings() {
-  for (const [name, field] of Object.entries(fields)) field.value = state.settings[name] ?? "";
-  $("temperature-value").textContent = Number(state.settings.temperature).toFixed(1);
-}
-
-page.settings.addEventListener("input", () => {
-  const maxTokens = Number.parseInt(fields.maxTokens.value, 10);
-  state.settings = {
-    system: fields.system.value,
-    temperature: Number(fields.temperature.value),
-    maxTokens: maxTokens > 0 ? maxTokens : null,
-    apiKey: fields.apiKey.value.trim(),
-  };
-  $("temperature-value").textContent = state.settings.temperature.toFixed(1);
-  save(state);
+const applySettings = bindSettings(state, {
+  changed: () => save(state),
+  closed: () => {
+    showError(null);
+    connect();
+  },
 });
 
-$("open-settings").addEventListener("click", (event) => {
-  showSettings();
-  page.settings.showModal();
-  event.currentTarget.setAttribute("aria-expanded", "true");
+$("export").addEventListener("click", () => {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([write(state)], { type: "application/json" }));
+  link.download = `chat-${new Date().toISOString().slice(0, 16).replace(":", "-")}.json`;
+  link.click();
+  URL.revokeObjectURL(link.href);
 });
-page.settings.addEventListener("close", () => {
-  $("open-settings").setAttribute("aria-expanded", "false");
-  showError(null);
-  connect();
-});
-page.settings.addEventListener("click", (event) => {
-  if (event.target === page.settings) page.settings.close(); // a click on the backdrop
-});
-$("reset").addEventListener("click", () => {
-  state.settings = { ...DEFAULTS };
-  save(state);
-  showSettings();
+$("import").addEventListener("click", () => $("import-file").click());
+$("import-file").addEventListener("change", async () => {
+  const [file] = $("import-file").files;
+  $("import-file").value = "";
+  if (!file) return;
+  running?.abort();
+  page.settings.close();
+  try {
+    Object.assign(state, read(await file.text(), state.settings));
+    save(state);
+    applySettings();
+    redraw();
+    await connect();
+  } catch (error) {
+    showError(error.message);
+  }
 });
 
 redraw();

@@ -9,6 +9,7 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
 _PATIENCE = 20.0  # seconds; only a failing test waits so long
@@ -28,7 +29,7 @@ class ChatPage:
     def reload(self) -> None:
         """Opens the page again, with what the browser remembers."""
         self.browser.get(self._url)
-        self.wait(lambda: self.text("model") != "connecting…")
+        self.wait(lambda: self.model != "connecting…")
 
     def wait(self, condition: Callable[[], object]) -> None:
         """Until the condition holds."""
@@ -51,6 +52,24 @@ class ChatPage:
         self.element("input").send_keys(text, Keys.ENTER)
 
     @property
+    def model(self) -> str:
+        """The model that is chosen."""
+        return Select(self.element("model")).first_selected_option.text
+
+    def set(self, name: str, value: str) -> None:
+        """Gives a field of the drawer a value, as somebody who types it; opens and closes the drawer."""
+        self.element("open-settings").click()
+        field = self.element(name)
+        self.browser.execute_script("arguments[0].closest('details')?.setAttribute('open', '')", field)
+        if field.tag_name == "select":
+            Select(field).select_by_value(value)
+        else:
+            field.clear()
+            field.send_keys(value)
+        self.element("system").send_keys(Keys.ESCAPE)
+        self.wait(lambda: not self.element("settings").is_displayed())
+
+    @property
     def answering(self) -> bool:
         """An answer is on its way."""
         return self.element("stop").is_displayed()
@@ -58,8 +77,11 @@ class ChatPage:
     @property
     def messages(self) -> list[tuple[str, str]]:
         """(role, text) of the conversation."""
-        script = """return [...document.querySelectorAll(".message")].map((item) =>
-            [item.classList.contains("user") ? "user" : "assistant", item.querySelector(".body").innerText.trim()])"""
+        script = """
+            const role = (item) => ["user", "assistant", "tool"].find((name) => item.classList.contains(name));
+            const text = (item) => item.querySelector(".body").innerText.trim();
+            return [...document.querySelectorAll(".message")].map((item) => [role(item), text(item)]);
+        """
         return [(role, text) for role, text in self.browser.execute_script(script)]
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from pathlib import Path
 
@@ -16,11 +17,18 @@ from serving import ServerProcess
 pytestmark = pytest.mark.browser
 
 ARTIFACTS = Path(__file__).parents[2] / "build" / "test-artifacts"
+DOT = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+def brightness(chromium: webdriver.Chrome) -> float:
+    """Of the page's background, 0 to 255."""
+    background = chromium.execute_script("return getComputedStyle(document.body).backgroundColor")
+    return sum(map(int, re.findall(r"\d+", background)[:3])) / 3
 
 
 def test_a_message_is_answered_as_a_stream(chromium: webdriver.Chrome, chat_server: ServerProcess) -> None:
     page = ChatPage(chromium, chat_server.url)
-    assert page.text("model") == "a-model-with-a-rather-long-name-that-has-to-be-cut"
+    assert page.model == "a-model-with-a-rather-long-name-that-has-to-be-cut"
     assert page.element("welcome").is_displayed()
     page.screenshot(ARTIFACTS / "chat-welcome.png")
     page.send("Hello there")
@@ -105,7 +113,7 @@ def test_an_api_key_can_be_given(chromium: webdriver.Chrome, locked_server: Serv
     page.screenshot(ARTIFACTS / "chat-error.png")
     page.element("open-settings").click()
     page.element("api-key").send_keys("secret", Keys.ENTER)
-    page.wait(lambda: page.text("model").startswith("scripted"))
+    page.wait(lambda: page.model.startswith("scripted"))
     assert not page.element("error").is_displayed()
     page.element("input").send_keys(Keys.ENTER)
     page.wait(lambda: len(page.messages) == 2 and not page.answering)
@@ -121,6 +129,114 @@ def test_a_server_that_goes_away_is_told(chromium: webdriver.Chrome) -> None:
     page.wait(lambda: page.messages[-1][1])
     page.send("Still there?")
     page.wait(lambda: "cannot be reached" in page.text("error"))
+
+
+def test_a_message_is_edited_and_an_answer_retried(chromium: webdriver.Chrome, chat_server: ServerProcess) -> None:
+    page = ChatPage(chromium, chat_server.url)
+    page.ask("First")
+    second = page.ask("Second")
+    page.elements(".message.assistant .retry")[-1].click()
+    page.wait(lambda: page.answering or page.messages[-1][1])
+    page.wait(lambda: not page.answering)
+    assert [text for role, text in page.messages if role == "user"] == ["First", "Second"]
+    page.element("input").send_keys(Keys.ARROW_UP)
+    field = page.elements(".message.user .body textarea")[-1]
+    field.send_keys(Keys.ESCAPE)
+    assert page.messages[2] == ("user", "Second")
+    page.elements(".message.user .edit")[0].click()
+    page.elements(".message.user .body textarea")[0].send_keys(" of all", Keys.ENTER)
+    page.wait(lambda: len(page.messages) == 2 and page.messages[1][1] and not page.answering)
+    assert page.messages[0] == ("user", "First of all")
+    assert second
+    page.reload()
+    assert page.messages[0] == ("user", "First of all")
+    assert page.complaints() == []
+
+
+def test_a_conversation_goes_through_a_file(
+    chromium: webdriver.Chrome, locked_server: ServerProcess, tmp_path: Path
+) -> None:
+    chromium.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    page = ChatPage(chromium, locked_server.url)
+    page.set("api-key", "secret")
+    page.set("system", "Be brief.")
+    page.ask("Keep this")
+    kept = page.messages
+    page.element("open-settings").click()
+    page.element("export").click()
+    page.wait(lambda: list(tmp_path.glob("chat-*.json")))
+    (file,) = tmp_path.glob("chat-*.json")
+    assert "secret" not in file.read_text()
+    page.element("system").send_keys(Keys.ESCAPE)
+    page.element("new-chat").click()
+    page.element("import-file").send_keys(str(file))
+    page.wait(lambda: page.messages == kept)
+    page.ask("And go on")  # the key is still there
+    other = tmp_path / "other.json"
+    other.write_text('{"messages": 3}')
+    page.element("import-file").send_keys(str(other))
+    page.wait(lambda: "no conversation" in page.text("error"))
+    assert page.messages[:2] == kept
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_appearance_can_be_chosen(chromium: webdriver.Chrome, chat_server: ServerProcess, theme: str) -> None:
+    page = ChatPage(chromium, chat_server.url)
+    page.set("theme", theme)
+    page.reload()
+    assert (brightness(chromium) > 128) == (theme == "light")
+
+
+def test_reasoning_is_folded_away(chromium: webdriver.Chrome, chat_server: ServerProcess) -> None:
+    page = ChatPage(chromium, chat_server.url)
+    chromium.execute_script(
+        """
+        const chunk = (delta, finish_reason) =>
+            `data: ${JSON.stringify({ choices: [{ delta, finish_reason }] })}\\n\\n`;
+        const stream = chunk({ reasoning_content: "Let me " }) + chunk({ reasoning_content: "think." })
+            + chunk({ content: "Done." }) + chunk({}, "stop") + "data: [DONE]\\n\\n";
+        window.fetch = async () => new Response(stream);
+        """
+    )
+    assert page.ask("Think") == "Done."
+    (thought,) = page.elements(".message.assistant .reasoning")
+    assert thought.is_displayed()
+    assert thought.text == "Reasoning"
+    thought.find_element(By.TAG_NAME, "summary").click()
+    assert page.elements(".thought")[-1].text == "Let me think."
+
+
+def test_images_go_with_a_message_where_the_model_takes_them(
+    chromium: webdriver.Chrome, chat_server: ServerProcess, tmp_path: Path
+) -> None:
+    page = ChatPage(chromium, chat_server.url)
+    assert not page.element("attach").is_displayed()
+    chromium.execute_script(
+        """
+        const card = { id: "seeing", capabilities: ["chat", "images"] };
+        window.sent = [];
+        window.fetch = async (path, options) => {
+            if (path === "v1/models") return new Response(JSON.stringify({ data: [card] }));
+            window.sent.push(JSON.parse(options.body));
+            const choices = [{ delta: { content: "A dot." }, finish_reason: "stop" }];
+            return new Response(`data: ${JSON.stringify({ choices })}\\n\\ndata: [DONE]\\n\\n`);
+        };
+        """
+    )
+    page.set("temperature", "0")  # closing the drawer asks for the models again
+    page.wait(lambda: page.element("attach").is_displayed())
+    image = tmp_path / "dot.png"
+    image.write_bytes(base64.b64decode(DOT))
+    page.element("images").send_keys(str(image))
+    page.wait(lambda: page.elements("#attached img"))
+    assert page.ask("What is it?") == "A dot."
+    (body,) = chromium.execute_script("return window.sent")
+    picture, text = body["messages"][0]["content"]
+    assert text == {"type": "text", "text": "What is it?"}
+    assert picture["image_url"]["url"].startswith("data:image/png;base64,")
+    assert len(page.elements(".message.user .images img")) == 1
+    assert page.elements("#attached img") == []
+    assert page.complaints() == []
 
 
 def test_nothing_that_a_model_writes_becomes_html(chromium: webdriver.Chrome, chat_server: ServerProcess) -> None:
@@ -155,12 +271,13 @@ def test_everything_has_a_name_and_nothing_comes_from_elsewhere(
 ) -> None:
     page = ChatPage(chromium, chat_server.url)
     page.ask("Hello")
-    outside = [item for item in page.elements("button, textarea") if item.is_displayed()]
+    outside = [item for item in page.elements("button, textarea, select") if item.is_displayed()]
     assert [item.tag_name for item in outside if not item.accessible_name] == []
     page.element("open-settings").click()
-    inside = [item for item in page.elements("#settings :is(button, textarea, input)") if item.is_displayed()]
+    chromium.execute_script("document.querySelectorAll('details').forEach((item) => { item.open = true; })")
+    inside = [item for item in page.elements("#settings :is(button, textarea, input, select)") if item.is_displayed()]
     assert [item.tag_name for item in inside if not item.accessible_name] == []
-    assert (len(outside), len(inside)) == (6, 6)
+    assert (len(outside), len(inside)) == (9, 14)
     resources = chromium.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert resources
     assert all(resource.startswith(f"{chat_server.url}/") for resource in resources)
@@ -184,9 +301,7 @@ def test_both_schemes_and_small_screens(
         page.screenshot(ARTIFACTS / f"chat-{scheme}-{width}.png")
         overflow = chromium.execute_script("return document.documentElement.scrollWidth - innerWidth")
         assert overflow <= 0
-        background = chromium.execute_script("return getComputedStyle(document.body).backgroundColor")
-        brightness = sum(map(int, re.findall(r"\d+", background)[:3])) / 3
-        assert (brightness > 128) == (scheme == "light")
+        assert (brightness(chromium) > 128) == (scheme == "light")
     finally:
         chromium.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
         chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})

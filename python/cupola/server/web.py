@@ -13,7 +13,7 @@ from starlette.responses import Response
 from cupola.resources import resource_folder
 
 # The page talks to its own server only, and nothing but its own files runs in it.
-_POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+_POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 
 
 @dataclass(frozen=True, slots=True)
