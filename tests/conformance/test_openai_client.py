@@ -223,7 +223,7 @@ def test_models(client: openai.OpenAI) -> None:
         ({"logprobs": True, "top_logprobs": 21}, openai.BadRequestError, "invalid_value", "top_logprobs"),
         ({"presence_penalty": -3}, openai.BadRequestError, "invalid_value", "presence_penalty"),
         ({"logit_bias": {"10000000": 1}}, openai.BadRequestError, "invalid_value", "logit_bias"),
-        ({"tools": [{"type": "function"}]}, openai.BadRequestError, "unsupported_parameter", "tools"),
+        ({"tools": [{"type": "custom"}]}, openai.BadRequestError, "unsupported_parameter", "tools.0"),
         ({"messages": []}, openai.BadRequestError, "invalid_value", "messages"),
         ({"stop": ["a"] * 5}, openai.BadRequestError, "invalid_value", "stop"),
         ({"extra_body": {"top_q": 1}}, openai.BadRequestError, "unsupported_parameter", "top_q"),

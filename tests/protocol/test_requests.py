@@ -42,7 +42,7 @@ def test_harmless_fields_are_accepted_and_dropped(name: str) -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"tools": [], "tool_choice": "none", "parallel_tool_calls": True},
+        {"functions": [], "function_call": "none", "modalities": ["text"], "audio": None},
         {"tools": None, "response_format": None, "logit_bias": None, "functions": None},
     ],
 )
@@ -51,10 +51,20 @@ def test_fields_that_mean_off_are_accepted_and_dropped(fields: Mapping[str, obje
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "instead"),
+    [("functions", [{"name": "f"}], "`tools`"), ("function_call", "auto", "`tool_choice`")],
+)
+def test_what_has_a_successor_is_refused_with_a_hint(name: str, value: object, instead: str) -> None:
+    param, code, message = refusal(ChatCompletionRequest, {"model": "m", "messages": USER, name: value})
+    assert (param, code) == (name, "unsupported_parameter")
+    assert f"`{name}`" in message
+    assert instead in message
+
+
+@pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("tools", [{"type": "function"}]),
-        ("tool_choice", "required"),
+        ("web_search_options", {}),
         ("temprature", 0.5),
         ("unheard_of", None),
     ],
@@ -116,9 +126,16 @@ def test_what_completions_cannot_do_is_refused_by_name(name: str) -> None:
         ({"messages": [{"role": "user", "content": 3}]}, "messages.0.content", "invalid_type"),
         (
             {"messages": [{"role": "assistant", "tool_calls": [{"id": "1"}]}]},
-            "messages.0.tool_calls",
-            "unsupported_parameter",
+            "messages.0.tool_calls.0.function",
+            "missing_required_parameter",
         ),
+        ({"tools": [{"type": "function"}]}, "tools.0.function", "missing_required_parameter"),
+        ({"tools": [{"type": "custom", "custom": {"name": "x"}}]}, "tools.0", "unsupported_parameter"),
+        ({"tools": [{"type": "function", "function": {}}]}, "tools.0.function.name", "missing_required_parameter"),
+        ({"tool_choice": "sometimes"}, "tool_choice", "invalid_value"),
+        ({"tool_choice": {"type": "function"}}, "tool_choice.function", "missing_required_parameter"),
+        ({"tool_choice": {"type": "custom", "custom": {"name": "x"}}}, "tool_choice", "unsupported_parameter"),
+        ({"reasoning_effort": "much"}, "reasoning_effort", "invalid_value"),
     ],
 )
 def test_errors_name_the_field(fields: Mapping[str, object], param: str, code: str) -> None:
@@ -135,11 +152,11 @@ def test_missing_fields_are_named(missing: str) -> None:
 
 
 def test_other_content_parts_are_refused_by_type() -> None:
-    parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}]
+    parts = [{"type": "text", "text": "a"}, {"type": "input_audio", "input_audio": {"data": "x"}}]
     body = {"model": "m", "messages": [{"role": "user", "content": parts}]}
     param, code, message = refusal(ChatCompletionRequest, body)
     assert (param, code) == ("messages.0.content.1", "unsupported_parameter")
-    assert "`image_url`" in message
+    assert "`input_audio`" in message
 
 
 @pytest.mark.parametrize(
@@ -168,8 +185,9 @@ def test_text_is_joined_from_parts_and_every_role_is_known() -> None:
     parts = [{"type": "text", "text": "Hello, "}, {"type": "text", "text": "world"}]
     roles = ["system", "developer", "user", "assistant", "tool"]
     request = chat(messages=[{"role": role, "content": parts} for role in roles])
-    assert [message.role for message in request.messages] == roles
-    assert {message.text for message in request.messages} == {"Hello, world"}
+    messages = request.conversation.messages
+    assert [message.role for message in messages] == roles
+    assert {message.text for message in messages} == {"Hello, world"}
 
 
 def test_a_message_of_ours_may_be_sent_back() -> None:

@@ -4,7 +4,7 @@ A field that a model does not declare is one of three kinds:
 
     ignored   it cannot change the answer (`user`, `metadata`, ...): accepted and dropped
     neutral   it could change the answer, but this value means "off" (`logprobs: false`): accepted and dropped
-    other     refused by name
+    other     refused by name, with a hint where the class has one
 
 Nothing is dropped silently: both lists are data of the model's class, and documented there.
 """
@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
+from pydantic_core import PydanticCustomError
 
 UNION_TAG = "~"
 """Begins the tags of unions that a function tells apart: a tag is no part of a field's path in an error message."""
@@ -27,6 +28,7 @@ class WireModel(BaseModel):
 
     IGNORED: ClassVar[frozenset[str]] = frozenset()
     NEUTRAL: ClassVar[Mapping[str, tuple[JsonValue, ...]]] = {}
+    HINTS: ClassVar[Mapping[str, str]] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -35,6 +37,9 @@ class WireModel(BaseModel):
             return data
         undeclared = data.keys() - cls.model_fields.keys()
         dropped = {name for name in undeclared if cls._changes_nothing(name, data[name])}
+        for name in sorted(undeclared & cls.HINTS.keys() - dropped):
+            text = f"it is not supported; {cls.HINTS[name]}"
+            raise PydanticCustomError("unsupported_content", "{text}", {"text": text, "param": name})
         return {name: value for name, value in data.items() if name not in dropped} if dropped else data
 
     @classmethod

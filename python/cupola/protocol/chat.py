@@ -30,6 +30,11 @@ class ChatCompletionRequest(GenerationFields):
         "web_search_options": (),
     }
 
+    HINTS: ClassVar[Mapping[str, str]] = {
+        "function_call": "use `tool_choice`",
+        "functions": "use `tools`",
+    }
+
     messages: tuple[ChatMessage, ...] = Field(min_length=1)
     max_completion_tokens: int | None = Field(None, ge=1, le=2**31 - 1)
     logprobs: bool | None = None

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, JsonValue, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
-from cupola.protocol.base import WireModel
+from cupola.protocol.base import UNION_TAG, WireModel
 from cupola.protocol.conversation import ImagePart, Message, Part, Role, TextPart, Tool, ToolCall, ToolChoice
-
-CONTENT_KINDS = ("text", "image_url")
 
 
 class ImageUrl(WireModel):
@@ -178,7 +176,15 @@ class NamedToolChoice(WireModel):
     _kinds = model_validator(mode="before")(_name_other_tools)
 
 
-ChatToolChoice = Literal["none", "auto", "required"] | NamedToolChoice
+def _choice_tag(value: object) -> str:
+    return f"{UNION_TAG}object" if isinstance(value, dict | NamedToolChoice) else f"{UNION_TAG}word"
+
+
+ChatToolChoice = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag(f"{UNION_TAG}word")]
+    | Annotated[NamedToolChoice, Tag(f"{UNION_TAG}object")],
+    Discriminator(_choice_tag),
+]
 
 
 def tool_choice(given: ChatToolChoice | None) -> ToolChoice:
