@@ -75,13 +75,10 @@ def test_other_fields_are_refused_by_name(name: str, value: object) -> None:
     assert f"`{name}`" in message
 
 
-@pytest.mark.parametrize("name", ["suffix", "best_of"])
-def test_what_completions_cannot_do_is_refused_by_name(name: str) -> None:
-    neutral = {"suffix": "", "best_of": 1}
-    assert completion(**{name: neutral[name]}) == completion()
-    active = {"suffix": "end", "best_of": 3}
-    param, code, _ = refusal(CompletionRequest, {"model": "m", "prompt": "hi", name: active[name]})
-    assert (param, code) == (name, "unsupported_parameter")
+def test_best_of_may_only_say_what_n_says() -> None:
+    assert completion(best_of=3, n=3).best_of == 3
+    param, code, _ = refusal(CompletionRequest, {"model": "m", "prompt": "hi", "best_of": 3})
+    assert (param, code) == ("best_of", "invalid_value")
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,13 @@
 """The error body of the Anthropic API. Which status an error has is decided in `protocol/errors.py`.
 
-    400, 405  invalid_request_error
-    401       authentication_error
-    404       not_found_error
-    413       request_too_large
-    429       rate_limit_error
-    500       api_error
-    503       overloaded_error
-    504       timeout_error
+400, 405  invalid_request_error
+401       authentication_error
+404       not_found_error
+413       request_too_large
+429       rate_limit_error
+500       api_error
+503       overloaded_error
+504       timeout_error
 """
 
 from __future__ import annotations

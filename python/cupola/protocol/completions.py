@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from cupola.protocol.generation import MAX_LOGPROBS, GenerationFields, ResponseModel, TokenId, Usage, not_given
+from cupola.protocol.generation import (
+    MAX_CHOICES,
+    MAX_LOGPROBS,
+    GenerationFields,
+    ResponseModel,
+    TokenId,
+    Usage,
+    not_given,
+)
 from cupola.protocol.logprobs import CompletionLogprobs, PromptLogprobs
 
 MAX_PROMPTS = 1024
@@ -34,17 +41,15 @@ def _are_ids(value: object) -> bool:
 class CompletionRequest(GenerationFields):
     """`prompt` is a string, a list of strings, a list of token ids, or a list of such lists.
 
-    `max_tokens: 0` generates nothing: with `echo` and `logprobs` it reads the prompt's log-probabilities.
+    `max_tokens: 0` generates nothing: with `echo` and `logprobs` it reads the prompt's log-probabilities. `suffix` is
+    what shall follow the generated text. `best_of` may only say what `n` says.
     """
-
-    NEUTRAL: ClassVar[Mapping[str, tuple[JsonValue, ...]]] = {
-        "best_of": (1,),
-        "suffix": ("",),
-    }
 
     prompt: Annotated[tuple[Prompt, ...], BeforeValidator(_as_prompts), Field(min_length=1, max_length=MAX_PROMPTS)]
     max_tokens: int | None = Field(None, ge=0, le=2**31 - 1)
     echo: bool | None = None
+    suffix: str | None = None
+    best_of: int | None = Field(None, ge=1, le=MAX_CHOICES)
     logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
 
     @property
@@ -56,6 +61,23 @@ class CompletionRequest(GenerationFields):
         if self.echo and self.logprobs is not None:
             return max(self.logprobs, self.prompt_logprobs or 0)
         return self.prompt_logprobs
+
+    @model_validator(mode="after")
+    def _check_best_of(self) -> CompletionRequest:
+        if self.best_of is not None and self.best_of != (self.n or 1):
+            raise PydanticCustomError(
+                "best_of",
+                "`best_of` ({best_of}) is only supported where it equals `n` ({n}): ask for `n` choices with "
+                "`logprobs`, and keep the best",
+                {"best_of": self.best_of, "n": self.n or 1, "param": "best_of"},
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _no_echo_of_an_infilling(self) -> CompletionRequest:
+        if self.suffix and self.echo:
+            raise PydanticCustomError("echo_with_suffix", "`echo` cannot be combined with `suffix`", {"param": "echo"})
+        return self
 
     @model_validator(mode="after")
     def _bound_the_choices(self) -> CompletionRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from pydantic_core import to_json
 from starlette.requests import Request
@@ -10,7 +11,8 @@ from starlette.responses import Response
 
 from cupola.engine.output import Completion as Answer
 from cupola.engine.output import TextDelta
-from cupola.protocol.completions import Completion, CompletionChoice, CompletionRequest
+from cupola.errors import RequestError
+from cupola.protocol.completions import Completion, CompletionChoice, CompletionRequest, Prompt
 from cupola.protocol.generation import Usage
 from cupola.protocol.logprobs import CompletionLogprobs
 from cupola.server.answer import stream, whole
@@ -24,6 +26,7 @@ from cupola.server.served_model import ServedModel
 from cupola.server.services import Services
 from cupola.server.structured import grammar_field
 from cupola.text.detokenizer import decode
+from cupola.text.infill import Infill, find_infill
 from cupola.text.tokenizer import Tokenizer
 
 
@@ -133,9 +136,35 @@ async def _generation(model: ServedModel, body: CompletionRequest) -> Generation
     model.check_name(body.model)
     options = request_options(body)
     samplings = choice_sampling(body, model.engine.default_params)
-    prompts = [await model.engine.tokenize(prompt) if isinstance(prompt, str) else prompt for prompt in body.prompt]
+    if body.suffix:
+        infill = _infill(model)
+        samplings = tuple(replace(one, stop_token_ids=(*one.stop_token_ids, *infill.ends)) for one in samplings)
+        suffix = await model.engine.tokenize(body.suffix, add_special_tokens=False)
+        prefixes = [await _token_ids(model, prompt, add_special_tokens=False) for prompt in body.prompt]
+        prompts: list[Sequence[int]] = [infill.prompt(prefix, suffix) for prefix in prefixes]
+    else:
+        prompts = [await _token_ids(model, prompt) for prompt in body.prompt]
     jobs = [Job(index, prompt, sampling, options) for index, prompt in enumerate(prompts) for sampling in samplings]
     return Generation(model.engine, jobs, {"grammar": grammar_field(body)})
+
+
+async def _token_ids(model: ServedModel, prompt: Prompt, *, add_special_tokens: bool = True) -> Sequence[int]:
+    if isinstance(prompt, str):
+        return await model.engine.tokenize(prompt, add_special_tokens=add_special_tokens)
+    return prompt
+
+
+def _infill(model: ServedModel) -> Infill:
+    found = find_infill(model.engine.tokenizer)
+    if found is None:
+        raise RequestError(
+            f"`suffix` needs a model that was trained to fill in the middle; the tokenizer of `{model.name}` has no "
+            "tokens for it",
+            param="suffix",
+            code="unsupported_parameter",
+            hint="leave `suffix` out, or serve a code model such as Qwen2.5-Coder or StarCoder.",
+        )
+    return found
 
 
 def _completion(identity: Identity, choices: Sequence[_Choice], answers: Sequence[Answer], usage: Usage) -> Completion:

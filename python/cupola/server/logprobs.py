@@ -97,7 +97,11 @@ def joined(parts: Sequence[CompletionLogprobs]) -> CompletionLogprobs:
 
 
 def _by_text(position: ScoredPosition, top: int) -> dict[str, float]:
-    return {_legible(token.data): _finite(token.logprob) for token in (*position.top[:top], position.token)}
+    """Where two tokens are written alike, the more probable one keeps the name."""
+    found: dict[str, float] = {}
+    for token in (*position.top[:top], position.token):
+        found.setdefault(_legible(token.data), _finite(token.logprob))
+    return found
 
 
 def _ranked(token: ScoredToken) -> PromptLogprob:
