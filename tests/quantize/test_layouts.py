@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import ml_dtypes
 import numpy as np
 import pytest
 
 from cupola.errors import ModelError
 from cupola.quantize.formats import GROUP, Format, Quantized
-from cupola.quantize.layouts import OUT_BLOCK, pack, packed_dtype, packed_shape, unpack, unpack_quantized
+from cupola.quantize.layouts import OUT_BLOCK, codes_offset, pack, packed_dtype, packed_shape, unpack, unpack_quantized
 from cupola.quantize.rounding import dequantize, quantize
 
 FLOATS = {Format.F32: np.float32, Format.F16: np.float16, Format.BF16: ml_dtypes.bfloat16}
+GROUPED = [fmt for fmt in Format if fmt.grouped]
 SHAPES = [(16, 32), (1, 32), (17, 96), (37, 64), (48, 160)]
 
 
@@ -22,12 +25,12 @@ def random_quantized(fmt: Format, shape: tuple[int, int]) -> Quantized:
     scale = random.standard_normal(per_group).astype(np.float16)
     if fmt is Format.Q8:
         return Quantized(fmt, random.integers(-128, 128, shape, dtype=np.int8), scale)
-    minimum = random.standard_normal(per_group).astype(np.float16)
+    minimum = random.standard_normal(per_group).astype(np.float16) if fmt is Format.Q4 else None
     return Quantized(fmt, random.integers(0, 16, shape, dtype=np.uint8), scale, minimum)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("fmt", [Format.Q8, Format.Q4])
+@pytest.mark.parametrize("fmt", GROUPED)
 def test_pack_keeps_every_bit(fmt: Format, shape: tuple[int, int]) -> None:
     matrix = random_quantized(fmt, shape)
     packed = pack(matrix, fmt)
@@ -36,8 +39,7 @@ def test_pack_keeps_every_bit(fmt: Format, shape: tuple[int, int]) -> None:
     back = unpack_quantized(packed, fmt, shape)
     np.testing.assert_array_equal(back.values, matrix.values)
     np.testing.assert_array_equal(back.scale, matrix.scale)
-    if matrix.minimum is not None:
-        np.testing.assert_array_equal(back.minimum, matrix.minimum)
+    np.testing.assert_array_equal(back.minimum, matrix.minimum)
     np.testing.assert_array_equal(unpack(packed, fmt, shape), dequantize(matrix))
 
 
@@ -64,18 +66,20 @@ def test_q8_bytes_lie_where_the_layout_says() -> None:
         assert (packed[block, :, :32].copy().view(np.float16)[:, n % OUT_BLOCK] == matrix.scale[n]).all()
 
 
-def test_q4_nibbles_lie_where_the_layout_says() -> None:
-    matrix = random_quantized(Format.Q4, (21, 64))
-    assert matrix.minimum is not None
-    packed = pack(matrix, Format.Q4)
+@pytest.mark.parametrize(("fmt", "first"), [(Format.Q4, 64), (Format.Q4S, 32)])
+def test_nibbles_lie_where_the_layout_says(fmt: Format, first: int) -> None:
+    assert codes_offset(fmt) == first
+    matrix = random_quantized(fmt, (21, 64))
+    packed = pack(matrix, fmt)
     for n in range(21):
         block, output = n // OUT_BLOCK, n % OUT_BLOCK
         for k in range(64):
             group, high, step, lane = k // GROUP, k % GROUP // 16, k % 16 // 4, k % 4
-            byte = packed[block, group, 64 + step * 64 + output * 4 + lane]
+            byte = packed[block, group, first + step * 64 + output * 4 + lane]
             assert (byte >> 4 if high else byte & 15) == matrix.values[n, k]
         assert (packed[block, :, :32].copy().view(np.float16)[:, n % OUT_BLOCK] == matrix.scale[n]).all()
-        assert (packed[block, :, 32:64].copy().view(np.float16)[:, n % OUT_BLOCK] == matrix.minimum[n]).all()
+        if matrix.minimum is not None:
+            assert (packed[block, :, 32:64].copy().view(np.float16)[:, n % OUT_BLOCK] == matrix.minimum[n]).all()
 
 
 @pytest.mark.parametrize("fmt", list(Format))
@@ -86,10 +90,25 @@ def test_padding_is_zero(fmt: Format) -> None:
     np.testing.assert_allclose(whole[:17], 1, rtol=1e-3)
 
 
-@pytest.mark.parametrize("fmt", [Format.Q8, Format.Q4])
+@pytest.mark.parametrize("fmt", GROUPED)
 def test_floats_are_quantized_as_they_are_packed(fmt: Format) -> None:
     matrix = np.random.default_rng(2).standard_normal((20, 64), dtype=np.float32)
     np.testing.assert_array_equal(unpack(pack(matrix, fmt), fmt, (20, 64)), dequantize(quantize(matrix, fmt)))
+
+
+@pytest.mark.parametrize("fmt", list(Format))
+def test_symmetric_codes_are_exact_in_every_format(fmt: Format) -> None:
+    symmetric = random_quantized(Format.Q4S, (16, 64))
+    if fmt in (Format.F16, Format.BF16):  # these have fewer bits than the product of a code and a scale
+        symmetric = replace(symmetric, scale=np.full_like(symmetric.scale, -0.25))
+    exact = (symmetric.values.astype(np.float32) - 8) * np.repeat(symmetric.scale.astype(np.float32), GROUP, axis=1)
+    np.testing.assert_array_equal(unpack(pack(symmetric, fmt), fmt, (16, 64)), exact)
+
+
+def test_a_minimum_beyond_float16_is_rounded_anew() -> None:
+    symmetric = replace(random_quantized(Format.Q4S, (1, 32)), scale=np.full((1, 1), 9000, np.float16))
+    wide = dequantize(symmetric)
+    assert (np.abs(unpack(pack(symmetric, Format.Q4), Format.Q4, (1, 32)) - wide) <= 9000).all()
 
 
 def test_another_format_is_rounded_anew() -> None:
@@ -101,7 +120,7 @@ def test_another_format_is_rounded_anew() -> None:
     np.testing.assert_array_equal(unpack(pack(four, Format.F32), Format.F32, (16, 64)), wide)
 
 
-@pytest.mark.parametrize("fmt", [Format.Q8, Format.Q4])
+@pytest.mark.parametrize("fmt", GROUPED)
 def test_inputs_must_be_whole_groups(fmt: Format) -> None:
     with pytest.raises(ModelError, match="48 inputs"):
         pack(np.zeros((16, 48), np.float32), fmt)

@@ -11,6 +11,8 @@ from cupola.errors import ModelError
 from cupola.quantize.formats import GROUP, Format
 from cupola.quantize.rounding import dequantize, quantize, without_minimum
 
+GROUPED = [fmt for fmt in Format if fmt.grouped]
+
 
 def groups_of(matrix: np.ndarray) -> np.ndarray:
     return matrix.reshape(-1, GROUP)
@@ -27,6 +29,17 @@ def test_q8_is_within_half_a_step() -> None:
     assert (groups_of(error) <= step * 0.51).all()  # the hundredth is float16's share
 
 
+def test_q4s_is_within_half_a_step_but_opposite_the_outermost() -> None:
+    matrix = normal(64, 256)
+    groups = groups_of(matrix)
+    outermost = np.take_along_axis(groups, np.abs(groups).argmax(axis=1)[:, None], axis=1)
+    step = np.abs(outermost) / 8
+    error = np.abs(groups_of(dequantize(quantize(matrix, Format.Q4S))) - groups)
+    clipped = groups * -np.sign(outermost) > 7.5 * step
+    assert (error <= np.where(clipped, 1.01, 0.51) * step).all()
+    assert clipped.any()
+
+
 def test_q4_beats_plain_rounding_between_the_extremes() -> None:
     matrix = normal(256, 256)
     groups = groups_of(matrix)
@@ -39,7 +52,7 @@ def test_q4_beats_plain_rounding_between_the_extremes() -> None:
     assert (error <= plain_error * 1.02).all()  # float16 scales and minima may cost a little in single groups
 
 
-@pytest.mark.parametrize("fmt", [Format.Q8, Format.Q4])
+@pytest.mark.parametrize("fmt", GROUPED)
 def test_what_is_on_the_grid_stays(fmt: Format) -> None:
     """Weights that are multiples of a float16 step, extremes included, come back exactly."""
     random = np.random.default_rng(3)
@@ -50,14 +63,14 @@ def test_what_is_on_the_grid_stays(fmt: Format) -> None:
     np.testing.assert_array_equal(dequantize(quantize(matrix, fmt)), matrix)
 
 
-@pytest.mark.parametrize("fmt", [Format.Q8, Format.Q4])
+@pytest.mark.parametrize("fmt", GROUPED)
 @pytest.mark.parametrize("value", [0.0, 1.0, -3.5, 1e-9])
 def test_groups_of_one_value(fmt: Format, value: float) -> None:
     matrix = np.full((4, 32), value, np.float32)
     np.testing.assert_allclose(dequantize(quantize(matrix, fmt)), matrix, rtol=1e-3, atol=1e-7)
 
 
-@pytest.mark.parametrize("fmt", [Format.Q8, Format.Q4])
+@pytest.mark.parametrize("fmt", GROUPED)
 @pytest.mark.parametrize("value", [np.nan, np.inf, 3e38])
 def test_values_that_do_not_fit_are_refused(fmt: Format, value: float) -> None:
     matrix = normal(4, 64)

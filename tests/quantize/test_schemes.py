@@ -37,16 +37,21 @@ def test_floats_follow_the_scheme(scheme: str, role: Role, expected: Format) -> 
 
 
 @pytest.mark.parametrize("scheme", ["q8", "q4", "f16", "bf16"])
-@pytest.mark.parametrize("held", [Format.Q8, Format.Q4])
+@pytest.mark.parametrize("held", [Format.Q8, Format.Q4, Format.Q4S])
 @pytest.mark.parametrize("role", [Role.LINEAR, Role.EMBEDDING])
 def test_what_is_quantized_stays_as_it_is(scheme: str, held: Format, role: Role) -> None:
     assert choose_format(role, [info(held), info(held)], SCHEMES[scheme]) is held
     assert choose_format(role, [info(held)], SCHEMES["f32"]) is Format.F32
 
 
+@pytest.mark.parametrize("four_bits", [Format.Q4, Format.Q4S])
 @pytest.mark.parametrize("other", [Format.Q8, Format.F32])
-def test_mixed_sources_become_q8(other: Format) -> None:
-    assert choose_format(Role.LINEAR, [info(Format.Q4), info(other)], SCHEMES["q4"]) is Format.Q8
+def test_mixed_sources_become_q8(other: Format, four_bits: Format) -> None:
+    assert choose_format(Role.LINEAR, [info(four_bits), info(other)], SCHEMES["q4"]) is Format.Q8
+
+
+def test_a_minimum_is_implied_no_more_where_another_source_has_one() -> None:
+    assert choose_format(Role.LINEAR, [info(Format.Q4S), info(Format.Q4)], SCHEMES["q8"]) is Format.Q4
 
 
 def test_mixed_sources_stay_floats_under_a_scheme_of_floats() -> None:

@@ -111,16 +111,27 @@ def test_a_weight_beyond_the_range_of_float16_is_named_and_nothing_is_left(tmp_p
     assert convert(checkpoint, parameters_of(checkpoint, "bf16"), tmp_path, quiet)
 
 
-def test_mixed_sources_keep_their_integers_where_they_can(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "atol"), [(Kind.Q4_0, 0), (Kind.Q4_1, 0.01)])
+def test_mixed_sources_keep_their_integers_where_they_can(tmp_path: Path, kind: Kind, atol: float) -> None:
     v = "model.layers.0.self_attn.v_proj.weight"
-    rounded = write_gguf(tmp_path / "m.gguf", kind=Kind.Q4_0, kinds={v: Kind.Q8_0})
+    rounded = write_gguf(tmp_path / "m.gguf", kind=kind, kinds={v: Kind.Q8_0})
     checkpoint = GgufCheckpoint(tmp_path / "m.gguf")
     parameters = [p for p in parameters_of(checkpoint, "q4") if p.name == "0.qkv"]
     assert parameters[0].format is Format.Q8
     (weight,) = convert(checkpoint, parameters, tmp_path, quiet)
     got = read_back(tmp_path, weight, parameters[0])
     np.testing.assert_array_equal(got[-32:], rounded[v])
-    np.testing.assert_allclose(got[:-32], expected(parameters[0], rounded)[:-32], atol=0.01)
+    np.testing.assert_allclose(got[:-32], expected(parameters[0], rounded)[:-32], atol=atol)
+
+
+def test_matrices_with_and_without_minima_are_fused_without_loss(tmp_path: Path) -> None:
+    v = "model.layers.0.self_attn.v_proj.weight"
+    rounded = write_gguf(tmp_path / "m.gguf", kind=Kind.Q4_0, kinds={v: Kind.Q4_1})
+    checkpoint = GgufCheckpoint(tmp_path / "m.gguf")
+    parameters = [p for p in parameters_of(checkpoint, "q4") if p.name == "0.qkv"]
+    (weight,) = convert(checkpoint, parameters, tmp_path, quiet)
+    assert weight.format == "q4"
+    np.testing.assert_array_equal(read_back(tmp_path, weight, parameters[0]), expected(parameters[0], rounded))
 
 
 def test_chunks_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from cupola.weights.gguf_blocks import KEPT_TYPES, ROUNDED_TYPES
 from cupola.weights.gguf_file import GgufFile
 
 EXACT = {
-    Kind.Q4_0: Format.Q4,
+    Kind.Q4_0: Format.Q4S,
     Kind.Q4_1: Format.Q4,
     Kind.Q5_0: Format.Q8,
     Kind.Q8_0: Format.Q8,

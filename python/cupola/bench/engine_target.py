@@ -70,6 +70,6 @@ def cost_of(manifest: Manifest) -> TokenCost:
 
 def _values(weight: Weight) -> int:
     """How many numbers a matrix holds (what fills up its last block included); 0 of a vector."""
-    if weight.format in (Format.Q4.value, Format.Q8.value):
+    if weight.format != "vector" and Format(weight.format).grouped:
         return math.prod(weight.shape[:2]) * OUT_BLOCK * GROUP
     return math.prod(weight.shape) if len(weight.shape) > 1 else 0

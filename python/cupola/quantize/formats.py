@@ -13,6 +13,7 @@ from enum import Enum
 import numpy as np
 
 GROUP = 32  # inputs that share one scale (and one minimum)
+Q4S_ZERO = 8  # the code that stands for 0 where there is no minimum
 
 
 class Format(str, Enum):
@@ -23,11 +24,12 @@ class Format(str, Enum):
     BF16 = "bf16"  # the upper half of a float32
     Q8 = "q8"  # int8, w = scale * q
     Q4 = "q4"  # 4 bits unsigned, w = scale * q + minimum
+    Q4S = "q4s"  # symmetric: 4 bits unsigned, w = scale * (q - 8)
 
     @property
     def grouped(self) -> bool:
         """True for integers in groups of `GROUP` inputs, which need activations of the same kind; else floats."""
-        return self in (Format.Q8, Format.Q4)
+        return self in (Format.Q8, Format.Q4, Format.Q4S)
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class Quantized:
     """A matrix [N, K] in groups of 32 along K, before packing.
 
     Args:
-        format: Q8 or Q4.
-        values: int8 [N, K] for Q8 (-128..127); uint8 [N, K] for Q4 (0..15).
+        format: Q8, Q4 or Q4S.
+        values: int8 [N, K] for Q8 (-128..127); uint8 [N, K] for Q4 and Q4S (0..15).
         scale: float16 [N, K/32].
         minimum: float16 [N, K/32] for Q4, else None.
     """

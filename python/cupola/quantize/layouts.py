@@ -3,7 +3,7 @@
 Owns the order of bytes; how numbers are rounded is `rounding`'s business, and how kernels walk the bytes is theirs.
 
 A matrix has N outputs and K inputs. Outputs come in blocks of 16 (N is padded with zeros), inputs in groups of 32
-(K must be a multiple of 32 for q8 and q4). Nb = ceil(N / 16), G = K / 32.
+(K must be a multiple of 32 for q8, q4 and q4s). Nb = ceil(N / 16), G = K / 32.
 
     f32   float32 [Nb, K, 16]
     f16   float16 [Nb, K, 16]
@@ -13,6 +13,7 @@ A matrix has N outputs and K inputs. Outputs come in blocks of 16 (N is padded w
     q4    uint8 [Nb, G, 320]   16 float16 scales, 16 float16 minima, then 4 steps s x 64 bytes:
                                byte o*4+j of s holds output o: input 32g+4s+j in the low nibble,
                                input 32g+16+4s+j in the high nibble; w = scale * q + minimum
+    q4s   uint8 [Nb, G, 288]   16 float16 scales, then 4 steps as in q4; w = scale * (q - 8)
 
 Four inputs of sixteen outputs lie side by side because that is one vector of 64 bytes, or two of 32, of the processors'
 integer multiply-and-add instructions.
@@ -25,15 +26,21 @@ import numpy as np
 from cupola.errors import ModelError
 from cupola.quantize.floats import FLOAT_DTYPES, narrow, widen
 from cupola.quantize.formats import GROUP, Format, Quantized
-from cupola.quantize.rounding import dequantize, quantize
+from cupola.quantize.rounding import dequantize, quantize, requantize
 
 OUT_BLOCK = 16  # outputs of one block
 LANE = 4  # neighbouring inputs of one output in a vector
 SCALE_BYTES = 2 * OUT_BLOCK  # 16 float16
-Q8_BLOCK_BYTES = SCALE_BYTES + OUT_BLOCK * GROUP  # 544
-Q4_BLOCK_BYTES = 2 * SCALE_BYTES + OUT_BLOCK * GROUP // 2  # 320
 
-_BLOCK_BYTES = {Format.Q8: Q8_BLOCK_BYTES, Format.Q4: Q4_BLOCK_BYTES}
+
+def codes_offset(fmt: Format) -> int:
+    """Where the codes of one block and group begin, behind its scales (and minima)."""
+    return (2 if fmt is Format.Q4 else 1) * SCALE_BYTES
+
+
+def block_bytes(fmt: Format) -> int:
+    """The size of one block and group of a group format."""
+    return codes_offset(fmt) + OUT_BLOCK * GROUP // (1 if fmt is Format.Q8 else 2)
 
 
 def packed_shape(fmt: Format, shape: tuple[int, int]) -> tuple[int, int, int]:
@@ -50,7 +57,7 @@ def packed_shape(fmt: Format, shape: tuple[int, int]) -> tuple[int, int, int]:
         raise ModelError(
             f"a matrix with {inputs} inputs cannot be stored as {fmt.value}: it needs a multiple of {GROUP}"
         )
-    return blocks, inputs // GROUP, _BLOCK_BYTES[fmt]
+    return blocks, inputs // GROUP, block_bytes(fmt)
 
 
 def packed_dtype(fmt: Format) -> np.dtype:
@@ -61,8 +68,8 @@ def packed_dtype(fmt: Format) -> np.dtype:
 def pack(matrix: np.ndarray | Quantized, fmt: Format) -> np.ndarray:
     """Packs an [N, K] matrix, float or already quantized, as `fmt`.
 
-    A quantized matrix of the same format keeps its integers, scales and minima bit for bit; of another format, it is
-    dequantized and rounded to `fmt`. Floats are narrowed as `floats.narrow` says.
+    A quantized matrix of the same format keeps its integers, scales and minima bit for bit; for others see
+    `rounding.requantize`. Floats are narrowed as `floats.narrow` says.
 
     Returns:
         A new array of `packed_shape(fmt, matrix.shape)` and `packed_dtype(fmt)`.
@@ -74,11 +81,15 @@ def pack(matrix: np.ndarray | Quantized, fmt: Format) -> np.ndarray:
     packed_shape(fmt, shape)  # refuses an unsuitable K before any work
     if not fmt.grouped:
         return _pack_floats(narrow(dequantize(matrix) if isinstance(matrix, Quantized) else matrix, fmt))
-    if not isinstance(matrix, Quantized):
-        matrix = quantize(matrix, fmt)
-    elif matrix.format is not fmt:
-        matrix = quantize(dequantize(matrix), fmt)
-    return _pack_q8(matrix) if fmt is Format.Q8 else _pack_q4(matrix)
+    matrix = requantize(matrix, fmt) if isinstance(matrix, Quantized) else quantize(matrix, fmt)
+    out = np.empty(packed_shape(fmt, shape), np.uint8)
+    blocks, groups, _ = out.shape
+    out[..., :SCALE_BYTES] = _blocks_of_groups(matrix.scale)
+    if matrix.minimum is not None:
+        out[..., SCALE_BYTES : 2 * SCALE_BYTES] = _blocks_of_groups(matrix.minimum)
+    words = _words_q8(matrix.values) if fmt is Format.Q8 else _words_q4(matrix.values)
+    out[..., codes_offset(fmt) :] = words.view(np.uint8).reshape(blocks, groups, -1)
+    return out
 
 
 def unpack(packed: np.ndarray, fmt: Format, shape: tuple[int, int]) -> np.ndarray:
@@ -90,20 +101,17 @@ def unpack(packed: np.ndarray, fmt: Format, shape: tuple[int, int]) -> np.ndarra
 
 
 def unpack_quantized(packed: np.ndarray, fmt: Format, shape: tuple[int, int]) -> Quantized:
-    """Integers, scales and minima of a packed q8 or q4 matrix: the exact inverse of `pack`."""
+    """Integers, scales and minima of a packed matrix of a group format: the exact inverse of `pack`."""
     rows, inputs = shape
     blocks, groups, _ = packed.shape
     scale = _rows_of_groups(packed[..., :SCALE_BYTES])[:rows]
-    if fmt is Format.Q8:
-        body = np.ascontiguousarray(packed[..., SCALE_BYTES:])
-        lanes = body.view(np.uint32).reshape(blocks, groups, GROUP // LANE, OUT_BLOCK)
-        words = np.ascontiguousarray(lanes.transpose(0, 3, 1, 2))
-        return Quantized(fmt, words.view(np.int8).reshape(-1, inputs)[:rows], scale)
-    minimum = _rows_of_groups(packed[..., SCALE_BYTES : 2 * SCALE_BYTES])[:rows]
-    body = np.ascontiguousarray(packed[..., 2 * SCALE_BYTES :])
-    lanes = body.view(np.uint32).reshape(blocks, groups, GROUP // LANE // 2, OUT_BLOCK)
+    body = np.ascontiguousarray(packed[..., codes_offset(fmt) :])
+    lanes = body.view(np.uint32).reshape(blocks, groups, -1, OUT_BLOCK)
     words = np.ascontiguousarray(lanes.transpose(0, 3, 1, 2))
+    if fmt is Format.Q8:
+        return Quantized(fmt, words.view(np.int8).reshape(-1, inputs)[:rows], scale)
     values = np.stack([words & 0x0F0F0F0F, (words >> 4) & 0x0F0F0F0F], axis=-2)
+    minimum = _rows_of_groups(packed[..., SCALE_BYTES : 2 * SCALE_BYTES])[:rows] if fmt is Format.Q4 else None
     return Quantized(fmt, values.view(np.uint8).reshape(-1, inputs)[:rows], scale, minimum)
 
 
@@ -112,29 +120,18 @@ def _pack_floats(matrix: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(padded.reshape(-1, OUT_BLOCK, matrix.shape[1]).transpose(0, 2, 1))
 
 
-def _pack_q8(matrix: Quantized) -> np.ndarray:
-    out = np.empty(packed_shape(Format.Q8, matrix.shape), np.uint8)
-    blocks, groups, _ = out.shape
-    out[..., :SCALE_BYTES] = _blocks_of_groups(matrix.scale)
-    words = _pad_rows(matrix.values).view(np.uint32)  # one word is the four neighbouring inputs of a lane
-    words = words.reshape(blocks, OUT_BLOCK, groups, GROUP // LANE).transpose(0, 2, 3, 1)
-    out[..., SCALE_BYTES:] = np.ascontiguousarray(words).view(np.uint8).reshape(blocks, groups, -1)
-    return out
+def _words_q8(values: np.ndarray) -> np.ndarray:
+    """uint32 [Nb, G, 8, 16]: one word is the four neighbouring inputs of a lane."""
+    words = _pad_rows(values).view(np.uint32).reshape(-1, OUT_BLOCK, values.shape[1] // GROUP, GROUP // LANE)
+    return np.ascontiguousarray(words.transpose(0, 2, 3, 1))
 
 
-def _pack_q4(matrix: Quantized) -> np.ndarray:
-    if matrix.minimum is None:
-        raise ModelError("a 4-bit matrix needs a minimum for each group")
-    out = np.empty(packed_shape(Format.Q4, matrix.shape), np.uint8)
-    blocks, groups, _ = out.shape
-    out[..., :SCALE_BYTES] = _blocks_of_groups(matrix.scale)
-    out[..., SCALE_BYTES : 2 * SCALE_BYTES] = _blocks_of_groups(matrix.minimum)
-    words = _pad_rows(matrix.values).view(np.uint32)
-    words = words.reshape(blocks, OUT_BLOCK, groups, 2, GROUP // LANE // 2)
+def _words_q4(values: np.ndarray) -> np.ndarray:
+    """uint32 [Nb, G, 4, 16]: as in q8, the second half of a group's inputs in the upper nibbles of the first's."""
+    words = _pad_rows(values).view(np.uint32)
+    words = words.reshape(-1, OUT_BLOCK, values.shape[1] // GROUP, 2, GROUP // LANE // 2)
     nibbles = words[..., 0, :] | (words[..., 1, :] << 4)  # values are below 16, so no bit crosses into the next byte
-    nibbles = np.ascontiguousarray(nibbles.transpose(0, 2, 3, 1))
-    out[..., 2 * SCALE_BYTES :] = nibbles.view(np.uint8).reshape(blocks, groups, -1)
-    return out
+    return np.ascontiguousarray(nibbles.transpose(0, 2, 3, 1))
 
 
 def _pad_rows(matrix: np.ndarray) -> np.ndarray:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 
 from cupola.errors import ModelError
-from cupola.quantize.formats import GROUP, Format, Quantized
+from cupola.quantize.formats import GROUP, Q4S_ZERO, Format, Quantized
 
 Q8_LIMIT = 127
 Q5_LIMIT = 31
@@ -25,7 +25,7 @@ _CHUNK_GROUPS = 8192  # groups worked on at once: their temporaries (1 MiB each)
 
 
 def quantize(matrix: np.ndarray, fmt: Format) -> Quantized:
-    """Rounds float32 [N, K] (K a multiple of 32) to `fmt` (Q8 or Q4).
+    """Rounds float32 [N, K] (K a multiple of 32) to a group format.
 
     Raises:
         ModelError: the matrix holds values that are not finite, or too large for a float16 scale.
@@ -40,10 +40,10 @@ def quantize(matrix: np.ndarray, fmt: Format) -> Quantized:
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, len(groups), _CHUNK_GROUPS):
             part = slice(start, start + _CHUNK_GROUPS)
-            if minimum is None:
-                values[part], scale[part] = _round_q8(groups[part])
-            else:
+            if minimum is not None:
                 values[part], scale[part], minimum[part] = _round_q4(groups[part])
+            else:
+                values[part], scale[part] = (_round_q8 if fmt is Format.Q8 else _round_q4s)(groups[part])
     if not np.isfinite(scale).all() or not (minimum is None or np.isfinite(minimum).all()):
         raise ModelError("the matrix holds values that are not finite, or too large for a float16 scale")
     per_row = (rows, inputs // GROUP)
@@ -55,10 +55,26 @@ def quantize(matrix: np.ndarray, fmt: Format) -> Quantized:
     )
 
 
+def requantize(matrix: Quantized, fmt: Format) -> Quantized:
+    """The matrix in another group format; rounded anew, except that q8 and q4 hold whatever q4s does."""
+    if matrix.format is fmt:
+        return matrix
+    if matrix.format is Format.Q4S and fmt is Format.Q8:
+        return Quantized(fmt, matrix.values.astype(np.int8) - np.int8(Q4S_ZERO), matrix.scale)
+    if matrix.format is Format.Q4S and fmt is Format.Q4:
+        with np.errstate(over="ignore"):
+            minimum = matrix.scale * np.float16(-Q4S_ZERO)
+        if np.isfinite(minimum).all():
+            return Quantized(fmt, matrix.values, matrix.scale, minimum)
+    return quantize(dequantize(matrix), fmt)
+
+
 def dequantize(quantized: Quantized) -> np.ndarray:
-    """The float32 [N, K] that a quantized matrix stands for: scale * q (+ minimum), as kernels compute it."""
+    """The float32 [N, K] that a quantized matrix stands for, as kernels compute it."""
     rows, inputs = quantized.shape
     result = quantized.values.reshape(rows, -1, GROUP).astype(np.float32)
+    if quantized.format is Format.Q4S:
+        result -= Q4S_ZERO
     result *= quantized.scale.astype(np.float32)[..., None]
     if quantized.minimum is not None:
         result += quantized.minimum.astype(np.float32)[..., None]
@@ -100,6 +116,14 @@ def _round_q8(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     scale = (np.abs(groups).max(axis=1) / Q8_LIMIT).astype(np.float16)
     steps = np.rint(groups * _inverse(scale)[:, None])
     return np.clip(steps, -Q8_LIMIT, Q8_LIMIT).astype(np.int8), scale
+
+
+def _round_q4s(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Symmetric: the weight of the largest magnitude gets the code 0, the one code that has no counterpart."""
+    outermost = np.take_along_axis(groups, np.abs(groups).argmax(axis=1)[:, None], axis=1)[:, 0]
+    scale = (outermost / -Q4S_ZERO).astype(np.float16)
+    steps = np.rint(groups * _inverse(scale)[:, None]) + Q4S_ZERO
+    return np.clip(steps, 0, Q4_LIMIT).astype(np.uint8), scale
 
 
 def _round_q4(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

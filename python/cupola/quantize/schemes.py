@@ -59,8 +59,9 @@ def choose_format(role: str, sources: Sequence[HeldTensor], scheme: Scheme) -> F
     - A vector is F32.
     - `f32` widens everything.
     - Sources that the checkpoint holds quantized in one format keep that format, whatever the scheme.
-    - Sources of different formats become floats where the scheme stores floats, else Q8: the 8-bit ones keep their
-      integers, 4-bit and float ones are rounded to 8 bits, which loses far less than 8-bit ones would lose in 4 bits.
+    - Q4 and Q4S together become Q4, without loss.
+    - Sources of other different formats become floats where the scheme stores floats, else Q8: the 8-bit ones and Q4S
+      keep their integers, Q4 and floats are rounded to 8 bits, which loses far less than 8-bit ones would in 4 bits.
     - Float sources follow the scheme, but a matrix whose inputs are not a multiple of 32 cannot be grouped: F32.
     """
     if role == "vector" or scheme.keeps_floats:
@@ -71,6 +72,8 @@ def choose_format(role: str, sources: Sequence[HeldTensor], scheme: Scheme) -> F
         chosen = wanted
     elif len(formats) == 1:
         chosen = formats.pop()
+    elif formats == {Format.Q4, Format.Q4S}:
+        chosen = Format.Q4
     else:
         chosen = Format.Q8 if wanted.grouped else wanted
     divisible = all(len(s.shape) == 2 and s.shape[1] % GROUP == 0 for s in sources)

@@ -20,7 +20,7 @@ from cupola.quantize.formats import Format, Quantized
 class TensorInfo:
     """What is known of a tensor before it is read.
 
-    `format` is the format in which its integers can be kept: Q4 or Q8 for the group formats, F32 for floats. Block
+    `format` is the format in which its integers can be kept: a group format, or F32 for floats. Block
     formats of which none of ours keeps the integers (such as Q6_K) count as Q8, and are read as float32.
     """
 

@@ -18,7 +18,7 @@ from cupola.quantize.floats import narrow
 from cupola.quantize.formats import Quantized
 from cupola.quantize.layouts import OUT_BLOCK, pack, packed_dtype, packed_shape
 from cupola.quantize.parameter import Parameter, Role
-from cupola.quantize.rounding import dequantize, quantize
+from cupola.quantize.rounding import dequantize, quantize, requantize
 from cupola.weights.checkpoint import Checkpoint
 from cupola.weights.shards import ShardTensor, ShardWriter, split
 
@@ -135,10 +135,10 @@ def _rows(checkpoint: Checkpoint, parameter: Parameter, start: int, stop: int) -
             with _naming(checkpoint, source.name):
                 if not parameter.format.grouped:
                     floats.append(narrow(_widened(part), parameter.format))
-                elif isinstance(part, Quantized) and part.format is parameter.format:
-                    quantized.append(part)
+                elif isinstance(part, Quantized):
+                    quantized.append(requantize(part, parameter.format))
                 else:
-                    quantized.append(quantize(_widened(part), parameter.format))
+                    quantized.append(quantize(part, parameter.format))
         first += source.shape[0]
     return _stacked(quantized) if quantized else np.concatenate(floats)
 

@@ -24,7 +24,7 @@ from cupola.quantize.rounding import without_minimum
 FLOAT_TYPES = frozenset({GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16})
 KEPT_TYPES: Mapping[GGMLQuantizationType, Format] = MappingProxyType(
     {
-        GGMLQuantizationType.Q4_0: Format.Q4,
+        GGMLQuantizationType.Q4_0: Format.Q4S,
         GGMLQuantizationType.Q4_1: Format.Q4,
         GGMLQuantizationType.Q4_K: Format.Q4,
         GGMLQuantizationType.Q3_K: Format.Q8,
@@ -87,8 +87,7 @@ def quantized(raw: np.ndarray, kind: GGMLQuantizationType, rows: int) -> Quantiz
 
 def _q4_0(blocks: np.ndarray) -> _Parts:
     """scale * (q - 8)"""
-    scale = _float16(blocks, 0)
-    return _nibbles(blocks[:, 2:]), scale, scale.astype(np.float32) * -8
+    return _nibbles(blocks[:, 2:]), _float16(blocks, 0), None
 
 
 def _q4_1(blocks: np.ndarray) -> _Parts:

@@ -5,7 +5,7 @@ How a block meets its rows depends on how many there are, which is known only at
 
     one row            unpack in registers, multiply, done: the speed of memory
     a few rows         the same, two rows at a time; the block stays in the L1 cache between them
-    many rows (q4)     unpack the block once into scratch, then tiles of four rows
+    many rows (4 bits) unpack the block once into scratch, then tiles of four rows
 
 A row's arithmetic is the same sequence of operations on every one of these roads, so its result does not depend, to the
 bit, on how many rows travel with it.
@@ -34,23 +34,18 @@ from cupola.kernels.cpu.linear_float import float_product
 from cupola.kernels.cpu.linear_integer import q4_product, q8_product
 from cupola.kernels.cpu.linear_spec import Finish, LinearSpec, Product
 from cupola.quantize.formats import GROUP, Format
-from cupola.quantize.layouts import OUT_BLOCK, Q4_BLOCK_BYTES, Q8_BLOCK_BYTES, packed_dtype
+from cupola.quantize.layouts import OUT_BLOCK, packed_dtype, packed_shape
 
 
 def linear(spec: LinearSpec, isa: Isa) -> tirx.PrimFunc:
     """Emits the product. Arguments: x (f32) or q, s (see `activation`); w; r when residual; y."""
     n = size_var("n")
     groups = spec.inputs // GROUP
-    if not spec.format.grouped:
-        dtype = packed_dtype(spec.format).name
-        args = {"x": Arg((n, spec.inputs), "float32"), "w": Arg((spec.blocks, spec.inputs, OUT_BLOCK), dtype)}
+    if spec.format.grouped:
+        args = {"q": Arg((n, spec.inputs), "int8"), "s": Arg((n, groups, 2), "float32")}
     else:
-        size = Q8_BLOCK_BYTES if spec.format is Format.Q8 else Q4_BLOCK_BYTES
-        args = {
-            "q": Arg((n, spec.inputs), "int8"),
-            "s": Arg((n, groups, 2), "float32"),
-            "w": Arg((spec.blocks, groups, size), "uint8"),
-        }
+        args = {"x": Arg((n, spec.inputs), "float32")}
+    args["w"] = Arg(packed_shape(spec.format, (spec.outputs, spec.inputs)), packed_dtype(spec.format).name)
     if spec.residual:
         args["r"] = Arg((n, spec.width), "float32")
     args["y"] = Arg((n, spec.width), "float32")
@@ -100,4 +95,5 @@ _PRODUCTS: dict[Format, Product] = {
     Format.BF16: float_product,
     Format.Q8: q8_product,
     Format.Q4: q4_product,
+    Format.Q4S: q4_product,
 }

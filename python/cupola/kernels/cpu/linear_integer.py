@@ -1,4 +1,4 @@
-"""Products of integers in groups of 32: q8 and q4 weights, int8 activations."""
+"""Products of integers in groups of 32: q8, q4 and q4s weights, int8 activations."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from cupola.kernels.cpu.emit import (
 )
 from cupola.kernels.cpu.isa import Isa, dot4_broadcast
 from cupola.kernels.cpu.linear_spec import BlockProduct, Finish, LinearSpec
-from cupola.quantize.formats import GROUP
-from cupola.quantize.layouts import OUT_BLOCK, Q4_BLOCK_BYTES, Q8_BLOCK_BYTES
+from cupola.quantize.formats import GROUP, Q4S_ZERO, Format
+from cupola.quantize.layouts import OUT_BLOCK, block_bytes, codes_offset
 
 QUADS = GROUP // 4  # dot-product steps of four inputs in a group
 MANY_ROWS = 32  # from here on unpacking a block into scratch pays, where registers are few
@@ -65,10 +65,10 @@ def _q8_block(spec: LinearSpec, isa: Isa, spans: dict[str, Span], block: Expr) -
     w16 = Span(w.buffer.view("float16"))
 
     def offset(group: Expr) -> Expr:
-        return let((block * (spec.inputs // GROUP) + group) * Q8_BLOCK_BYTES)
+        return let((block * (spec.inputs // GROUP) + group) * block_bytes(spec.format))
 
     def load(at: Expr, part: int, quad: int) -> tuple[Expr, ...]:
-        place = at + 2 * OUT_BLOCK + quad * 4 * OUT_BLOCK + part * isa.bytes
+        place = at + codes_offset(spec.format) + quad * 4 * OUT_BLOCK + part * isa.bytes
         return isa.as_factor(bits(w.load(place, isa.bytes), f"int8x{isa.bytes}"))
 
     def dots(group: Expr, rows: list[Expr]) -> list[list[Expr]]:
@@ -97,7 +97,7 @@ def _q8_block(spec: LinearSpec, isa: Isa, spans: dict[str, Span], block: Expr) -
 
 @dataclass(frozen=True)
 class _Q4Weights:
-    """Where the weights of one q4 block are read: codes as bytes, scales and minima as float32."""
+    """Where the weights of one block of 4 bits are read: codes as bytes, scales and minima as float32."""
 
     codes: Callable[[Expr, int, int], tuple[Expr, Expr]]  # (group, part, step): inputs 4 step.. and 16 + 4 step..
     scale: Callable[[Expr, int], Expr]
@@ -127,17 +127,26 @@ def _q4_packed(spec: LinearSpec, isa: Isa, w: Span, block: Expr) -> _Q4Weights:
     w16 = Span(w.buffer.view("float16"))
 
     def offset(group: Expr) -> Expr:
-        return let((block * (spec.inputs // GROUP) + group) * Q4_BLOCK_BYTES)
+        return let((block * (spec.inputs // GROUP) + group) * block_bytes(spec.format))
 
     def codes(group: Expr, part: int, step: int) -> tuple[Expr, Expr]:
-        pair = w.load(offset(group) + 4 * OUT_BLOCK + step * 4 * OUT_BLOCK + part * isa.bytes, isa.bytes)
+        at = offset(group) + codes_offset(spec.format) + step * 4 * OUT_BLOCK + part * isa.bytes
+        pair = w.load(at, isa.bytes)
         low = let(pair & splat(tirx.IntImm("uint8", 15), isa.bytes))
         return low, let(pair >> splat(tirx.IntImm("uint8", 4), isa.bytes))
 
     def factor(group: Expr, part: int, first: int) -> Expr:
         return cast(w16.load(offset(group) // 2 + first + part * isa.lanes, isa.lanes), f"float32x{isa.lanes}")
 
-    return _Q4Weights(codes, lambda g, part: factor(g, part, 0), lambda g, part: factor(g, part, OUT_BLOCK))
+    def scale(group: Expr, part: int) -> Expr:
+        return factor(group, part, 0)
+
+    def minimum(group: Expr, part: int) -> Expr:
+        if spec.format is Format.Q4:
+            return factor(group, part, OUT_BLOCK)
+        return let(scale(group, part) * splat(f32(-Q4S_ZERO), isa.lanes))  # exact, as if it were stored
+
+    return _Q4Weights(codes, scale, minimum)
 
 
 def _q4_unpacked(spec: LinearSpec, isa: Isa, packed: _Q4Weights) -> _Q4Weights:

@@ -14,6 +14,7 @@ from cupola.kernels.cpu.emit import (
     Span,
     bits,
     cast,
+    f32,
     fma,
     for_each_row,
     kernel,
@@ -22,8 +23,8 @@ from cupola.kernels.cpu.emit import (
     size_var,
     splat,
 )
-from cupola.quantize.formats import GROUP, Format
-from cupola.quantize.layouts import OUT_BLOCK, Q4_BLOCK_BYTES, Q8_BLOCK_BYTES, packed_dtype, packed_shape
+from cupola.quantize.formats import GROUP, Q4S_ZERO, Format
+from cupola.quantize.layouts import OUT_BLOCK, block_bytes, codes_offset, packed_dtype, packed_shape
 
 _Write = Callable[[Expr, Expr], None]  # (offset in the row, one value or neighbours)
 _ReadRow = Callable[[Span, Expr, int, _Write], None]  # (table, row, width, where the values go)
@@ -37,7 +38,8 @@ def embed(fmt: Format, vocabulary: int, width: int) -> tirx.PrimFunc:
         Format.F16: _read_floats,
         Format.BF16: partial(_read_floats, bfloat=True),
         Format.Q8: _read_q8,
-        Format.Q4: _read_q4,
+        Format.Q4: partial(_read_q4, fmt=Format.Q4),
+        Format.Q4S: partial(_read_q4, fmt=Format.Q4S),
     }
 
     def body(ids: Span, w: Span, y: Span) -> None:
@@ -87,22 +89,25 @@ def _read_q8(w: Span, row: Expr, width: int, write: _Write) -> None:
     block, out = _block(row)
     w16 = Span(w.buffer.view("float16"))
     with serial(width // GROUP) as group:
-        at = let((block * (width // GROUP) + group) * Q8_BLOCK_BYTES)
+        at = let((block * (width // GROUP) + group) * block_bytes(Format.Q8))
         scale = splat(cast(w16.at(at // 2 + out), "float32"), 4)
         for quad in range(8):
-            codes = w.load(at + 2 * OUT_BLOCK + (quad * OUT_BLOCK + out) * 4, 4)
+            codes = w.load(at + codes_offset(Format.Q8) + (quad * OUT_BLOCK + out) * 4, 4)
             write(let(group * GROUP + quad * 4), let(cast(bits(codes, "int8x4"), "float32x4") * scale))
 
 
-def _read_q4(w: Span, row: Expr, width: int, write: _Write) -> None:
+def _read_q4(w: Span, row: Expr, width: int, write: _Write, fmt: Format) -> None:
     block, out = _block(row)
     w16 = Span(w.buffer.view("float16"))
     with serial(width // GROUP) as group:
-        at = let((block * (width // GROUP) + group) * Q4_BLOCK_BYTES)
+        at = let((block * (width // GROUP) + group) * block_bytes(fmt))
         scale = splat(cast(w16.at(at // 2 + out), "float32"), 4)
-        minimum = splat(cast(w16.at(at // 2 + OUT_BLOCK + out), "float32"), 4)
+        if fmt is Format.Q4:
+            minimum = splat(cast(w16.at(at // 2 + OUT_BLOCK + out), "float32"), 4)
+        else:
+            minimum = let(scale * splat(f32(-Q4S_ZERO), 4))
         for step in range(4):
-            codes = w.load(at + 4 * OUT_BLOCK + (step * OUT_BLOCK + out) * 4, 4)
+            codes = w.load(at + codes_offset(fmt) + (step * OUT_BLOCK + out) * 4, 4)
             low = let(codes & splat(tirx.IntImm("uint8", 15), 4))
             high = let(codes >> splat(tirx.IntImm("uint8", 4), 4))
             for part, nibbles in enumerate((low, high)):
