@@ -44,17 +44,17 @@ class ServerProcess:
         self._errors.close()
 
     def metric(self, name: str) -> float:
-        """The value of a metric without labels."""
-        match = re.search(rf"^{name} (\S+)$", self.client.get("/metrics").text, re.MULTILINE)
-        assert match is not None, f"there is no metric {name}"
-        return float(match[1])
+        """The value of a metric, of all models together."""
+        values = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", self.client.get("/metrics").text, re.MULTILINE)
+        assert values, f"there is no metric {name}"
+        return sum(map(float, values))
 
     def is_idle(self) -> bool:
         """Nobody runs, nobody waits, and every page is free."""
         return (
-            self.metric("cupola_num_requests_running") == 0
-            and self.metric("cupola_num_requests_waiting") == 0
-            and self.metric("cupola_kv_pages_free") == self.metric("cupola_kv_pages")
+            self.metric("cupola:num_requests_running") == 0
+            and self.metric("cupola:num_requests_waiting") == 0
+            and self.metric("cupola:kv_pages_free") == self.metric("cupola:kv_pages")
         )
 
     def signal(self, number: signal.Signals) -> None:

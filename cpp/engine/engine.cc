@@ -74,6 +74,7 @@ Refusal Engine::Add(std::unique_ptr<Request> request) {
   }
   // From here on a wait counts: an idle thread that does not wake up will look as old as it is.
   if (idle_) GiveSignOfLife();
+  request->arrival_ns = NowNs();
   Command command;
   command.request = std::move(request);
   commands_.Push(std::move(command));
@@ -179,7 +180,9 @@ void Engine::Step() {
     if (!plan.copies.empty()) model_->CopyPages(plan.copies);
     Forward(plan);
     Failpoint("sample");
-    scheduler_.Commit(sample_stage_.Sample(plan, logits_), &outbox_);
+    const std::vector<Sampled>& sampled = sample_stage_.Sample(plan, logits_);
+    step_times_.Add(plan, begin, NowNs());
+    scheduler_.Commit(sampled, &outbox_);
     if (options_.check_every_step) scheduler_.CheckIntegrity();
     num_failures_in_a_row_ = 0;
   } catch (const std::exception& error) {

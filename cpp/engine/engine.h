@@ -25,6 +25,7 @@
 #include "engine/sample_stage.h"
 #include "engine/scheduler.h"
 #include "engine/stats.h"
+#include "engine/step_times.h"
 #include "model/model.h"
 #include "support/event_fd.h"
 #include "support/mpsc_queue.h"
@@ -56,6 +57,7 @@ class Engine {
   int output_fd() const { return output_.fd(); }
 
   EngineStats stats() const;
+  StepHistograms histograms() const { return step_times_.Get(); }
   // Seconds since the thread last gave a sign of life; 0 while it has nothing to do.
   double last_step_age() const;
   // False once the engine has given up; `failure` then says why.
@@ -96,6 +98,7 @@ class Engine {
   EventFd wake_;
   OutputQueue output_;
   StatsBoard board_;
+  StepTimes step_times_;
   std::atomic<int64_t> num_accepted_{0};
   std::atomic<int64_t> num_settled_{0};  // accepted requests that run or have ended: not waiting
   std::atomic<int64_t> sign_of_life_ns_{0};

@@ -48,6 +48,10 @@ struct Request {
   int32_t num_passed = 0;  // younger requests that were admitted before it, because they fitted
   int32_t num_cached = 0;  // tokens of the prompt that were found in the prefix cache
   TokenCounts counts;      // for penalties; may lag behind `tokens`
+  // When it came, was first computed and last got a token, by the steady clock; 0: not yet.
+  int64_t arrival_ns = 0;
+  int64_t first_step_ns = 0;
+  int64_t last_token_ns = 0;
   // The first position of the prompt whose log-probability is wanted and not known yet.
   int32_t logprobs_from = kNever;
 

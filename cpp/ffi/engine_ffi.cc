@@ -98,6 +98,21 @@ StatsTuple Stats(EngineRef engine) {
       stats.step_seconds, engine->engine.last_step_age());
 }
 
+// Of each histogram its name, its bounds (float64), its counts (int64), and the sum of its values.
+using HistogramTuple = ffi::Tuple<ffi::String, ffi::Bytes, ffi::Bytes, double>;
+
+ffi::Array<HistogramTuple> Histograms(EngineRef engine) {
+  const StepHistograms histograms = engine->engine.histograms();
+  const auto encoded = [](const char* name, const Histogram& histogram) {
+    return HistogramTuple(name, EncodeDoubles(histogram.bounds()), EncodeInt64(histogram.counts()),
+                          histogram.sum());
+  };
+  return {encoded("queue_seconds", histograms.queue_seconds),
+          encoded("prefill_seconds", histograms.prefill_seconds),
+          encoded("inter_token_seconds", histograms.inter_token_seconds),
+          encoded("step_tokens", histograms.step_tokens)};
+}
+
 }  // namespace
 
 TVM_FFI_STATIC_INIT_BLOCK() {
@@ -113,6 +128,7 @@ TVM_FFI_STATIC_INIT_BLOCK() {
            })
       .def("cupola.engine.take", Take)
       .def("cupola.engine.stats", Stats)
+      .def("cupola.engine.histograms", Histograms)
       .def("cupola.engine.event_fd",
            [](EngineRef engine) -> int64_t { return engine->engine.output_fd(); })
       .def("cupola.engine.alive", [](EngineRef engine) { return engine->engine.alive(); })

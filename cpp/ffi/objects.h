@@ -45,6 +45,11 @@ inline tvm::ffi::Bytes EncodeInt64(const std::vector<int64_t>& values) {
                          values.size() * sizeof(int64_t));
 }
 
+inline tvm::ffi::Bytes EncodeDoubles(const std::vector<double>& values) {
+  return tvm::ffi::Bytes(reinterpret_cast<const char*>(values.data()),
+                         values.size() * sizeof(double));
+}
+
 inline tvm::ffi::Bytes EncodeLogprobs(const TokenLogprobs& logprobs) {
   return tvm::ffi::Bytes(reinterpret_cast<const char*>(logprobs.data()),
                          logprobs.size() * sizeof(TokenLogprob));

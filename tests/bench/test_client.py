@@ -181,7 +181,7 @@ async def test_cupolas_own_server_is_measured() -> None:
         await client.connect()
         assert client.model == "scripted:eos_every=5"
         sample = await client.complete("hello", 40)
-        metric = process.metric("cupola_generation_tokens_total")
+        metric = process.metric("cupola:generation_tokens_total")
     assert sample.prompt_tokens == 5
     assert sample.completion_tokens == 40  # past the end of sequence, which comes every fifth token or so
     assert metric >= 40
@@ -191,7 +191,7 @@ async def test_a_server_that_dies_in_the_middle_of_an_answer() -> None:
     with ServerProcess("scripted:step_us=20000") as process:
         client = Client(process.url, "scripted:step_us=20000")
         asking = asyncio.create_task(client.complete("hello", 1000))
-        await until(lambda: process.metric("cupola_num_requests_running") > 0)
+        await until(lambda: process.metric("cupola:num_requests_running") > 0)
         process.process.kill()
         with pytest.raises(EngineError, match="closed the connection in the middle of an answer"):
             await asking

@@ -47,4 +47,4 @@ async def test_disconnects_leave_no_trace(full: bool, record_property: Record) -
         await asyncio.to_thread(server.wait_for, server.is_idle)
         record_property("disconnects, exact streams beside them", f"{count}, {len(staying)}")
         record_property("from the last disconnect to idle with all pages, s", time.monotonic() - left)
-        record_property("aborted by the engine", int(server.metric("cupola_requests_aborted_total")))
+        record_property("aborted by the engine", int(server.metric("cupola:requests_aborted_total")))

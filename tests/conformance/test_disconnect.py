@@ -58,38 +58,38 @@ async def leave(
 @pytest.mark.parametrize("stream", [True, False])
 async def test_in_the_middle_of_the_answer(small_server: ServerProcess, stream: bool) -> None:
     server = small_server
-    before = server.metric("cupola_generation_tokens_total")
-    aborted = server.metric("cupola_requests_aborted_total")
+    before = server.metric("cupola:generation_tokens_total")
+    aborted = server.metric("cupola:requests_aborted_total")
     bodies = [LONG | {"prompt": "A long story.", "n": 2}, LONG | {"prompt": ["One", "Two"]}]
-    await leave(server, bodies, lambda: server.metric("cupola_generation_tokens_total") > before + 20, stream=stream)
+    await leave(server, bodies, lambda: server.metric("cupola:generation_tokens_total") > before + 20, stream=stream)
     server.wait_for(server.is_idle, 1.0)
-    assert server.metric("cupola_requests_aborted_total") == aborted + 4
+    assert server.metric("cupola:requests_aborted_total") == aborted + 4
 
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_in_prefill(small_server: ServerProcess, stream: bool) -> None:
     server = small_server
-    generated = server.metric("cupola_generation_tokens_total")
+    generated = server.metric("cupola:generation_tokens_total")
     # Several chunks of prompt each; the connection closes as soon as the first pages are taken.
     bodies = [LONG | {"prompt": [40 + i] * 1900, "max_tokens": 8} for i in range(3)]
     await leave(
         server,
         bodies,
-        lambda: server.metric("cupola_kv_pages_free") < server.metric("cupola_kv_pages"),
+        lambda: server.metric("cupola:kv_pages_free") < server.metric("cupola:kv_pages"),
         stream=stream,
     )
     server.wait_for(server.is_idle, 1.0)
-    assert server.metric("cupola_generation_tokens_total") < generated + 24, "they were not left in their prefill"
+    assert server.metric("cupola:generation_tokens_total") < generated + 24, "they were not left in their prefill"
 
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_in_the_queue(small_server: ServerProcess, stream: bool) -> None:
     server = small_server
-    aborted = server.metric("cupola_requests_aborted_total")
+    aborted = server.metric("cupola:requests_aborted_total")
     bodies = [LONG | {"prompt": f"Story {number}"} for number in range(12)]
-    await leave(server, bodies, lambda: server.metric("cupola_num_requests_waiting") == 8, stream=stream)
+    await leave(server, bodies, lambda: server.metric("cupola:num_requests_waiting") == 8, stream=stream)
     server.wait_for(server.is_idle, 1.0)
-    assert server.metric("cupola_requests_aborted_total") == aborted + 12
+    assert server.metric("cupola:requests_aborted_total") == aborted + 12
 
 
 async def test_the_others_do_not_notice(small_server: ServerProcess) -> None:
@@ -99,6 +99,6 @@ async def test_the_others_do_not_notice(small_server: ServerProcess) -> None:
     async with httpx.AsyncClient(timeout=60) as client:
         staying = asyncio.create_task(client.post(server.url + COMPLETIONS, json=body))
         bodies = [LONG | {"prompt": f"Story {number}"} for number in range(8)]
-        await leave(server, bodies, lambda: server.metric("cupola_num_requests_running") == 4, stream=True)
+        await leave(server, bodies, lambda: server.metric("cupola:num_requests_running") == 4, stream=True)
         assert (await staying).json()["choices"][0]["text"] == alone
     server.wait_for(server.is_idle, 1.0)

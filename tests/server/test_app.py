@@ -145,12 +145,13 @@ async def test_metrics_show_the_engine_and_the_requests(stand: Stand) -> None:
         for family in text_string_to_metric_families(answer.text)
         for sample in family.samples
     }
-    assert samples[("cupola_kv_pages", ())] == 512
-    assert samples[("cupola_kv_pages_free", ())] == 512
-    assert samples[("cupola_generation_tokens_total", ())] == 2
-    assert samples[("cupola_prompt_tokens_total", ())] == 1
-    assert samples[("cupola_time_to_first_token_seconds_count", ())] == 1
-    assert samples[("cupola_http_requests_total", (("path", COMPLETIONS), ("status", "200")))] == 1
+    model = (("model_name", "scripted"),)
+    assert samples[("cupola:kv_pages", model)] == 512
+    assert samples[("cupola:kv_pages_free", model)] == 512
+    assert samples[("cupola:generation_tokens_total", model)] == 2
+    assert samples[("cupola:prompt_tokens_total", model)] == 1
+    assert samples[("cupola:time_to_first_token_seconds_count", model)] == 1
+    assert samples[("cupola:http_requests_total", (("path", COMPLETIONS), ("status", "200")))] == 1
     assert "secret-path" not in answer.text
 
 

@@ -36,7 +36,7 @@ class Reader(threading.Thread):
 
 def start_readers(server: ServerProcess, count: int, max_tokens: int) -> list[Reader]:
     readers = [Reader(server, max_tokens) for _ in range(count)]
-    server.wait_for(lambda: server.metric("cupola_num_requests_running") == count)
+    server.wait_for(lambda: server.metric("cupola:num_requests_running") == count)
     return readers
 
 
@@ -132,7 +132,7 @@ def test_options_reach_the_server() -> None:
         models = server.client.get("/v1/models", headers=key).json()["data"]
         assert [model["id"] for model in models] == ["a", "b"]
         assert models[0]["max_model_len"] == 128
-        assert "cupola_kv_pages 512.0" in server.client.get("/metrics", headers=key).text
+        assert 'cupola:kv_pages{model_name="a"} 512.0' in server.client.get("/metrics", headers=key).text
         server.signal(signal.SIGTERM)
         assert server.end() == (0, "")
 

@@ -72,9 +72,9 @@ def test_the_conversation_is_kept_and_sent_again(chromium: webdriver.Chrome, cha
     page.ask("First")
     page.reload()
     assert [text for role, text in page.messages if role == "user"] == ["First"]
-    before = chat_server.metric("cupola_prompt_tokens_total")
+    before = chat_server.metric("cupola:prompt_tokens_total")
     page.ask("Second")
-    prompt = chat_server.metric("cupola_prompt_tokens_total") - before
+    prompt = chat_server.metric("cupola:prompt_tokens_total") - before
     assert prompt > len("First") + len("Second") + len(page.messages[1][1])
     page.element("new-chat").click()
     assert page.messages == []
@@ -91,10 +91,10 @@ def test_settings_reach_the_model(chromium: webdriver.Chrome, endless_server: Se
     page.element("system").send_keys("Be brief.")
     page.element("system").send_keys(Keys.ESCAPE)
     page.wait(lambda: not page.element("settings").is_displayed())
-    before = endless_server.metric("cupola_prompt_tokens_total")
+    before = endless_server.metric("cupola:prompt_tokens_total")
     assert len(page.ask("x")) == 7
     assert page.rate.endswith("cut off at the longest length")
-    with_system = endless_server.metric("cupola_prompt_tokens_total") - before
+    with_system = endless_server.metric("cupola:prompt_tokens_total") - before
     page.reload()
     page.element("open-settings").click()
     assert page.element("system").get_property("value") == "Be brief."

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from cupola.engine.async_engine import AsyncEngine
     from cupola.engine.options import EngineOptions
     from cupola.server.services import ServerSettings
-    from cupola.sizes import parse_size
 
 
 class LogLevel(str, Enum):

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from types import TracebackType
 
 from cupola.engine.admission import check_params, native_request
 from cupola.engine.backends.select import open_model
 from cupola.engine.grammar import CompiledGrammar
 from cupola.engine.grammar_compiler import GrammarCompiler
+from cupola.engine.histogram import HistogramCounts
 from cupola.engine.mailroom import Mailroom
 from cupola.engine.options import EngineOptions
 from cupola.engine.output import Completion, Score, TextDelta, Usage
+from cupola.engine.report import RequestReport
 from cupola.engine.request import PLAIN, EngineConfig, EngineStats, RequestOptions, SamplingParams
 from cupola.engine.score import score_all
 from cupola.engine.stream import Mailbox, TextStream
@@ -136,6 +138,14 @@ class AsyncEngine:
     def stats(self) -> EngineStats:
         """Counters and gauges of the backend now."""
         return self._backend.stats()
+
+    def histograms(self) -> Mapping[str, HistogramCounts]:
+        """What the backend measures of its steps, by name."""
+        return self._backend.histograms()
+
+    def watch(self, on_end: Callable[[RequestReport], None]) -> None:
+        """Have every request's numbers reported when it ends; on the event loop."""
+        self._mailroom.watch(on_end)
 
     # From text to token ids.
 

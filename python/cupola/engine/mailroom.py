@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from cupola.engine.backends.backend import Backend
+from cupola.engine.report import RequestReport
 from cupola.engine.request import GenerateRequest
 from cupola.engine.stream import Mailbox
 from cupola.errors import CupolaError, EngineError
@@ -30,6 +31,11 @@ class Mailroom:
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
+        self._on_end: Callable[[RequestReport], None] = _ignore
+
+    def watch(self, on_end: Callable[[RequestReport], None]) -> None:
+        """Have the numbers of every request reported when it ends."""
+        self._on_end = on_end
 
     def __len__(self) -> int:
         """Number of requests that have not ended."""
@@ -72,11 +78,12 @@ class Mailroom:
     def abandon(self, request_id: int) -> None:
         """Nobody reads a request's output any more: end it. May be called on any thread."""
         # A dropped stream may be collected on any thread: nothing here may touch the loop directly.
-        if self._mailboxes.pop(request_id, None) is None or self._closed:
+        mailbox = self._mailboxes.pop(request_id, None)
+        if mailbox is None or self._closed:
             return
         self._backend.abort(request_id)
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._note_idle)
+            self._loop.call_soon_threadsafe(self._note_end, mailbox)
 
     def close(self, error: CupolaError) -> None:
         """Let go of the event loop, and fail every request."""
@@ -100,19 +107,25 @@ class Mailroom:
                 mailbox.fail(EngineError(f"The output could not be decoded: {error}"))
             if mailbox.ended:
                 self._mailboxes.pop(delta.request_id, None)
-                self._note_idle()
+                self._note_end(mailbox)
                 if delta.finish_reason is None:
                     self._backend.abort(delta.request_id)
         if not self._backend.alive:
             self._detach()
             self._fail_all(self._death())
 
-    def _note_idle(self) -> None:
+    def _note_end(self, mailbox: Mailbox) -> None:
+        self._on_end(mailbox.report())
         if not self._mailboxes:
             self._idle.set()
 
     def _fail_all(self, error: CupolaError) -> None:
         for mailbox in self._mailboxes.values():
             mailbox.fail(error)
+            self._on_end(mailbox.report())
         self._mailboxes.clear()
         self._idle.set()
+
+
+def _ignore(_report: RequestReport) -> None:
+    pass

@@ -9,9 +9,10 @@ from __future__ import annotations
 import threading
 import weakref
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
+from cupola.engine.histogram import HistogramCounts
 from cupola.engine.native_library import LIBRARY_VARIABLE, first_line, native
 from cupola.engine.native_model import NativeModel, load_compiled, scripted
 from cupola.engine.packing import pack_request, signed_word, unpack_deltas
@@ -142,6 +143,14 @@ class NativeEngine:
         packed, step_seconds, age = native("engine.stats")(self._handle)
         values: tuple[Any, ...] = (*memoryview(packed).cast("q"), step_seconds, age)
         return EngineStats(*values)
+
+    def histograms(self) -> Mapping[str, HistogramCounts]:
+        """What the engine measures of its steps, by name: queue_seconds, prefill_seconds, inter_token_seconds and
+        step_tokens."""
+        return {
+            str(name): HistogramCounts(tuple(memoryview(bounds).cast("d")), tuple(memoryview(counts).cast("q")), total)
+            for name, bounds, counts, total in native("engine.histograms")(self._handle)
+        }
 
     def drain(self) -> None:
         """Refuse new requests from now on; those accepted run to their end. Returns at once."""

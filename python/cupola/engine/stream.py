@@ -7,10 +7,12 @@ is the reader's end. A slow reader loses nothing and holds up nobody: what piles
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 
 from cupola.engine.output import Completion, ScoredPosition, TextDelta, Usage, scored
+from cupola.engine.report import RequestReport
 from cupola.engine.request import Delta, FinishReason
 from cupola.errors import CupolaError, EngineError, RequestError
 from cupola.text.detokenizer import Detokenizer
@@ -26,6 +28,7 @@ class Mailbox:
         "_detokenizer",
         "_error",
         "_finish_reason",
+        "_first_token",
         "_logprobs",
         "_prompt_logprobs",
         "_stop_sequence",
@@ -57,6 +60,7 @@ class Mailbox:
         self._cached_tokens = 0
         self._finish_reason: FinishReason | None = None
         self._stop_sequence: str | None = None
+        self._first_token: float | None = None
         self._error: CupolaError | None = None
         self._wakeup = asyncio.Event()
 
@@ -67,6 +71,8 @@ class Mailbox:
 
     def put(self, delta: Delta) -> None:
         """Take over one native delta. After it, `ended` may be true because a stop string was found."""
+        if self._first_token is None and delta.token_ids:
+            self._first_token = time.perf_counter()
         piece = self._detokenizer.push(delta.token_ids)
         self._text.append(piece.text)
         self._token_ids.extend(delta.token_ids[: piece.tokens])
@@ -105,6 +111,18 @@ class Mailbox:
         if not self.ended:
             self._error = error
         self._wakeup.set()
+
+    def report(self) -> RequestReport:
+        """The numbers of the request, at its end."""
+        abandoned = FinishReason.ABORT if self._error is None else FinishReason.ERROR
+        return RequestReport(
+            prompt_tokens=self.prompt_tokens,
+            cached_tokens=self._cached_tokens,
+            completion_tokens=self._completion_tokens,
+            finish=self._finish_reason or abandoned,
+            first_token=self._first_token,
+            ended=time.perf_counter(),
+        )
 
     async def take(self) -> TextDelta:
         """Everything since the last call as one delta; waits until there is something.

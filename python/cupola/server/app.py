@@ -75,7 +75,7 @@ QUIET_PATHS = OPEN_PATHS | {"/metrics"}  # asked every few seconds by machines: 
 def create_app(shelf: ModelShelf, settings: ServerSettings, lifecycle: Lifecycle) -> FastAPI:
     """Builds the application around its models; loading and closing them is the caller's."""
     assets = load_assets()
-    telemetry = Telemetry(shelf.slots[0].stats, frozenset(route.path for route in ROUTES) | assets.keys())
+    telemetry = Telemetry(shelf, frozenset(route.path for route in ROUTES) | assets.keys(), settings.metrics_aliases)
     services = Services(shelf, lifecycle, telemetry, settings)
     layers = [Middleware(AccessLog, observe=telemetry.observe, quiet_paths=QUIET_PATHS | assets.keys())]
     if settings.api_keys:

@@ -1,14 +1,14 @@
-"""`/metrics`: the server's numbers in Prometheus text."""
+"""`/metrics`: the server's numbers in Prometheus text, or in OpenMetrics where the client prefers that."""
 
 from __future__ import annotations
 
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from starlette.requests import Request
 from starlette.responses import Response
 
 from cupola.server.services import Services
 
 
-async def metrics(services: Services, _request: Request) -> Response:
+async def metrics(services: Services, request: Request) -> Response:
     """What Prometheus scrapes."""
-    return Response(services.telemetry.render(), headers={"content-type": CONTENT_TYPE_PLAIN_0_0_4})
+    content, media_type = services.telemetry.render(request.headers.get("accept", ""))
+    return Response(content, headers={"content-type": media_type})

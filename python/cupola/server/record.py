@@ -22,6 +22,7 @@ class RequestRecord:
     first_token: float | None = None
     finished: float | None = None
     status: int = 499  # the client went away before a status was sent
+    error_code: str | None = None
     prompt_tokens: int = 0
     completion_tokens: int = 0
 

@@ -30,5 +30,7 @@ class _ErrorResponse(Response):
         super().__init__(b"", error.status, headers=error.headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        body = dialect_of(scope["path"]).error(self._error, record_of(scope).id)
+        record = record_of(scope)
+        record.error_code = self._error.code
+        body = dialect_of(scope["path"]).error(self._error, record.id)
         await json_response(body, status=self.status_code, headers=self._error.headers)(scope, receive, send)

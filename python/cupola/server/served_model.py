@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from cupola.engine.async_engine import AsyncEngine
+from cupola.engine.histogram import HistogramCounts
+from cupola.engine.report import RequestReport
 from cupola.engine.request import EngineStats
 from cupola.protocol.conversation import Conversation
 from cupola.protocol.errors import model_not_found
@@ -43,9 +45,22 @@ class ServedModel:
         """Most tokens of one request."""
         return self.engine.config.max_context
 
+    @property
+    def page_size(self) -> int:
+        """Token slots a page of the KV cache."""
+        return self.engine.config.page_size
+
     def stats(self) -> EngineStats:
         """Counters and gauges of the engine now."""
         return self.engine.stats()
+
+    def histograms(self) -> Mapping[str, HistogramCounts]:
+        """What the engine measures of its steps, by name."""
+        return self.engine.histograms()
+
+    def watch(self, on_end: Callable[[RequestReport], None]) -> None:
+        """Have every request's numbers reported when it ends."""
+        self.engine.watch(on_end)
 
     def retire(self) -> None:
         """The first half of closing the engine, on the event loop."""

@@ -31,11 +31,13 @@ class ServerSettings:
         api_keys: any of them opens the API; none means that no key is needed.
         max_body_bytes: largest request body.
         drain_seconds: how long a drain waits for the requests in flight.
+        metrics_aliases: servers under whose names metrics are published too: `vllm`.
     """
 
     api_keys: tuple[str, ...] = ()
     max_body_bytes: int = 16 * 1024 * 1024
     drain_seconds: float = 30.0
+    metrics_aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

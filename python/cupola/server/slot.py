@@ -11,12 +11,15 @@ import contextlib
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Literal, Protocol
 
+from cupola.engine.histogram import HistogramCounts
+from cupola.engine.report import RequestReport
 from cupola.engine.request import EngineStats
-from cupola.errors import CupolaError, OverloadedError
+from cupola.errors import CupolaError, EngineError, OverloadedError
+from cupola.server.meter import RequestMeter
 
 State = Literal["unloaded", "loading", "loaded", "unloading"]
 
@@ -39,8 +42,18 @@ class Served(Protocol):
     def max_model_len(self) -> int:
         """Most tokens of one request."""
 
+    @property
+    def page_size(self) -> int | None:
+        """Token slots a page of the KV cache; None for an engine without one."""
+
     def stats(self) -> EngineStats:
         """Counters and gauges of the engine now."""
+
+    def histograms(self) -> Mapping[str, HistogramCounts]:
+        """What the engine measures of its steps, by name."""
+
+    def watch(self, on_end: Callable[[RequestReport], None]) -> None:
+        """Have every request's numbers reported when it ends."""
 
     def fault(self) -> str | None:
         """Why the engine cannot work, or None while it can."""
@@ -86,7 +99,9 @@ class ModelSlot:
         self._failure: tuple[float, CupolaError] | None = None
         self._leases = 0
         self._waiting = 0
+        self.meter = RequestMeter()
         self._past = EngineStats()
+        self._past_histograms: Mapping[str, HistogramCounts] = {}
 
     @classmethod
     def holding(cls, served: Served) -> ModelSlot:
@@ -99,6 +114,11 @@ class ModelSlot:
     def name(self) -> str:
         """The name that responses and metrics carry."""
         return self.names[0]
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for it to be loaded."""
+        return self._waiting
 
     @property
     def served(self) -> Served | None:
@@ -159,6 +179,14 @@ class ModelSlot:
         """Gauges of the engine now, and counters of this one and all those before it."""
         return self._past if self._served is None else _continued(self._past, self._served.stats())
 
+    def histograms(self) -> Mapping[str, HistogramCounts]:
+        """What this engine and those before it measured, by name; empty for a model that was never loaded."""
+        if self._served is None:
+            return self._past_histograms
+        past = self._past_histograms
+        now = self._served.histograms()
+        return {name: counts + past[name] if name in past else counts for name, counts in now.items()}
+
     async def close(self) -> None:
         """Frees the model, whatever is under way."""
         self._stop_timer()
@@ -178,6 +206,9 @@ class ModelSlot:
         except CupolaError as error:
             _LOG.error("`%s` cannot be loaded: %s", self.name, error.message)
             self._failure = (time.monotonic(), error)
+        except Exception as error:  # those who wait are told; the next request tries again
+            _LOG.exception("`%s` cannot be loaded", self.name)
+            self._failure = (time.monotonic(), EngineError(f"Opening it failed: {type(error).__name__}: {error}"))
         else:
             self._put(served)
             self.start_timer()
@@ -187,6 +218,7 @@ class ModelSlot:
 
     def _put(self, served: Served) -> None:
         self._served = served
+        served.watch(self.meter.observe)
         self._failure = None
         self.max_model_len = served.max_model_len
 
@@ -212,7 +244,7 @@ class ModelSlot:
         """The model in a list of its own, which can be emptied: no one else shall keep it alive."""
         assert self._served is not None
         given = [self._served]
-        self._past = _at_rest(self.stats())
+        self._past, self._past_histograms = _at_rest(self.stats()), self.histograms()
         self._served = None
         return given
 

@@ -5,9 +5,11 @@ A backend takes `GenerateRequest`s and publishes `Delta`s. It knows token ids on
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from cupola.engine.histogram import HistogramCounts
 from cupola.engine.request import Delta, EngineConfig, EngineStats, GenerateRequest, SamplingParams
 from cupola.manifest import Manifest
 from cupola.text.chat_template import ChatTemplate
@@ -32,6 +34,9 @@ class Backend(Protocol):
 
     def stats(self) -> EngineStats:
         """Counters and gauges now."""
+
+    def histograms(self) -> Mapping[str, HistogramCounts]:
+        """What it measures of its steps, by name; see `NativeEngine.histograms`."""
 
     @property
     def alive(self) -> bool:
