@@ -137,8 +137,10 @@ def _put_to_llguidance(spec: GrammarSpec) -> tuple[str, str]:
 
 def _laid_out(spec: GrammarSpec) -> str:
     schema = _parsed(spec)
-    if isinstance(schema, bool):
-        return json.dumps({"x-guidance": _LAYOUT} if schema else {"not": {}})
+    if schema is False:
+        raise refused(spec, "no text can follow the schema `false`")
+    if schema is True:
+        schema = {}
     if not isinstance(schema, dict):
         raise refused(spec, "a JSON schema is an object, true or false")
     return json.dumps({"x-guidance": _LAYOUT, **schema})
