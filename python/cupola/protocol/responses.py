@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, JsonValue, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, JsonValue, model_validator
 from pydantic_core import PydanticCustomError
 
 from cupola.protocol.base import WireModel
@@ -82,6 +82,9 @@ class AllowedTool(WireModel):
     _kinds = model_validator(mode="before")(_name_other_tools)
 
 
+AllowedTools = Annotated[tuple[AllowedTool, ...], Field(min_length=1, max_length=MAX_TOOLS)]
+
+
 def _choice_object(data: object) -> object:
     """`auto` and `{"type": "auto"}` are one form behind this line."""
     return {"type": data} if isinstance(data, str) else data
@@ -92,9 +95,11 @@ class ToolChoiceField(WireModel):
     or may or must call some of them (allowed_tools: `mode` and `tools`)."""
 
     type: Literal["none", "auto", "required", "function", "allowed_tools"]
-    name: ToolName | None = Field(None, exclude_if=not_given)
-    mode: Literal["auto", "required"] | None = Field(None, exclude_if=not_given)
-    tools: tuple[AllowedTool, ...] | None = Field(None, min_length=1, max_length=MAX_TOOLS, exclude_if=not_given)
+    name: ToolName | None = Field(default=None, exclude_if=not_given)
+    mode: Literal["auto", "required"] | None = Field(default=None, exclude_if=not_given)
+    tools: tuple[AllowedTool, ...] | None = Field(
+        default=None, min_length=1, max_length=MAX_TOOLS, exclude_if=not_given
+    )
 
     @model_validator(mode="after")
     def _has_what_it_says(self) -> ToolChoiceField:
@@ -116,6 +121,13 @@ class ToolChoiceField(WireModel):
         return ToolChoice(self.type)
 
     @property
+    def shown(self) -> Literal["none", "auto", "required"] | ToolChoiceField:
+        """As a response repeats it: the plain modes as words."""
+        if self.type == "function" or self.type == "allowed_tools":
+            return self
+        return self.type
+
+    @property
     def allowed(self) -> frozenset[str] | None:
         """The names of the only tools that may be called; None: no tool is left out."""
         return None if self.tools is None else frozenset(tool.name for tool in self.tools)
@@ -127,11 +139,13 @@ class ToolChoiceField(WireModel):
 class TextFormat(WireModel):
     """Plain text, any JSON object, or JSON that fits a schema. `strict` changes nothing: every schema is kept to."""
 
+    model_config = ConfigDict(serialize_by_alias=True)
+
     type: Literal["text", "json_object", "json_schema"]
-    name: str | None = Field(None, min_length=1, max_length=256, exclude_if=not_given)
-    description: str | None = Field(None, exclude_if=not_given)
-    strict: bool | None = Field(None, exclude_if=not_given)
-    json_schema: dict[str, JsonValue] | None = Field(None, alias="schema", exclude_if=not_given)
+    name: str | None = Field(default=None, min_length=1, max_length=256, exclude_if=not_given)
+    description: str | None = Field(default=None, exclude_if=not_given)
+    strict: bool | None = Field(default=None, exclude_if=not_given)
+    json_schema: dict[str, JsonValue] | None = Field(default=None, alias="schema", exclude_if=not_given)
 
     @model_validator(mode="after")
     def _has_what_it_says(self) -> TextFormat:
@@ -169,12 +183,12 @@ class ReasoningConfig(WireModel):
 
     effort: ReasoningEffort | None = None
     summary: Literal["auto", "detailed"] | None = None
-    generate_summary: Literal["auto", "detailed"] | None = Field(None, exclude_if=not_given)
+    generate_summary: Literal["auto", "detailed"] | None = Field(default=None, exclude_if=not_given)
 
     @property
-    def as_summary(self) -> bool:
-        """Thoughts go into summaries."""
-        return self.summary is not None or self.generate_summary is not None
+    def shown_summary(self) -> Literal["auto", "detailed"] | None:
+        """The wish for a summary, under whichever name it came."""
+        return self.summary or self.generate_summary
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
@@ -208,7 +222,7 @@ class ContextFields(WireModel):
     input: Input = None
     instructions: str | None = None
     previous_response_id: Id | None = None
-    tools: tuple[FunctionTool, ...] | None = Field(None, max_length=MAX_TOOLS)
+    tools: tuple[FunctionTool, ...] | None = Field(default=None, max_length=MAX_TOOLS)
     tool_choice: ToolChoiceValue = None
     parallel_tool_calls: bool | None = None
     reasoning: ReasoningConfig | None = None
@@ -221,7 +235,7 @@ class ContextFields(WireModel):
     def _has_input(self) -> ContextFields:
         if not self.input and self.previous_response_id is None:
             raise PydanticCustomError(
-                "missing_input", "`input` is required, a string or at least one item", {"param": "input"}
+                "missing_input", "`input` has to be a string or at least one item", {"param": "input"}
             )
         return self
 
@@ -255,9 +269,9 @@ class ResponseRequest(ContextFields, SamplingFields):
     }
 
     include: tuple[Include, ...] | None = None
-    max_output_tokens: int | None = Field(None, ge=1, le=2**31 - 1)
-    max_tool_calls: int | None = Field(None, ge=1)
-    top_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    max_output_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    max_tool_calls: int | None = Field(default=None, ge=1)
+    top_logprobs: int | None = Field(default=None, ge=0, le=MAX_LOGPROBS)
     stream: bool | None = None
     stream_options: ResponseStreamOptions | None = None
     store: bool | None = None
@@ -278,7 +292,7 @@ class ResponseRequest(ContextFields, SamplingFields):
     @property
     def summarized(self) -> bool:
         """Whether thoughts go into summaries."""
-        return self.reasoning is not None and self.reasoning.as_summary
+        return self.reasoning is not None and self.reasoning.shown_summary is not None
 
     @property
     def generation_fields(self) -> GenerationFields:

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import BeforeValidator, Discriminator, Field, JsonValue, Tag
+from pydantic import BeforeValidator, Discriminator, Field, JsonValue, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from cupola.protocol.base import UNION_TAG, WireModel
@@ -24,7 +24,8 @@ Name = Annotated[str, Field(min_length=1, max_length=256)]
 
 def _naming(what: str, allowed: tuple[str, ...], kind_of: Callable[[Mapping[str, object]], str]) -> BeforeValidator:
     """Refuses by its name a type that is not in the union; all else is the union's own to check."""
-    choice = " and ".join(f"`{kind}`" for kind in allowed)
+    *most, last = (f"`{kind}`" for kind in allowed)
+    choice = f"{', '.join(most)} and {last}"
 
     def check(value: object) -> object:
         if not isinstance(value, dict):
@@ -126,14 +127,6 @@ ToolOutput = Annotated[
 # --- items ----------------------------------------------------------------------------------------------------------
 
 
-def _content_parts(data: object) -> object:
-    """A string is one part: of output where the assistant says it, else of input."""
-    if not isinstance(data, dict) or not isinstance(data.get("content"), str):
-        return data
-    kind = "output_text" if data.get("role") == "assistant" else "input_text"
-    return data | {"content": [{"type": kind, "text": data["content"]}]}
-
-
 class MessageItem(WireModel):
     """One message; the model's own have the role `assistant`."""
 
@@ -144,6 +137,15 @@ class MessageItem(WireModel):
     status: ItemStatus | None = None
     role: Literal["user", "assistant", "system", "developer"]
     content: tuple[ContentPart, ...]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _content_parts(cls, data: object) -> object:
+        """A string is one part: of output where the assistant says it, else of input."""
+        if not isinstance(data, dict) or not isinstance(data.get("content"), str):
+            return data
+        kind = "output_text" if data.get("role") == "assistant" else "input_text"
+        return data | {"content": [{"type": kind, "text": data["content"]}]}
 
 
 class FunctionCallItem(WireModel):
@@ -190,7 +192,7 @@ class ReasoningItem(WireModel):
     type: Literal["reasoning"] = "reasoning"
     status: ItemStatus | None = None
     summary: tuple[SummaryText, ...] = ()
-    content: tuple[ReasoningText, ...] | None = Field(None, exclude_if=not_given)
+    content: tuple[ReasoningText, ...] | None = Field(default=None, exclude_if=not_given)
 
     @property
     def text(self) -> str:
@@ -231,7 +233,7 @@ def _without_null_type(value: object) -> object:
 
 
 InputItem = Annotated[
-    Annotated[MessageItem, Tag(f"{UNION_TAG}message"), BeforeValidator(_content_parts)]
+    Annotated[MessageItem, Tag(f"{UNION_TAG}message")]
     | Annotated[FunctionCallItem, Tag(f"{UNION_TAG}function_call")]
     | Annotated[FunctionCallOutputItem, Tag(f"{UNION_TAG}function_call_output")]
     | Annotated[ReasoningItem, Tag(f"{UNION_TAG}reasoning")]

@@ -22,6 +22,8 @@ from cupola.protocol.chat import ChatCompletion, ChatCompletionRequest
 from cupola.protocol.completions import Completion, CompletionRequest
 from cupola.protocol.errors import ApiError, ErrorBody, api_error
 from cupola.protocol.models import ModelCard, ModelList
+from cupola.protocol.responses import InputTokensRequest, ResponseRequest
+from cupola.protocol.responses_object import DeletedResponse, InputTokens, ItemList, ResponseObject
 from cupola.protocol.score import ScoreList, ScoreRequest
 from cupola.server.access import AccessLog
 from cupola.server.auth import BearerAuth
@@ -36,6 +38,10 @@ from cupola.server.models import get_model, list_models
 from cupola.server.openapi import describe_bodies, request_body
 from cupola.server.record import record_of
 from cupola.server.responses import error_response
+from cupola.server.responses_create import count_input_tokens, create_response
+from cupola.server.responses_run import RunningResponses
+from cupola.server.responses_store import ResponseStore
+from cupola.server.responses_stored import cancel_response, delete_response, get_response, list_input_items
 from cupola.server.score import score
 from cupola.server.services import ServerSettings, Services
 from cupola.server.shelf import ModelShelf
@@ -61,6 +67,12 @@ class Route:
 ROUTES = (
     Route("POST", "/v1/chat/completions", chat_completions, ChatCompletionRequest, ChatCompletion),
     Route("POST", "/v1/completions", completions, CompletionRequest, Completion),
+    Route("POST", "/v1/responses", create_response, ResponseRequest, ResponseObject),
+    Route("POST", "/v1/responses/input_tokens", count_input_tokens, InputTokensRequest, InputTokens),
+    Route("GET", "/v1/responses/{response_id}", get_response, result=ResponseObject),
+    Route("DELETE", "/v1/responses/{response_id}", delete_response, result=DeletedResponse),
+    Route("POST", "/v1/responses/{response_id}/cancel", cancel_response, result=ResponseObject),
+    Route("GET", "/v1/responses/{response_id}/input_items", list_input_items, result=ItemList),
     Route("POST", "/v1/score", score, ScoreRequest, ScoreList),
     Route("GET", "/v1/models", list_models, result=ModelList),
     Route("GET", "/v1/models/{model:path}", get_model, result=ModelCard),
@@ -76,7 +88,7 @@ def create_app(shelf: ModelShelf, settings: ServerSettings, lifecycle: Lifecycle
     """Builds the application around its models; loading and closing them is the caller's."""
     assets = load_assets()
     telemetry = Telemetry(shelf, frozenset(route.path for route in ROUTES) | assets.keys(), settings.metrics_aliases)
-    services = Services(shelf, lifecycle, telemetry, settings)
+    services = Services(shelf, lifecycle, telemetry, settings, ResponseStore(settings.responses), RunningResponses())
     layers = [Middleware(AccessLog, observe=telemetry.observe, quiet_paths=QUIET_PATHS | assets.keys())]
     if settings.api_keys:
         layers.append(Middleware(BearerAuth, keys=settings.api_keys, open_paths=OPEN_PATHS | assets.keys()))

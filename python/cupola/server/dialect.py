@@ -1,17 +1,20 @@
 """How an API says what is not an answer: errors, the end of a stream, signs of life. Knows no endpoint's frames.
 
-Two APIs share the server, OpenAI's and Anthropic's. Which one a request speaks is told by its path.
+Two APIs share the server, OpenAI's and Anthropic's; OpenAI's streams end in a way of their own under `/v1/responses`.
+Which one a request speaks is told by its path.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cupola.protocol.anthropic_errors import anthropic_error
 from cupola.protocol.errors import ApiError
+from cupola.protocol.responses_object import error_fields
 
 MESSAGES = "/v1/messages"
+RESPONSES = "/v1/responses"
 
 
 def frame(payload: bytes) -> bytes:
@@ -53,8 +56,16 @@ ANTHROPIC = Dialect(
     done=b"",
     ping=named_frame(b"ping", b'{"type":"ping"}'),
 )
+_NOBODY_COUNTS = b'{"type":"error","sequence_number":0,'  # whoever writes the stream is gone
+RESPONSES_API = replace(
+    OPENAI,
+    error_frame=lambda error, _request_id: named_frame(b"error", _NOBODY_COUNTS + error_fields(error) + b"}"),
+    done=b"",
+)
 
 
 def dialect_of(path: str) -> Dialect:
     """The API that a path belongs to."""
-    return ANTHROPIC if path == MESSAGES or path.startswith(MESSAGES + "/") else OPENAI
+    if path == MESSAGES or path.startswith(MESSAGES + "/"):
+        return ANTHROPIC
+    return RESPONSES_API if path == RESPONSES else OPENAI

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -13,6 +13,8 @@ from cupola.server.connection import until_disconnect
 from cupola.server.leases import keep
 from cupola.server.lifecycle import Lifecycle
 from cupola.server.record import record_of
+from cupola.server.responses_run import RunningResponses
+from cupola.server.responses_store import ResponseStore, StoreLimits
 from cupola.server.served_model import ServedModel
 from cupola.server.shelf import ModelShelf
 from cupola.server.slot import ModelSlot
@@ -32,12 +34,14 @@ class ServerSettings:
         max_body_bytes: largest request body.
         drain_seconds: how long a drain waits for the requests in flight.
         metrics_aliases: servers under whose names metrics are published too: `vllm`.
+        responses: how much `/v1/responses` keeps.
     """
 
     api_keys: tuple[str, ...] = ()
     max_body_bytes: int = 16 * 1024 * 1024
     drain_seconds: float = 30.0
     metrics_aliases: tuple[str, ...] = ()
+    responses: StoreLimits = field(default_factory=StoreLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ class Services:
     lifecycle: Lifecycle
     telemetry: Telemetry
     settings: ServerSettings
+    responses: ResponseStore
+    running_responses: RunningResponses
 
     async def model(self, request: Request, name: str) -> ServedModel:
         """The generating model of that name; raises as `take` does."""
