@@ -77,7 +77,7 @@ class ResponseFrames:
         self._status = "incomplete" if delta.finish == "length" else "completed"
         rest = b""
         if self._unplaced and isinstance(self._open, OpenMessage):
-            rest = self._write(self._open, "")
+            rest = self._text("")
         if self._open is None and not self._done:
             rest += self._begin(OpenMessage(self._writer, 0))  # a silent model has said something empty
         return rest + self._close("incomplete" if delta.finish == "length" else "completed")
@@ -94,25 +94,24 @@ class ResponseFrames:
         if isinstance(event, ReasoningDelta):
             kind = OpenSummary if self._summarized else OpenReasoning
             events = b"" if isinstance(self._open, kind) else self._begin(kind(self._writer, self._next_index))
-            return events + self._write(self._open, event.text)
+            return events + self._more(event.text)
         if isinstance(event, ToolCallBegin):
             return self._begin(OpenCall(self._writer, self._next_index, event.id, event.name))
         if isinstance(event, ToolCallArguments):
-            return self._write(self._open, event.text)
+            return self._more(event.text)
         return self._close("completed")
 
     def _text(self, text: str) -> bytes:
-        events = b""
-        if not isinstance(self._open, OpenMessage):
-            events = self._begin(OpenMessage(self._writer, self._next_index))
-        return events + self._write(self._open, text)
-
-    def _write(self, item: OpenItem | None, text: str) -> bytes:
-        assert item is not None
-        if not self._unplaced:
-            return item.more(text)
+        events, message = b"", self._open
+        if not isinstance(message, OpenMessage):
+            message = OpenMessage(self._writer, self._next_index)
+            events = self._begin(message)
         logprobs, self._unplaced = self._unplaced, []
-        return item.more(text, logprobs)
+        return events + message.more(text, logprobs)
+
+    def _more(self, text: str) -> bytes:
+        assert self._open is not None
+        return self._open.more(text)
 
     @property
     def _next_index(self) -> int:

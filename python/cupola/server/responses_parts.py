@@ -49,7 +49,7 @@ class OpenItem(Protocol):
     def begin(self) -> bytes:
         """The events that announce it."""
 
-    def more(self, text: str, logprobs: Sequence[ContentLogprob] = (), /) -> bytes:
+    def more(self, text: str, /) -> bytes:
         """More of its text."""
 
     def end(self, status: ItemStatus) -> tuple[bytes, OutputItem]:
@@ -80,7 +80,7 @@ class OpenMessage:
         return _added(self._writer, self._index, self._item) + self._writer.event(b"response.content_part.added", part)
 
     def more(self, text: str, logprobs: Sequence[ContentLogprob] = ()) -> bytes:
-        """See OpenItem."""
+        """See OpenItem; only a message's text has log-probabilities in this API."""
         self._text.append(text)
         self._logprobs.extend(logprobs)
         told = _LOGPROBS.dump_json(tuple(logprobs)) if logprobs else b"[]"
@@ -111,8 +111,8 @@ class OpenReasoning:
         part = self._at + b',"part":' + to_json(ReasoningText(text=""))
         return _added(self._writer, self._index, self._item) + self._writer.event(b"response.content_part.added", part)
 
-    def more(self, text: str, _logprobs: Sequence[ContentLogprob] = ()) -> bytes:
-        """See OpenItem; thoughts have no log-probabilities in this API."""
+    def more(self, text: str) -> bytes:
+        """See OpenItem."""
         self._text.append(text)
         return self._writer.event(b"response.reasoning_text.delta", self._at + b',"delta":' + to_json(text))
 
@@ -140,8 +140,8 @@ class OpenSummary:
         added = _added(self._writer, self._index, self._item)
         return added + self._writer.event(b"response.reasoning_summary_part.added", part)
 
-    def more(self, text: str, _logprobs: Sequence[ContentLogprob] = ()) -> bytes:
-        """See OpenItem; thoughts have no log-probabilities in this API."""
+    def more(self, text: str) -> bytes:
+        """See OpenItem."""
         self._text.append(text)
         return self._writer.event(b"response.reasoning_summary_text.delta", self._at + b',"delta":' + to_json(text))
 
@@ -169,8 +169,8 @@ class OpenCall:
         """See OpenItem."""
         return _added(self._writer, self._index, self._item)
 
-    def more(self, text: str, _logprobs: Sequence[ContentLogprob] = ()) -> bytes:
-        """See OpenItem; arguments have no log-probabilities in this API."""
+    def more(self, text: str) -> bytes:
+        """See OpenItem."""
         self._arguments.append(text)
         fields = self._at + b',"delta":' + to_json(text)
         return self._writer.event(b"response.function_call_arguments.delta", fields)
