@@ -8,6 +8,7 @@ Written once by the compiler, read by the engine; it never changes after that. T
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -15,6 +16,8 @@ from pydantic import BaseModel, ConfigDict
 # library asks of the engine, have changed. They are refused then; the cache compiles them again.
 FORMAT_VERSION = 2
 FILE_NAME = "model.json"
+
+Task = Literal["generate", "embed"]
 
 
 class _Frozen(BaseModel):
@@ -63,6 +66,19 @@ class KvCache(_Frozen):
         return self.page_elements * {"float32": 4, "float16": 2, "int16": 2, "int8": 1}[self.dtype]
 
 
+class Embedding(_Frozen):
+    """What an encoder makes of a text.
+
+    `dimensions` of the vector, how it is pooled from the tokens' (mean, cls, last), whether it has length 1, and the
+    shorter lengths that it was trained to be cut to; none listed: nobody said.
+    """
+
+    dimensions: int
+    pooling: str
+    normalized: bool
+    matryoshka: tuple[int, ...] = ()
+
+
 class Limits(_Frozen):
     """Upper bounds compiled into the library."""
 
@@ -83,10 +99,11 @@ class Functions(_Frozen):
 
     alloc_kv_cache: str = "alloc_kv_cache"
     forward: str = "forward"
+    embed: str = "embed"
 
 
 class Weight(_Frozen):
-    """One argument of `forward`, in order: where it lies and what it is.
+    """One argument of `forward` or `embed`, in order: where it lies and what it is.
 
     `format` names a packed layout of `cupola.quantize` (f32, f16, bf16, q8, q4, q4s) or "vector" for plain float32.
     """
@@ -99,7 +116,10 @@ class Weight(_Frozen):
 
 
 class Manifest(_Frozen):
-    """The whole of `model.json`."""
+    """The whole of `model.json`.
+
+    An encoder has an `embedding` and keeps no keys and values: its pages have no elements.
+    """
 
     format_version: int = FORMAT_VERSION
     name: str
@@ -109,9 +129,15 @@ class Manifest(_Frozen):
     target: dict[str, str]
     shape: Shape
     kv_cache: KvCache
+    embedding: Embedding | None = None
     limits: Limits
     special_ids: SpecialIds
     functions: Functions = Functions()
     weights: tuple[Weight, ...]
     files: dict[str, str]  # file name -> sha256
     memory: dict[str, int]  # function -> bytes of working memory at the compiled limits
+
+    @property
+    def task(self) -> Task:
+        """What the model is for."""
+        return "generate" if self.embedding is None else "embed"

@@ -44,6 +44,7 @@ def compile_command(
     from cupola.compiler.cache import compile_cached
     from cupola.compiler.target import resolve
     from cupola.errors import UsageError
+    from cupola.models import registry
     from cupola.resources import resource_folder
     from cupola.weights.source import open_checkpoint
 
@@ -53,6 +54,7 @@ def compile_command(
     settings = configuration.load(path).with_quant(quant)
     target = resolve(settings.target)
     checkpoint = open_checkpoint(model, announce=lambda text: typer.echo(text, err=True))
+    settings = settings.resolved(registry.task(checkpoint.config))
     with _progress_bar() as on_progress:
         if cached:
             folder = compile_cached(checkpoint, settings, target, on_progress)

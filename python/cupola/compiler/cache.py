@@ -15,6 +15,7 @@ from cupola.compiler.prune import prune, size_limit, touch
 from cupola.compiler.target import CpuTarget
 from cupola.errors import StorageError
 from cupola.manifest import FILE_NAME, FORMAT_VERSION, Stamp
+from cupola.models import registry
 from cupola.weights.cache import cache_root
 from cupola.weights.checkpoint import Checkpoint
 
@@ -30,6 +31,7 @@ def compile_cached(checkpoint: Checkpoint, config: CompileConfig, target: CpuTar
         StorageError: the cache cannot be written.
         UsageError: $CUPOLA_CACHE_SIZE is not a size.
     """
+    config = config.resolved(registry.task(checkpoint.config))
     root = cache_root() / "compiled"
     folder = root / f"{checkpoint.name}-{config.model.quant}-{_key(checkpoint, config, target)}"
     try:

@@ -9,20 +9,20 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from cupola.compiler import library
 from cupola.compiler.config import CompileConfig
+from cupola.compiler.plan import plan_decoder, plan_encoder
 from cupola.compiler.progress import OnProgress, Progress
 from cupola.compiler.target import CpuTarget
 from cupola.errors import StorageError, UsageError
-from cupola.manifest import FILE_NAME, KvCache, Limits, Manifest, Shape, SpecialIds, Stamp
-from cupola.models import registry
-from cupola.models.decoder import declare
+from cupola.manifest import FILE_NAME, Limits, Manifest, SpecialIds, Stamp
+from cupola.models import decoder, encoder, registry
+from cupola.models.encoder_spec import EncoderSpec
 from cupola.models.spec import DecoderSpec
-from cupola.quantize.layouts import OUT_BLOCK
 from cupola.quantize.parameter import Parameter
 from cupola.quantize.schemes import SCHEMES, choose_format
 from cupola.weights.checkpoint import Checkpoint
 from cupola.weights.convert import check_sources, convert
+from cupola.weights.sentence_transformers import read_settings
 
 LIBRARY = "lib.so"
 GENERATION_CONFIG = "generation_config.json"
@@ -62,18 +62,16 @@ def _compile_into(
     work: Path, checkpoint: Checkpoint, config: CompileConfig, target: CpuTarget, on_progress: OnProgress
 ) -> Manifest:
     architecture, spec = registry.read(checkpoint.config)
-    shape = _shape(spec, config.model.max_context)
-    scheme = SCHEMES[config.model.quant]
+    config = config.resolved(architecture.task)
     parameters = chosen_parameters(spec, checkpoint, config.model.quant)
-    dtype = config.kv_cache.dtype
-    if dtype == "auto":
-        dtype = "float32" if scheme.name == "f32" else "int16"
-    elements = library.page_layout(spec, config.kv_cache.page_size, dtype).elements
-    kv_cache = KvCache(page_size=config.kv_cache.page_size, dtype=dtype, page_elements=elements)
+    if isinstance(spec, EncoderSpec):
+        plan = plan_encoder(spec, parameters, read_settings(checkpoint.path), config, target)
+    else:
+        plan = plan_decoder(spec, parameters, config, target)
 
     checkpoint.write_text_files(work)
     on_progress(Progress("compile", 0, 1))
-    built = library.build(spec, parameters, kv_cache, config.limits, target, work / LIBRARY)
+    built = plan.build(work / LIBRARY)
     on_progress(Progress("compile", 1, 1))
     ordered = [parameters[name] for name in built.weight_names]
     weights = convert(checkpoint, ordered, work, lambda done, total: on_progress(Progress("convert", done, total)))
@@ -81,12 +79,13 @@ def _compile_into(
     manifest = Manifest(
         name=checkpoint.name,
         architecture=architecture.name,
-        scheme=scheme.name,
+        scheme=config.model.quant,
         stamp=Stamp.current(),
         target=target.describe(),
-        shape=shape,
-        kv_cache=kv_cache,
-        limits=Limits(max_step_tokens=config.limits.max_step_tokens, max_batch=config.limits.max_batch),
+        shape=plan.shape,
+        kv_cache=plan.kv_cache,
+        embedding=plan.embedding,
+        limits=Limits(max_step_tokens=plan.limits.max_step_tokens, max_batch=plan.limits.max_batch),
         special_ids=_special_ids(work),
         weights=weights,
         files=_hashes(work, on_progress),
@@ -96,33 +95,18 @@ def _compile_into(
     return manifest
 
 
-def chosen_parameters(spec: DecoderSpec, checkpoint: Checkpoint, quant: str) -> dict[str, Parameter]:
+def chosen_parameters(spec: DecoderSpec | EncoderSpec, checkpoint: Checkpoint, quant: str) -> dict[str, Parameter]:
     """The model's parameters with the formats that the scheme and the checkpoint's own formats give them."""
-    declared = tuple(declare(spec))
+    if isinstance(spec, EncoderSpec):
+        declared = tuple(encoder.declare(spec, checkpoint.tensors))
+    else:
+        declared = tuple(decoder.declare(spec))
     check_sources(checkpoint, declared)
     chosen = {}
     for parameter in declared:
         infos = [checkpoint.tensors[source.name] for source in parameter.sources]
         chosen[parameter.name] = replace(parameter, format=choose_format(parameter.role, infos, SCHEMES[quant]))
     return chosen
-
-
-def _shape(spec: DecoderSpec, max_context: int) -> Shape:
-    if max_context > spec.max_context:
-        raise UsageError(
-            f"model.max_context is {max_context}, but the model was trained for {spec.max_context} tokens",
-            hint=f"ask for at most {spec.max_context}",
-        )
-    return Shape(
-        vocab_size=spec.vocab_size,
-        logit_stride=-(-spec.vocab_size // OUT_BLOCK) * OUT_BLOCK,
-        hidden_size=spec.hidden_size,
-        num_layers=spec.num_layers,
-        num_heads=spec.num_heads,
-        num_kv_heads=spec.num_kv_heads,
-        head_dim=spec.head_dim,
-        max_context=max_context or spec.max_context,
-    )
 
 
 def _special_ids(work: Path) -> SpecialIds:

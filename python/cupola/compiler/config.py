@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cupola.errors import UsageError
+from cupola.manifest import Task
+
+# A decoder's token costs the bytes of its weights; an encoder's does not, and its vectors shall be the checkpoint's.
+AUTO_QUANT: Mapping[Task, str] = MappingProxyType({"generate": "q4", "embed": "f16"})
 
 
 class _Section(BaseModel):
@@ -26,7 +32,7 @@ class TargetConfig(_Section):
 class ModelConfig(_Section):
     """How the model is stored."""
 
-    quant: Literal["f32", "f16", "bf16", "q8", "q4"] = "q4"
+    quant: Literal["auto", "f32", "f16", "bf16", "q8", "q4"] = "auto"
     max_context: int = Field(default=0, ge=0)
 
 
@@ -51,6 +57,10 @@ class CompileConfig(_Section):
     model: ModelConfig = ModelConfig()
     kv_cache: KvCacheConfig = KvCacheConfig()
     limits: LimitsConfig = LimitsConfig()
+
+    def resolved(self, task: Task) -> CompileConfig:
+        """The same configuration, with the scheme that suits a model for this task where none was chosen."""
+        return self if self.model.quant != "auto" else self.with_quant(AUTO_QUANT[task])
 
     def with_quant(self, quant: str | None) -> CompileConfig:
         """The same configuration with another scheme.

@@ -35,7 +35,7 @@ class Library:
     """What was built, and what a caller of it must know.
 
     Args:
-        weight_names: the order of `forward`'s weights.
+        weight_names: the order of the weights.
         memory: bytes of working memory of each function at the compiled limits.
     """
 
@@ -85,7 +85,20 @@ def build(
     """
     with target.tvm_target():
         module, weights = decoder_module(spec, parameters, kv_cache, limits, target)
-        planned = single_launch(plan(module), Functions().forward)
+    return Library(weights, link(module, Functions().forward, target, path))
+
+
+def link(module: tvm.IRModule, step: str, target: CpuTarget, path: Path) -> dict[str, int]:
+    """Lowers a module of Relax functions, of which `step` is the one with the kernels, and links it.
+
+    Returns:
+        Bytes of working memory of each function.
+
+    Raises:
+        StorageError: the library could not be linked or written.
+    """
+    with target.tvm_target():
+        planned = single_launch(plan(module), step)
         memory = _working_memory(planned)
         lowered = lower(planned)
         pipeline.register()
@@ -97,7 +110,7 @@ def build(
             f"cannot link `{path.name}`: {str(error).strip().splitlines()[-1]}",
             hint="a C++ compiler (g++ or clang++) must be installed, and the output folder writable",
         ) from error
-    return Library(weights, memory)
+    return memory
 
 
 def decoder_module(
@@ -112,7 +125,8 @@ def decoder_module(
     operations = CpuOperations(BY_NAME[target.isa], pages.heads, pages, spec.rotary.dim)
     module, weights = _export(spec, operations, parameters, kv_cache)
     module = _with_alloc_kv_cache(module, spec.num_layers, kv_cache)
-    return _with_bounds(module, limits), weights
+    bounds = {"n": limits.max_step_tokens, "m": limits.max_batch, "b": limits.max_batch}
+    return with_bounds(module, Functions().forward, bounds), weights
 
 
 def _export(
@@ -157,11 +171,9 @@ def _with_alloc_kv_cache(module: tvm.IRModule, layers: int, kv_cache: KvCache) -
     return builder.finalize()
 
 
-def _with_bounds(module: tvm.IRModule, limits: LimitsConfig) -> tvm.IRModule:
+def with_bounds(module: tvm.IRModule, name: str, bounds: Mapping[str, int]) -> tvm.IRModule:
     """Tells the memory planner how large a step can be, so that working memory is planned once."""
-    name = Functions().forward
-    bounds = {"n": limits.max_step_tokens, "m": limits.max_batch, "b": limits.max_batch}
-    module[name] = module[name].with_attr("tir_var_upper_bound", bounds)
+    module[name] = module[name].with_attr("tir_var_upper_bound", dict(bounds))
     return module
 
 

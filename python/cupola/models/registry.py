@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from cupola.errors import UnsupportedError
+from cupola.manifest import Task
+from cupola.models.bert import BERT, ROBERTA
 from cupola.models.config import Config
+from cupola.models.encoder_spec import EncoderSpec
 from cupola.models.llama import LLAMA
 from cupola.models.spec import Architecture, DecoderSpec
 
-ARCHITECTURES: tuple[Architecture, ...] = (LLAMA,)
+ARCHITECTURES: tuple[Architecture, ...] = (LLAMA, BERT, ROBERTA)
 
 
 def find(model_type: str) -> Architecture:
@@ -25,7 +28,12 @@ def find(model_type: str) -> Architecture:
     raise UnsupportedError(f"architecture `{model_type}` is not supported", hint=f"supported architectures: {known}")
 
 
-def read(values: Mapping[str, object]) -> tuple[Architecture, DecoderSpec]:
+def task(values: Mapping[str, object]) -> Task:
+    """What a checkpoint is for. Raises as `read` does."""
+    return find(Config(values).text("model_type")).task
+
+
+def read(values: Mapping[str, object]) -> tuple[Architecture, DecoderSpec | EncoderSpec]:
     """Architecture and sizes of a checkpoint from its configuration.
 
     Raises:

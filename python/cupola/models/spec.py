@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cupola.errors import UnsupportedError
+from cupola.manifest import Task
 from cupola.models.config import Config
+from cupola.models.encoder_spec import EncoderSpec
 from cupola.models.rotary import Rotary
 
 
@@ -61,4 +63,5 @@ class Architecture:
 
     name: str
     model_types: tuple[str, ...]
-    read: Callable[[Config], DecoderSpec]
+    read: Callable[[Config], DecoderSpec | EncoderSpec]
+    task: Task = "generate"

@@ -14,6 +14,7 @@ class Role(str, Enum):
     VECTOR = "vector"  # norm weights, biases, tables: plain float32, never quantized
     LINEAR = "linear"
     EMBEDDING = "embedding"  # the token table, and the output matrix (which is often the same)
+    TABLE = "table"  # rows that are looked up and never multiplied: plain rows of f32 or f16
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,9 +54,10 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
 def choose_format(role: str, sources: Sequence[HeldTensor], scheme: Scheme) -> Format:
     """The format of one parameter that is made of `sources`, stacked along their outputs.
 
-    `role` is a `parameter.Role`: "vector", "linear" or "embedding".
+    `role` is a `parameter.Role`: "vector", "linear", "embedding" or "table".
 
     - A vector is F32.
+    - A table of plain rows is F32 or F16; its rows are copied, so that fewer bits would gain no time.
     - `f32` widens everything.
     - Sources that the checkpoint holds quantized in one format keep that format, whatever the scheme.
     - Q4 and Q4S together become Q4, without loss.
@@ -66,6 +67,8 @@ def choose_format(role: str, sources: Sequence[HeldTensor], scheme: Scheme) -> F
     """
     if role == "vector" or scheme.keeps_floats:
         return Format.F32
+    if role == "table":
+        return Format.F16
     wanted = scheme.embedding if role == "embedding" else scheme.linear
     formats = {s.format for s in sources}
     if formats == {Format.F32}:

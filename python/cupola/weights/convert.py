@@ -14,7 +14,7 @@ import numpy as np
 
 from cupola.errors import ModelError
 from cupola.manifest import Weight
-from cupola.quantize.floats import narrow
+from cupola.quantize.floats import FLOAT_DTYPES, narrow
 from cupola.quantize.formats import Quantized
 from cupola.quantize.layouts import OUT_BLOCK, pack, packed_dtype, packed_shape
 from cupola.quantize.parameter import Parameter, Role
@@ -97,6 +97,8 @@ def check_sources(checkpoint: Checkpoint, parameters: Sequence[Parameter]) -> No
 def _target(parameter: Parameter) -> ShardTensor:
     if parameter.role is Role.VECTOR:
         return ShardTensor(parameter.name, np.dtype(np.float32), parameter.shape)
+    if parameter.role is Role.TABLE:
+        return ShardTensor(parameter.name, FLOAT_DTYPES[parameter.format], parameter.shape)
     rows, inputs = parameter.shape
     return ShardTensor(parameter.name, packed_dtype(parameter.format), packed_shape(parameter.format, (rows, inputs)))
 
@@ -120,7 +122,11 @@ def _pieces(checkpoint: Checkpoint, parameter: Parameter) -> Iterator[np.ndarray
     rows, inputs = parameter.shape
     step = max(_CHUNK_ELEMENTS // inputs // OUT_BLOCK, 1) * OUT_BLOCK  # whole blocks, so that only the end is padded
     for start in range(0, rows, step):
-        yield pack(_rows(checkpoint, parameter, start, min(start + step, rows)), parameter.format)
+        part = _rows(checkpoint, parameter, start, min(start + step, rows))
+        if parameter.role is Role.TABLE and not isinstance(part, Quantized):
+            yield part
+        else:
+            yield pack(part, parameter.format)
 
 
 def _rows(checkpoint: Checkpoint, parameter: Parameter, start: int, stop: int) -> np.ndarray | Quantized:

@@ -15,8 +15,11 @@ _PATTERNS = (
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
+    "modules.json",
+    "sentence_bert_config.json",
+    "*_Pooling/config.json",
 )
-_IGNORED = ("*/*", "consolidated*")  # a second copy of the weights in their makers' own layout
+_IGNORED = ("*/*.safetensors", "consolidated*")  # a second copy of the weights in their makers' own layout
 
 
 def fetch(repository: str, revision: str | None, announce: Callable[[str], None]) -> Path:

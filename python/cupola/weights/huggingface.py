@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from cupola.errors import ModelError, UnsupportedError
 from cupola.quantize.formats import Format
+from cupola.weights import sentence_transformers
 from cupola.weights.checkpoint import TensorInfo
 from cupola.weights.fingerprint import fingerprint
 from cupola.weights.storage import write_text
@@ -91,7 +92,8 @@ class HuggingFaceCheckpoint:
         return rows.astype(np.float32, copy=False)
 
     def fingerprint(self) -> str:
-        return fingerprint([self._path / CONFIG, *self._files, *(p for p in self._text_files() if p.is_file())])
+        texts = [path for path in self._text_files() if path.is_file()]
+        return fingerprint([self._path / CONFIG, *self._files, *texts, *sentence_transformers.text_files(self._path)])
 
     def write_text_files(self, folder: Path) -> None:
         """Writes the text files into `folder`.

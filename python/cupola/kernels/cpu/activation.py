@@ -64,7 +64,7 @@ def quantize(width: int, eps: float | None) -> tirx.PrimFunc:
                     if weight is not None:
                         value = let(let(value * inverse) * weight.load(offset))
                     values.append(value)
-                _quantize_group(values, q, base + group * GROUP, s, let((base // GROUP + group) * 2))
+                quantize_group(values, q, base + group * GROUP, s, let((base // GROUP + group) * 2))
 
         for_each_row(n, row)
 
@@ -86,7 +86,7 @@ def _inverse_rms(x: Span, base: Expr, width: int, eps: float) -> Expr:
     return splat(let(f32(1.0) / tirx.sqrt(mean + f32(eps))))
 
 
-def _quantize_group(values: list[Expr], q: Span, q_offset: Expr, s: Span, s_offset: Expr) -> None:
+def quantize_group(values: list[Expr], q: Span, q_offset: Expr, s: Span, s_offset: Expr) -> None:
     """Quantizes 32 values, given as four vectors."""
     a, b, c, d = (let(tirx.abs(v)) for v in values)
     largest = max_lanes(let(tirx.max(tirx.max(a, b), tirx.max(c, d))))

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from cupola.kernels.cpu.attention_block import MASKED, Coming, Task, part_of
+from cupola.kernels.cpu.attention_block import Coming, Task, part_of
+from cupola.kernels.cpu.attention_merge import begin, finish, merge
 from cupola.kernels.cpu.attention_step import BLOCK, AttentionSpec, Part, Queries, Step
 from cupola.kernels.cpu.emit import (
     LANES,
@@ -25,10 +26,6 @@ from cupola.kernels.cpu.emit import (
     Index,
     Span,
     branch,
-    exp,
-    f32,
-    fma,
-    i32,
     i64,
     kernel,
     let,
@@ -38,7 +35,6 @@ from cupola.kernels.cpu.emit import (
     select,
     serial,
     size_var,
-    splat,
     while_,
 )
 from cupola.kernels.cpu.isa import Isa
@@ -82,7 +78,7 @@ def attention(spec: AttentionSpec, isa: Isa) -> tirx.PrimFunc:
     }
 
     def body(**t: Span) -> None:
-        step = Step(spec, isa, n, b, p, **t)
+        step = Step(spec, isa, rows=n, sequences=b, page_count=p, **t)
         splits = let(tirx.And(n == b, b * heads.keys <= i64(FEW_TASKS)))
         tile_count = let(tirx.floordiv(n + (spec.tile_rows - 1), spec.tile_rows))
         split_count = let(split_slots(p, b, spec.block_pages) * heads.keys)
@@ -129,7 +125,7 @@ def _tile_rows_of_one_sequence(step: Step, cursor: Span, end: Expr, head: Expr) 
     seen = let(step.length(s) - (step.first_row(let(s + 1)) - row) + 1)
 
     def walk(rows: int) -> None:
-        _walk(Queries(step, s, head, row, rows, seen))
+        _walk(step, Queries(step, s, head, row, rows, seen))
         cursor.put(0, let(row + rows))
 
     # A branch even for tiles of one row: TVM frees workspace at the end of a branch or a for loop, not of a while loop.
@@ -137,23 +133,23 @@ def _tile_rows_of_one_sequence(step: Step, cursor: Span, end: Expr, head: Expr) 
     branch(let(stop - row >= i64(tile_rows)), lambda: walk(tile_rows), alone)
 
 
-def _walk(queries: Queries) -> None:
+def _walk(step: Step, queries: Queries) -> None:
     """All blocks of one tile, merged as they come."""
-    step, dim = queries.step, queries.step.spec.heads.dim
+    dim = step.spec.heads.dim
 
     def next_block(block: Expr) -> Coming:
         return Coming(let(step.first_page(queries.sequence) + (block + 1) * step.spec.block_pages), queries.key_head)
 
     total, task = part_of(queries.size, dim), Task.of(queries, next_block if queries.count == 1 else None)
     with serial(queries.size) as j:
-        _begin(step, queries.head_of(j), total, j)
+        begin(dim, total, j, step.sink(queries.head_of(j)))
     first, stop = queries.blocks
     with serial(stop, start=first) as block:
         task.attend(block)
         with serial(queries.size) as j:
-            _merge(dim, total, j, task.part, j)
+            merge(dim, total, j, task.part, j)
     with serial(queries.size) as j:
-        _finish(dim, total, j, step.y, queries.offset(j))
+        finish(dim, total, j, step.y, queries.offset(j))
 
 
 # Splits
@@ -233,41 +229,10 @@ def _merge_splits(step: Step, task: Expr) -> None:
     s, head = let(tirx.floordiv(task, heads.queries)), let(tirx.floormod(task, heads.queries))
     total = part_of(1, heads.dim)
     zero = let(i64(0))
-    _begin(step, head, total, zero)
+    begin(heads.dim, total, zero, step.sink(head))
     length = step.length(s)
     slot, row = _first_slot(step, s), step.first_row(s)
     first, stop = Queries(step, s, head, row, 1, length).blocks
     with serial(stop, start=first) as block:
-        _merge(heads.dim, total, zero, Part(step.o, step.ml), let((slot + block) * heads.queries + head))
-    _finish(heads.dim, total, zero, step.y, let((row * heads.queries + head) * heads.dim))
-
-
-# Merging
-
-
-def _begin(step: Step, head: Expr, total: Part, query: Expr) -> None:
-    """The result before the first block: nothing, or the head's sink."""
-    dim = step.spec.heads.dim
-    for c in range(dim // LANES):
-        total.o.store(query * dim + c * LANES, splat(f32(0.0)))
-    total.ml.put(query * 2, f32(MASKED) if step.sinks is None else step.sinks.at(head))
-    total.ml.put(query * 2 + 1, f32(0.0 if step.sinks is None else 1.0))
-
-
-def _merge(dim: int, into: Part, to: Expr, part: Part, query: Expr) -> None:
-    """(m, l, o) of a part into the running one. A part that is masked throughout changes nothing, to the bit."""
-    old, new = into.ml.at(to * 2), part.ml.at(query * 2)
-    m = let(tirx.max(old, new))
-    keep, add = exp(splat(let(old - m))), exp(splat(let(new - m)))
-    sums = fma(splat(into.ml.at(to * 2 + 1)), keep, let(splat(part.ml.at(query * 2 + 1)) * add))
-    into.ml.put(to * 2, m)
-    into.ml.put(to * 2 + 1, tirx.Shuffle([sums], [i32(0)]))
-    for c in range(dim // LANES):
-        value = let(part.o.load(query * dim + c * LANES) * add)
-        into.o.store(to * dim + c * LANES, fma(into.o.load(to * dim + c * LANES), keep, value))
-
-
-def _finish(dim: int, total: Part, query: Expr, y: Span, out: Expr) -> None:
-    inverse = splat(let(f32(1.0) / total.ml.at(query * 2 + 1)))
-    for c in range(dim // LANES):
-        y.store(out + c * LANES, let(total.o.load(query * dim + c * LANES) * inverse))
+        merge(heads.dim, total, zero, Part(step.o, step.ml), let((slot + block) * heads.queries + head))
+    finish(heads.dim, total, zero, step.y, let((row * heads.queries + head) * heads.dim))

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from cupola.kernels.cpu.attention_products import Products, products
-from cupola.kernels.cpu.attention_step import BLOCK, WIDE, Part, Queries, Reach, Step
+from cupola.kernels.cpu.attention_step import BLOCK, WIDE, Context, Part, Queries, Reach
 from cupola.kernels.cpu.emit import (
     LANES,
     Expr,
@@ -146,7 +146,7 @@ def _scores_of_pages(task: Task, first_query: Expr, size: int, reach: Reach, ind
             task.scores.store(index * layout.page_size + (j * BLOCK + k * LANES), score)
 
 
-def _prefetch(step: Step, first: Expr, count: int) -> None:
+def _prefetch(step: Context, first: Expr, count: int) -> None:
     """Asks for the cache lines of neighbours in the pages."""
     for at in range(0, count, step.spec.pages.line):
         step.pages.prefetch(first + at)

@@ -46,16 +46,35 @@ class AttentionSpec:
 
 
 @dataclass(frozen=True)
-class Step:
-    """The arguments of one call, and what is read from them."""
+class Context:
+    """Queries and the pages that they meet; page i of a sequence is `page(first_page + i)`.
+
+    As it stands, there is one sequence, whose pages lie one after the other.
+    """
 
     spec: AttentionSpec
     isa: Isa
+    q: Span
+    pages: Span
+
+    def first_page(self, s: Expr) -> Expr:  # noqa: ARG002
+        return i64(0)
+
+    def page(self, index: Expr) -> Expr:
+        return index
+
+    def page_to_come(self, index: Expr) -> Expr:
+        """A page to prefetch."""
+        return index
+
+
+@dataclass(frozen=True)
+class Step(Context):
+    """The arguments of one call, and what is read from them."""
+
     rows: Expr
     sequences: Expr
     page_count: Expr
-    q: Span
-    pages: Span
     q_indptr: Span
     page_indptr: Span
     page_ids: Span
@@ -64,6 +83,10 @@ class Step:
     o: Span
     ml: Span
     sinks: Span | None = None
+
+    def sink(self, head: Expr) -> Expr | None:
+        """The logit of a head that has no value."""
+        return None if self.sinks is None else self.sinks.at(head)
 
     def first_row(self, s: Expr) -> Expr:
         return cast(self.q_indptr.at(s), "int64")
@@ -89,7 +112,7 @@ class Queries:
     Query j is row `first_row + j / group` and head `key_head * group + j % group`.
     """
 
-    step: Step
+    step: Context
     sequence: Expr
     key_head: Expr
     first_row: Expr

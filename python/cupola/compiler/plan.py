@@ -1,0 +1,105 @@
+"""What a model for one task or the other asks of the compiler, and what the manifest says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cupola.compiler import encoder_library, library
+from cupola.compiler.config import CompileConfig, LimitsConfig
+from cupola.compiler.target import CpuTarget
+from cupola.errors import UsageError
+from cupola.manifest import Embedding, KvCache, Shape
+from cupola.models.encoder_spec import EncoderSpec
+from cupola.models.spec import DecoderSpec
+from cupola.quantize.layouts import OUT_BLOCK
+from cupola.quantize.parameter import Parameter
+from cupola.weights.sentence_transformers import SentenceSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How the library is built, and the parts of the manifest that depend on the task."""
+
+    build: Callable[[Path], library.Library]
+    shape: Shape
+    kv_cache: KvCache
+    limits: LimitsConfig
+    embedding: Embedding | None = None
+
+
+def plan_decoder(
+    spec: DecoderSpec, parameters: Mapping[str, Parameter], config: CompileConfig, target: CpuTarget
+) -> Plan:
+    """A model that generates. UsageError: a context that it was not trained for."""
+    dtype = _attention_dtype(config)
+    elements = library.page_layout(spec, config.kv_cache.page_size, dtype).elements
+    kv_cache = KvCache(page_size=config.kv_cache.page_size, dtype=dtype, page_elements=elements)
+    shape = Shape(
+        vocab_size=spec.vocab_size,
+        logit_stride=-(-spec.vocab_size // OUT_BLOCK) * OUT_BLOCK,
+        hidden_size=spec.hidden_size,
+        num_layers=spec.num_layers,
+        num_heads=spec.num_heads,
+        num_kv_heads=spec.num_kv_heads,
+        head_dim=spec.head_dim,
+        max_context=_max_context(config, spec.max_context),
+    )
+
+    def build(path: Path) -> library.Library:
+        return library.build(spec, parameters, kv_cache, config.limits, target, path)
+
+    return Plan(build, shape, kv_cache, config.limits)
+
+
+def plan_encoder(
+    spec: EncoderSpec,
+    parameters: Mapping[str, Parameter],
+    settings: SentenceSettings,
+    config: CompileConfig,
+    target: CpuTarget,
+) -> Plan:
+    """A model that makes embeddings; a step has room for one text at least. Raises as `plan_decoder`."""
+    usual = min(settings.max_tokens or spec.max_context, spec.max_context)
+    max_context = _max_context(config, spec.max_context) if config.model.max_context else usual
+    limits = config.limits.model_copy(update={"max_step_tokens": max(config.limits.max_step_tokens, max_context)})
+    dtype = "float32" if _attention_dtype(config) == "float32" else "int16"
+    sizes = encoder_library.EncoderSizes(max_context, settings.pooling, settings.normalized, dtype, limits)
+    shape = Shape(
+        vocab_size=spec.vocab_size,
+        logit_stride=0,
+        hidden_size=spec.hidden_size,
+        num_layers=spec.num_layers,
+        num_heads=spec.num_heads,
+        num_kv_heads=spec.num_heads,
+        head_dim=spec.head_dim,
+        max_context=max_context,
+    )
+    embedding = Embedding(
+        dimensions=spec.hidden_size,
+        pooling=settings.pooling,
+        normalized=settings.normalized,
+        matryoshka=settings.matryoshka,
+    )
+
+    def build(path: Path) -> library.Library:
+        return encoder_library.build(spec, parameters, sizes, target, path)
+
+    kv_cache = KvCache(page_size=config.kv_cache.page_size, dtype=dtype, page_elements=0)
+    return Plan(build, shape, kv_cache, limits, embedding)
+
+
+def _attention_dtype(config: CompileConfig) -> str:
+    if config.kv_cache.dtype != "auto":
+        return config.kv_cache.dtype
+    return "float32" if config.model.quant == "f32" else "int16"
+
+
+def _max_context(config: CompileConfig, trained: int) -> int:
+    if config.model.max_context > trained:
+        raise UsageError(
+            f"model.max_context is {config.model.max_context}, but the model was trained for {trained} tokens",
+            hint=f"ask for at most {trained}",
+        )
+    return config.model.max_context or trained
