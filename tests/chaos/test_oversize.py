@@ -20,7 +20,7 @@ CASES = {
     "a negative length": (COMPLETIONS, {"prompt": "x", "max_tokens": -1}, "0"),
     "a minimum above the maximum": (COMPLETIONS, {"prompt": "x", "max_tokens": 3, "min_tokens": 4}, "4"),
     "too many log-probabilities": (CHAT, {"messages": [{"role": "user", "content": "x"}], "top_logprobs": 21}, "20"),
-    "too many stop strings": (COMPLETIONS, {"prompt": "x", "stop": ["a"] * 5}, "4"),
+    "too many stop strings": (COMPLETIONS, {"prompt": "x", "stop": ["a"] * 33}, "32"),
     "a bias on an id that is none": (COMPLETIONS, {"prompt": "x", "logit_bias": {"259": 1}}, "258"),
     "too large a bias": (COMPLETIONS, {"prompt": "x", "logit_bias": {"1": 101}}, "100"),
 }

@@ -225,7 +225,7 @@ def test_models(client: openai.OpenAI) -> None:
         ({"logit_bias": {"10000000": 1}}, openai.BadRequestError, "invalid_value", "logit_bias"),
         ({"tools": [{"type": "custom"}]}, openai.BadRequestError, "unsupported_parameter", "tools.0"),
         ({"messages": []}, openai.BadRequestError, "invalid_value", "messages"),
-        ({"stop": ["a"] * 5}, openai.BadRequestError, "invalid_value", "stop"),
+        ({"stop": ["a"] * 33}, openai.BadRequestError, "invalid_value", "stop"),
         ({"extra_body": {"top_q": 1}}, openai.BadRequestError, "unsupported_parameter", "top_q"),
     ],
 )

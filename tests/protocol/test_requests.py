@@ -95,7 +95,7 @@ def test_best_of_may_only_say_what_n_says() -> None:
         ({"max_tokens": 0}, "max_tokens", "invalid_value"),
         ({"max_completion_tokens": 0}, "max_completion_tokens", "invalid_value"),
         ({"seed": 2**63}, "seed", "invalid_value"),
-        ({"stop": ["a", "b", "c", "d", "e"]}, "stop", "invalid_value"),
+        ({"stop": ["a"] * 33}, "stop", "invalid_value"),
         ({"stop": [""]}, "stop.0", "invalid_value"),
         ({"stop": 7}, "stop", "invalid_type"),
         ({"stop_token_ids": [-1]}, "stop_token_ids.0", "invalid_value"),

@@ -15,7 +15,7 @@ from cupola.protocol.base import WireModel
 from cupola.protocol.structured import StructuredFields
 
 MAX_CHOICES = 128
-MAX_STOP_STRINGS = 4
+MAX_STOP_STRINGS = 32
 MAX_STOP_TOKEN_IDS = 64
 MAX_BIASED = 1024
 MAX_BAD_WORDS = 1024

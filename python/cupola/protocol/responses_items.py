@@ -7,48 +7,19 @@ Items of hosted tools (web search, shell, ...) are refused by their type's name.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import BeforeValidator, Discriminator, Field, JsonValue, Tag, model_validator
-from pydantic_core import PydanticCustomError
 
 from cupola.protocol.base import UNION_TAG, WireModel
 from cupola.protocol.generation import not_given
 from cupola.protocol.logprobs import ContentLogprob
+from cupola.protocol.unions import only_kinds, tag_by, type_of
 
 ItemStatus = Literal["in_progress", "completed", "incomplete"]
 Id = Annotated[str, Field(min_length=1, max_length=256)]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
-
-
-def _naming(what: str, allowed: tuple[str, ...], kind_of: Callable[[Mapping[str, object]], str]) -> BeforeValidator:
-    """Refuses by its name a type that is not in the union; all else is the union's own to check."""
-    *most, last = (f"`{kind}`" for kind in allowed)
-    choice = f"{', '.join(most)} and {last}"
-
-    def check(value: object) -> object:
-        if not isinstance(value, dict):
-            return value if isinstance(value, WireModel) else _refuse("object_type", what + " has to be an object")
-        if kind_of(value) not in allowed:
-            message = f"{what} of type `{{kind}}` is not supported; only {choice} are"
-            raise PydanticCustomError("unsupported_content", message, {"kind": kind_of(value)[:64]})
-        return value
-
-    return BeforeValidator(check)
-
-
-def _refuse(kind: str, message: str) -> object:
-    raise PydanticCustomError(kind, message)
-
-
-def _type_of(value: Mapping[str, object]) -> str:
-    return str(value.get("type"))
-
-
-def _tag_by(kind_of: Callable[[Mapping[str, object]], str]) -> Discriminator:
-    """Finds the shape of a value; the tag is marked, so that no error message shows it as a part of a path."""
-    return Discriminator(lambda value: UNION_TAG + (kind_of(value) if isinstance(value, dict) else value.type))
 
 
 # --- content --------------------------------------------------------------------------------------------------------
@@ -109,13 +80,13 @@ ContentPart = Annotated[
     | Annotated[InputImage, Tag(f"{UNION_TAG}input_image")]
     | Annotated[OutputText, Tag(f"{UNION_TAG}output_text")]
     | Annotated[Refusal, Tag(f"{UNION_TAG}refusal")],
-    _tag_by(_type_of),
-    _naming("a content part", ("input_text", "input_image", "output_text", "refusal"), _type_of),
+    tag_by(type_of),
+    only_kinds("a content part", ("input_text", "input_image", "output_text", "refusal"), type_of),
 ]
 ToolOutputPart = Annotated[
     Annotated[InputText, Tag(f"{UNION_TAG}input_text")] | Annotated[InputImage, Tag(f"{UNION_TAG}input_image")],
-    _tag_by(_type_of),
-    _naming("a tool's output", ("input_text", "input_image"), _type_of),
+    tag_by(type_of),
+    only_kinds("a tool's output", ("input_text", "input_image"), type_of),
 ]
 
 ToolOutput = Annotated[
@@ -221,7 +192,7 @@ _PREFIXES = {"message": "msg", "function_call": "fc", "function_call_output": "f
 def _item_kind(value: Mapping[str, object]) -> str:
     """`type` may be left out: what has a role is a message then, and what has only an id a reference."""
     if value.get("type") is not None:
-        return _type_of(value)
+        return type_of(value)
     return "item_reference" if "role" not in value and "id" in value else "message"
 
 
@@ -238,8 +209,8 @@ InputItem = Annotated[
     | Annotated[FunctionCallOutputItem, Tag(f"{UNION_TAG}function_call_output")]
     | Annotated[ReasoningItem, Tag(f"{UNION_TAG}reasoning")]
     | Annotated[ItemReference, Tag(f"{UNION_TAG}item_reference")],
-    _tag_by(_item_kind),
-    _naming("an item", _KINDS, _item_kind),
+    tag_by(_item_kind),
+    only_kinds("an item", _KINDS, _item_kind),
     BeforeValidator(_without_null_type),
 ]
 

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from cupola.errors import CupolaError
+from cupola.protocol.anthropic import AnthropicMessage, MessagesContext, MessagesRequest, TokensCount
 from cupola.protocol.chat import ChatCompletion, ChatCompletionRequest
 from cupola.protocol.completions import Completion, CompletionRequest
 from cupola.protocol.errors import ApiError, ErrorBody, api_error
@@ -33,6 +34,7 @@ from cupola.server.health import health, ready
 from cupola.server.leases import LeaseKeeper
 from cupola.server.lifecycle import DrainGate, Lifecycle
 from cupola.server.limits import BodyLimit
+from cupola.server.messages import count_tokens, messages
 from cupola.server.metrics import metrics
 from cupola.server.models import get_model, list_models
 from cupola.server.openapi import describe_bodies, request_body
@@ -73,6 +75,8 @@ ROUTES = (
     Route("DELETE", "/v1/responses/{response_id}", delete_response, result=DeletedResponse),
     Route("POST", "/v1/responses/{response_id}/cancel", cancel_response, result=ResponseObject),
     Route("GET", "/v1/responses/{response_id}/input_items", list_input_items, result=ItemList),
+    Route("POST", "/v1/messages", messages, MessagesRequest, AnthropicMessage),
+    Route("POST", "/v1/messages/count_tokens", count_tokens, MessagesContext, TokensCount),
     Route("POST", "/v1/score", score, ScoreRequest, ScoreList),
     Route("GET", "/v1/models", list_models, result=ModelList),
     Route("GET", "/v1/models/{model:path}", get_model, result=ModelCard),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from cupola.engine.output import ScoredPosition, TextDelta
@@ -69,12 +69,15 @@ async def open_reply(
     conversation: Conversation,
     fields: GenerationFields,
     param_names: Mapping[str, str] | None = None,
+    *,
+    clip: bool = False,
 ) -> Reply:
     """A reply, ready to start.
 
     Args:
         fields: how to generate.
         param_names: what the endpoint calls `messages`, `tools`, `max_tokens`, ..., where it differs; for errors.
+        clip: more tokens may be asked for than the context has room for; the answer then ends where it does.
 
     Raises:
         RequestError: the conversation is not valid, or the model's chat template refuses it.
@@ -86,7 +89,11 @@ async def open_reply(
     except RequestError as error:
         raise renamed(error, names) from None
     options = request_options(fields)
-    jobs = [Job(0, prompt, sampling, options) for sampling in choice_sampling(fields, model.engine.default_params)]
+    samplings = choice_sampling(fields, model.engine.default_params)
+    room = model.max_model_len - len(prompt)
+    if clip and fields.token_limit is not None and fields.token_limit > room > 0:
+        samplings = tuple(replace(one, max_tokens=room) for one in samplings)
+    jobs = [Job(0, prompt, sampling, options) for sampling in samplings]
     return Reply(Generation(model.engine, jobs, names))
 
 
