@@ -73,6 +73,11 @@ def serve_command(
         list[str] | None,
         typer.Option(help="Key that clients have to send; repeat it for several.", envvar="CUPOLA_API_KEY"),
     ] = None,
+    responses_ttl: Annotated[
+        float, typer.Option(min=0, help="Seconds after its last use for which a response of /v1/responses is kept.")
+    ] = 24 * 3600.0,
+    responses_entries: Annotated[int, typer.Option(min=0, help="Most responses that are kept.")] = 10_000,
+    responses_memory: Annotated[str, typer.Option(help="Most memory for them.")] = "64MiB",
     timeout_drain: Annotated[
         float, typer.Option(min=0, help="Seconds that a stopping server gives to running requests.")
     ] = 30.0,
@@ -86,6 +91,7 @@ def serve_command(
 
     from cupola.engine.options import EngineOptions
     from cupola.server.process import listen
+    from cupola.server.responses_store import StoreLimits
     from cupola.server.services import ServerSettings
     from cupola.sizes import parse_size
 
@@ -108,7 +114,11 @@ def serve_command(
             prefill_rows=prefill_rows,
             quant=quant,
         ),
-        settings=ServerSettings(api_keys=tuple(api_key or ()), drain_seconds=timeout_drain),
+        settings=ServerSettings(
+            api_keys=tuple(api_key or ()),
+            drain_seconds=timeout_drain,
+            responses=StoreLimits(responses_ttl, responses_entries, parse_size(responses_memory, "--responses-memory")),
+        ),
     )
     _set_up_log(log_level)
     with listen(host, port) as listener:
