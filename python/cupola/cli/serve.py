@@ -1,65 +1,63 @@
-"""`cupola serve`: takes the port, opens the model, prints the addresses, serves until a signal comes."""
+"""`cupola serve`: takes the port, opens the models, prints the addresses, serves until a signal comes."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import Enum
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from functools import partial
+from typing import TYPE_CHECKING
 
 from cupola.cli import options
-from cupola.engine.request import AdmissionPolicy
+from cupola.cli import serve_options as own
 
 if TYPE_CHECKING:
     import socket
 
-    from cupola.engine.async_engine import AsyncEngine
     from cupola.engine.options import EngineOptions
+    from cupola.server.opening import ModelSource
     from cupola.server.services import ServerSettings
+    from cupola.server.shelf import ModelShelf
+    from cupola.server.slot import ModelSlot
 
-
-class LogLevel(str, Enum):
-    """How much the server writes to its log, on standard error."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
+DEFAULT_MODEL = "smollm2"
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """What one `cupola serve` was asked for."""
 
-    model: str
+    sources: tuple[ModelSource, ...]
     backend: str
-    names: tuple[str, ...]
     host: str
+    lazy: bool
+    idle_unload: float | None
+    otel: bool
     options: EngineOptions
     settings: ServerSettings
 
 
 def serve_command(
-    model: Annotated[
-        str, typer.Argument(help="A compiled folder, or any name that `cupola compile` takes (compiled on first use).")
-    ] = "smollm2",
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 means all of this machine's.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
-    served_model_name: Annotated[
-        list[str] | None, typer.Option(help="Name of the model in the API; repeat it for aliases.")
-    ] = None,
+    models: own.Models = None,
+    host: own.Host = "127.0.0.1",
+    port: own.Port = 8000,
+    api_key: own.ApiKey = None,
+    api_key_file: own.ApiKeyFile = None,
+    cors_origin: own.CorsOrigin = None,
+    max_body_size: own.MaxBodySize = "16MiB",
+    served_model_name: own.ServedModelName = None,
+    lazy: own.Lazy = False,
+    idle_unload: own.IdleUnload = None,
+    quant: options.Quant = None,
+    backend: options.Backend = "auto",
     max_batch: options.MaxBatch = None,
     max_context: options.MaxContext = None,
-    max_step_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Most tokens of one step; fewer let running answers flow more evenly.")
-    ] = None,
-    max_queue: Annotated[int, typer.Option(min=1, help="Most requests that wait; beyond it the answer is 429.")] = 1024,
+    max_step_tokens: own.MaxStepTokens = None,
+    max_queue: own.MaxQueue = 1024,
     kv_cache_memory: options.KvCacheMemory = None,
     num_threads: options.NumThreads = 0,
     bind_threads: options.BindThreads = False,
     spin_us: options.SpinUs = 1000,
+<<<<<<< HEAD
     prefix_cache: Annotated[
         bool, typer.Option("--prefix-cache/--no-prefix-cache", help="Share what equal beginnings of prompts compute.")
     ] = True,
@@ -82,24 +80,38 @@ def serve_command(
         float, typer.Option(min=0, help="Seconds that a stopping server gives to running requests.")
     ] = 30.0,
     log_level: Annotated[LogLevel, typer.Option(help="How much to log.")] = LogLevel.INFO,
+=======
+    prefix_cache: own.PrefixCache = True,
+    admission: own.Admission = "predicted",
+    prefill_rows: own.PrefillRows = 0,
+    timeout_drain: own.TimeoutDrain = 30.0,
+    log_level: own.Level = "info",
+    log_format: own.Format = "text",
+    metrics_alias: own.Alias = None,
+    otel: own.OTel = False,
+>>>>>>> 6328b0d (Serve several models by name, load them on demand and unload them when idle; keys from a file, CORS, bounded heads, JSON logs, spans)
 ) -> None:
-    """Serve a model: an OpenAI-compatible API and a chat page.
+    """Serve models: an OpenAI-compatible API and a chat page.
 
-    Examples: `cupola serve`, `cupola serve ./my-model --port 8080`, `cupola serve --api-key secret --host 0.0.0.0`
+    Examples: `cupola serve`, `cupola serve ./my-model --port 8080`, `cupola serve --api-key secret --host 0.0.0.0`,
+    `cupola serve chat=smollm2 big=./big-model --lazy --idle-unload 600`
     """
     import uvloop
 
     from cupola.engine.options import EngineOptions
+    from cupola.server.logs import set_up
     from cupola.server.process import listen
     from cupola.server.responses_store import StoreLimits
     from cupola.server.services import ServerSettings
     from cupola.sizes import parse_size
 
     plan = _Plan(
-        model=model,
+        sources=_sources(models or [DEFAULT_MODEL], served_model_name or ()),
         backend=backend,
-        names=tuple(served_model_name or ()),
         host=host,
+        lazy=lazy,
+        idle_unload=idle_unload,
+        otel=otel,
         options=EngineOptions(
             max_batch=max_batch,
             max_context=max_context,
@@ -116,73 +128,99 @@ def serve_command(
         ),
         settings=ServerSettings(
             api_keys=tuple(api_key or ()),
+<<<<<<< HEAD
             drain_seconds=timeout_drain,
             responses=StoreLimits(responses_ttl, responses_entries, parse_size(responses_memory, "--responses-memory")),
+=======
+            api_key_file=api_key_file,
+            cors_origins=tuple(cors_origin or ()),
+            max_body_bytes=parse_size(max_body_size, "--max-body-size"),
+            drain_seconds=timeout_drain,
+            metrics_aliases=() if metrics_alias is None else (metrics_alias,),
+>>>>>>> 6328b0d (Serve several models by name, load them on demand and unload them when idle; keys from a file, CORS, bounded heads, JSON logs, spans)
         ),
     )
-    _set_up_log(log_level)
+    set_up(log_level, log_format)
     with listen(host, port) as listener:
         uvloop.run(_serve(plan, listener))
+
+
+def _sources(models: Sequence[str], served_names: Sequence[str]) -> tuple[ModelSource, ...]:
+    """The models and their names. UsageError: the names belong to none or to several."""
+    from dataclasses import replace
+
+    from cupola.errors import UsageError
+    from cupola.server.opening import ModelSource
+
+    sources = tuple(ModelSource.parse(model) for model in models)
+    if not served_names:
+        return sources
+    if len(sources) > 1:
+        raise UsageError("`--served-model-name` names one model, but there are several", hint="write NAME=MODEL")
+    return (replace(sources[0], names=(*sources[0].names, *served_names)),)
 
 
 async def _serve(plan: _Plan, listener: socket.socket) -> None:
     import time
 
-    from cupola.engine.async_engine import AsyncEngine
     from cupola.server.app import create_app
     from cupola.server.lifecycle import Lifecycle
     from cupola.server.process import serve
-    from cupola.server.served_model import ServedModel
     from cupola.server.shelf import ModelShelf
+    from cupola.server.tracing import open_tracing
 
     started = time.perf_counter()
-    # In this thread: nothing else runs yet, and Ctrl-C works as everywhere.
-    async with AsyncEngine(plan.model, backend=plan.backend, config=plan.options) as engine:
-        model = ServedModel.of(engine, plan.names or _default_names(plan.model, engine.model_name))
+    tracer = open_tracing() if plan.otel else None
+    slots = [_slot(plan, source) for source in plan.sources]
+    try:
+        if not plan.lazy:
+            for slot in slots:
+                slot.load_now()  # in this thread: nothing else runs yet, and Ctrl-C works as everywhere
+        shelf = ModelShelf(slots)
         lifecycle = Lifecycle()
-        shelf = ModelShelf.holding(model)
-        app = create_app(shelf, plan.settings, lifecycle)
+        app = create_app(shelf, plan.settings, lifecycle, tracer)
         address = _address(plan.host, listener.getsockname()[1])
-        print(_banner(engine, model.names, address, time.perf_counter() - started), flush=True)
+        print(_banner(shelf, address, time.perf_counter() - started), flush=True)
         await serve(app, shelf, lifecycle, listener, plan.settings.drain_seconds)
+    finally:
+        for slot in slots:
+            await slot.close()
+        if tracer is not None:
+            tracer.shutdown()
 
 
-def _default_names(asked: str, own: str) -> tuple[str, ...]:
-    """The name that the user typed, unless it is a path, and the model's own."""
-    from pathlib import Path
+def _slot(plan: _Plan, source: ModelSource) -> ModelSlot:
+    from cupola.server.opening import open_served
+    from cupola.server.slot import ModelSlot, SlotLimits
 
-    return (own,) if Path(asked).exists() else tuple(dict.fromkeys((asked, own)))
+    opener = partial(open_served, source, plan.backend, plan.options)
+    return ModelSlot(source.early_names(), opener, SlotLimits(plan.idle_unload, plan.options.max_queue))
 
 
-def _banner(engine: AsyncEngine, names: Sequence[str], address: str, seconds: float) -> str:
+def _banner(shelf: ModelShelf, address: str, seconds: float) -> str:
     """The first screen: what is served, with which sizes, and where."""
     from cupola import __version__
+    from cupola.cli.table import columns
 
-    config, manifest = engine.config, engine.manifest
-    slots = config.num_pages * config.page_size
-    lines = {
-        "model": f"{', '.join(names)} ({manifest.architecture}, {manifest.scheme}, {engine.backend} backend)",
-        "context": f"{config.max_context} tokens, up to {config.max_batch} requests at once",
-        "KV cache": f"{config.num_pages} pages of {config.page_size} tokens = {slots} tokens",
-        "chat page": f"{address}/",
-        "API base": f"{address}/v1",
-        "health": f"{address}/health",
-        "metrics": f"{address}/metrics",
-    }
-    rows = [f"  {name:<10} {value}" for name, value in lines.items()]
-    return "\n".join([f"Cupola {__version__} ready in {seconds:.1f} s", *rows])
+    head = ("model", "kind", "architecture", "quant", "context", "KV cache", "at once", "")
+    rows = [head, *(_row(slot) for slot in shelf.slots)]
+    places = {"chat page": "/", "API base": "/v1", "API document": "/openapi.json", "health": "/health"}
+    places["metrics"] = "/metrics"
+    urls = [("", ""), *((name, f"{address}{path}") for name, path in places.items())]
+    return "\n".join(
+        [f"Cupola {__version__} ready in {seconds:.1f} s", "", columns(rows), "", columns(urls).lstrip("\n")]
+    )
+
+
+def _row(slot: ModelSlot) -> tuple[str, ...]:
+    names = ", ".join(slot.names)
+    if slot.served is None:
+        return (names, "", "", "", "", "", "", "loaded on demand")
+    is_ = slot.served.summary
+    note = "" if is_.backend == "compiled" else f"{is_.backend} backend"
+    return (names, is_.kind, is_.architecture, is_.quant, f"{is_.context}", is_.cache, f"{is_.concurrency}", note)
 
 
 def _address(host: str, port: int) -> str:
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     return f"http://{shown}:{port}"
-
-
-def _set_up_log(level: LogLevel) -> None:
-    import logging
-
-    logging.basicConfig(
-        level=level.value.upper(), format="%(asctime)s %(levelname)-8s %(message)s", datefmt="%H:%M:%S", force=True
-    )
-    # uvicorn's own lines about starting and stopping repeat what ours say better.
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)

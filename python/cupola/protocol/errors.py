@@ -5,6 +5,7 @@
     404  invalid_request_error   unknown path or model
     405  invalid_request_error   known path, other method
     413  invalid_request_error   body too large
+    431  invalid_request_error   head too large
     429  rate_limit_error        the queue is full (Retry-After)
     500  server_error            the engine failed, or a bug
     503  server_error            the server drains, or its engine is gone (Retry-After)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cupola.server.logs import FIELDS, REQUEST_ID
 from cupola.server.record import RequestRecord, attach
 
 _CLIENT_ID = re.compile(rb"[\x21-\x7e]{1,128}")
@@ -36,6 +37,7 @@ class AccessLog:
             return
         record = RequestRecord(_request_id(scope), scope["method"], scope["path"])
         attach(scope, record)
+        REQUEST_ID.set(record.id)  # the task is this request's own
         # Anthropic's clients look for the second.
         headers = [(b"x-request-id", record.id.encode()), (b"request-id", record.id.encode())]
 
@@ -51,7 +53,7 @@ class AccessLog:
             record.finished = time.perf_counter()
             self._observe(record)
             if record.status >= 400 or record.path not in self._quiet_paths:
-                _LOG.info("%s", log_line(record))
+                _LOG.info("%s", log_line(record), extra={FIELDS: log_fields(record)})
 
 
 def log_line(record: RequestRecord) -> str:
@@ -65,6 +67,22 @@ def log_line(record: RequestRecord) -> str:
     if record.token_rate is not None:
         line += f"  {record.token_rate:>7.1f} tok/s"
     return f"{line}  {record.id}"
+
+
+def log_fields(record: RequestRecord) -> dict[str, str | float | None]:
+    """The same for programs."""
+    first = record.time_to_first_token
+    return {
+        "method": record.method,
+        "path": record.path,
+        "status": record.status,
+        "error": record.error_code,
+        "model": record.model,
+        "duration_ms": round(record.duration * 1000, 3),
+        "time_to_first_token_ms": None if first is None else round(first * 1000, 3),
+        "prompt_tokens": record.prompt_tokens,
+        "completion_tokens": record.completion_tokens,
+    }
 
 
 def _milliseconds(seconds: float) -> str:

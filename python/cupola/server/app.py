@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -28,9 +28,12 @@ from cupola.protocol.responses_object import DeletedResponse, InputTokens, ItemL
 from cupola.protocol.score import ScoreList, ScoreRequest
 from cupola.server.access import AccessLog
 from cupola.server.auth import BearerAuth
+from cupola.server.bugs import BugGuard
 from cupola.server.chat import chat_completions
 from cupola.server.completions import completions
+from cupola.server.cors import cors_layer
 from cupola.server.health import health, ready
+from cupola.server.keys import KeyRing
 from cupola.server.leases import LeaseKeeper
 from cupola.server.lifecycle import DrainGate, Lifecycle
 from cupola.server.limits import BodyLimit
@@ -38,7 +41,6 @@ from cupola.server.messages import count_tokens, messages
 from cupola.server.metrics import metrics
 from cupola.server.models import get_model, list_models
 from cupola.server.openapi import describe_bodies, request_body
-from cupola.server.record import record_of
 from cupola.server.responses import error_response
 from cupola.server.responses_create import count_input_tokens, create_response
 from cupola.server.responses_run import RunningResponses
@@ -48,7 +50,11 @@ from cupola.server.score import score
 from cupola.server.services import ServerSettings, Services
 from cupola.server.shelf import ModelShelf
 from cupola.server.telemetry import Telemetry
+from cupola.server.tracing import TracingLayer
 from cupola.server.web import Asset, load_assets
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
 
 Handler = Callable[[Services, Request], Awaitable[Response]]
 
@@ -81,29 +87,30 @@ ROUTES = (
     Route("GET", "/v1/models", list_models, result=ModelList),
     Route("GET", "/v1/models/{model:path}", get_model, result=ModelCard),
     Route("GET", "/health", health),
+    Route("GET", "/live", health),
     Route("GET", "/ready", ready),
     Route("GET", "/metrics", metrics),
 )
-OPEN_PATHS = frozenset({"/health", "/ready"})  # no API key needed
+OPEN_PATHS = frozenset({"/health", "/live", "/ready"})  # no API key needed
 QUIET_PATHS = OPEN_PATHS | {"/metrics"}  # asked every few seconds by machines: not in the log
 
 
-def create_app(shelf: ModelShelf, settings: ServerSettings, lifecycle: Lifecycle) -> FastAPI:
-    """Builds the application around its models; loading and closing them is the caller's."""
+def create_app(
+    shelf: ModelShelf, settings: ServerSettings, lifecycle: Lifecycle, tracer: TracerProvider | None = None
+) -> FastAPI:
+    """Builds the application around its models; loading and closing them is the caller's.
+
+    Raises:
+        UsageError: a setting that cannot be.
+    """
     assets = load_assets()
     telemetry = Telemetry(shelf, frozenset(route.path for route in ROUTES) | assets.keys(), settings.metrics_aliases)
     services = Services(shelf, lifecycle, telemetry, settings, ResponseStore(settings.responses), RunningResponses())
-    layers = [Middleware(AccessLog, observe=telemetry.observe, quiet_paths=QUIET_PATHS | assets.keys())]
-    if settings.api_keys:
-        layers.append(Middleware(BearerAuth, keys=settings.api_keys, open_paths=OPEN_PATHS | assets.keys()))
-    layers.append(Middleware(DrainGate, lifecycle=lifecycle))
-    layers.append(Middleware(BodyLimit, limit=settings.max_body_bytes))
-    layers.append(Middleware(LeaseKeeper))
     app = FastAPI(
         title="Cupola",
         docs_url=None,  # that page, and the other, would load scripts from elsewhere
         redoc_url=None,
-        middleware=layers,
+        middleware=_layers(services, frozenset(assets), tracer),
         exception_handlers=_EXCEPTION_HANDLERS,
     )
     for route in ROUTES:
@@ -111,6 +118,24 @@ def create_app(shelf: ModelShelf, settings: ServerSettings, lifecycle: Lifecycle
     _add_page(app, assets)
     describe_bodies(app, [route.body for route in ROUTES if route.body is not None])
     return app
+
+
+def _layers(services: Services, assets: frozenset[str], tracer: TracerProvider | None) -> list[Middleware]:
+    """What lies around the endpoints, the outermost first."""
+    settings = services.settings
+    keys = KeyRing(settings.api_keys, settings.api_key_file)
+    layers = [Middleware(AccessLog, observe=services.telemetry.observe, quiet_paths=QUIET_PATHS | assets)]
+    if tracer is not None:
+        layers.append(Middleware(TracingLayer, provider=tracer))
+    layers.append(Middleware(BugGuard))
+    if settings.cors_origins:
+        layers.append(cors_layer(settings.cors_origins))
+    if keys.locks:
+        layers.append(Middleware(BearerAuth, keys=keys, open_paths=OPEN_PATHS | assets))
+    layers.append(Middleware(DrainGate, lifecycle=services.lifecycle))
+    layers.append(Middleware(BodyLimit, limit=settings.max_body_bytes))
+    layers.append(Middleware(LeaseKeeper))
+    return layers
 
 
 def _add_route(app: FastAPI, route: Route, services: Services) -> None:
@@ -142,10 +167,10 @@ async def _on_api_error(_request: Request, error: ApiError) -> Response:
     return error_response(error)
 
 
-async def _on_cupola_error(request: Request, error: CupolaError) -> Response:
+async def _on_cupola_error(_request: Request, error: CupolaError) -> Response:
     answer = api_error(error)
     if answer.status >= 500:
-        _LOG.error("%s: %s", record_of(request.scope).id, error.message)
+        _LOG.error("%s", error.message)
     return error_response(answer)
 
 
@@ -166,15 +191,9 @@ async def _on_disconnect(_request: Request, _error: Exception) -> Response:
     return Response(status_code=499)
 
 
-async def _on_bug(request: Request, _error: Exception) -> Response:
-    message = f"The server failed; its log says more about request {record_of(request.scope).id}."
-    return error_response(ApiError(500, message, code="internal_error"))
-
-
 _EXCEPTION_HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = {
     ApiError: _on_api_error,
     CupolaError: _on_cupola_error,
     HTTPException: _on_http_error,
     ClientDisconnect: _on_disconnect,
-    Exception: _on_bug,
 }

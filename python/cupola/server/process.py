@@ -14,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from cupola.errors import EngineError, UsageError
+from cupola.server.http_head import BoundedProtocol
 from cupola.server.lifecycle import Lifecycle
 from cupola.server.shelf import ModelShelf
 
@@ -60,7 +61,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="uvloop",
-                http="httptools",
+                http=BoundedProtocol,
                 ws="none",
                 lifespan="off",
                 log_config=None,

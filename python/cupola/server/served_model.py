@@ -12,6 +12,7 @@ from cupola.engine.report import RequestReport
 from cupola.engine.request import EngineStats
 from cupola.protocol.conversation import Conversation
 from cupola.protocol.errors import model_not_found
+from cupola.server.slot import ModelSummary
 
 _HANG_SECONDS = 120.0  # far longer than any step; a thread that has work and is silent for so long is stuck
 
@@ -49,6 +50,21 @@ class ServedModel:
     def page_size(self) -> int:
         """Token slots a page of the KV cache."""
         return self.engine.config.page_size
+
+    @property
+    def summary(self) -> ModelSummary:
+        """What the operator wants to see of it."""
+        config, manifest = self.engine.config, self.engine.manifest
+        slots = config.num_pages * config.page_size
+        return ModelSummary(
+            kind="generate",
+            architecture=manifest.architecture,
+            quant=manifest.scheme,
+            backend=self.engine.backend,
+            context=config.max_context,
+            cache=f"{config.num_pages} x {config.page_size} = {slots} tokens",
+            concurrency=config.max_batch,
+        )
 
     def stats(self) -> EngineStats:
         """Counters and gauges of the engine now."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from starlette.requests import Request
 
 from cupola.errors import CupolaError, OverloadedError
 from cupola.protocol.errors import ApiError, api_error, unavailable
+from cupola.server.choices import MetricsAlias
 from cupola.server.connection import until_disconnect
 from cupola.server.leases import keep
 from cupola.server.lifecycle import Lifecycle
@@ -31,6 +33,8 @@ class ServerSettings:
 
     Args:
         api_keys: any of them opens the API; none means that no key is needed.
+        api_key_file: a file of more keys, one a line, which may change.
+        cors_origins: web pages elsewhere that may use the API; none by default.
         max_body_bytes: largest request body.
         drain_seconds: how long a drain waits for the requests in flight.
         metrics_aliases: servers under whose names metrics are published too: `vllm`.
@@ -38,9 +42,11 @@ class ServerSettings:
     """
 
     api_keys: tuple[str, ...] = ()
+    api_key_file: Path | None = None
+    cors_origins: tuple[str, ...] = ()
     max_body_bytes: int = 16 * 1024 * 1024
     drain_seconds: float = 30.0
-    metrics_aliases: tuple[str, ...] = ()
+    metrics_aliases: tuple[MetricsAlias, ...] = ()
     responses: StoreLimits = field(default_factory=StoreLimits)
 
 

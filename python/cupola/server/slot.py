@@ -31,6 +31,28 @@ _RETRY_SECONDS = 5.0  # a model that could not be loaded is not tried again befo
 _LOG = logging.getLogger("cupola.server")
 
 
+@dataclass(frozen=True, slots=True)
+class ModelSummary:
+    """What the operator wants to see of an open model.
+
+    Args:
+        kind: what it is for: `generate`, `embed`.
+        quant: how its weights are stored.
+        backend: which engine runs it.
+        context: most tokens of one request.
+        cache: the KV cache in a few words; empty without one.
+        concurrency: most requests at once.
+    """
+
+    kind: str
+    architecture: str
+    quant: str
+    backend: str
+    context: int
+    cache: str
+    concurrency: int
+
+
 class Served(Protocol):
     """A model that is open: an engine of any kind, and the names under which it answers."""
 
@@ -45,6 +67,10 @@ class Served(Protocol):
     @property
     def page_size(self) -> int | None:
         """Token slots a page of the KV cache; None for an engine without one."""
+
+    @property
+    def summary(self) -> ModelSummary:
+        """What the operator wants to see of it."""
 
     def stats(self) -> EngineStats:
         """Counters and gauges of the engine now."""
@@ -135,8 +161,11 @@ class ModelSlot:
         return "unloaded" if self._unloading is None else "unloading"
 
     def load_now(self) -> None:
-        """Loads it in this thread, before there are any requests. Raises what the opener raises."""
-        self._put(self._opener())
+        """Loads it in this thread, before there are any requests, and learns all of its names. Raises what the opener
+        raises."""
+        served = self._opener()
+        self.names = served.names
+        self._put(served)
 
     async def load(self) -> None:
         """Waits until it is loaded; the first who waits has it loaded. Being cancelled ends the waiting only.
@@ -238,6 +267,7 @@ class ModelSlot:
             self._timer = None
 
     def _on_idle(self) -> None:
+        _LOG.info("`%s` had no request for %g s: it is unloaded", self.name, self._limits.idle_seconds)
         self._unloading = asyncio.create_task(self._unload(self._give_up()))
 
     def _give_up(self) -> list[Served]:
@@ -254,7 +284,6 @@ class ModelSlot:
             await asyncio.to_thread(_free, given)
         finally:
             self._unloading = None
-        _LOG.info("`%s` was unloaded", self.name)
 
 
 def _free(given: list[Served]) -> None:

@@ -13,13 +13,14 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from cupola.engine.histogram import HistogramCounts
+from cupola.server.choices import MetricsAlias
 from cupola.server.metric_table import METRICS, MetricSpec, Reading, Value
 from cupola.server.record import RequestRecord
 from cupola.server.shelf import ModelShelf
 from cupola.server.slot import ModelSlot
 
 PREFIX = "cupola:"
-ALIASES = {"vllm": "vllm:"}
+ALIASES: Mapping[MetricsAlias, str] = {"vllm": "vllm:"}
 
 CACHE_CONFIG = (
     "cache_config_info",
@@ -42,7 +43,7 @@ class Telemetry:
         aliases: names of other servers under whose prefix their metrics are published too.
     """
 
-    def __init__(self, shelf: ModelShelf, known_paths: frozenset[str], aliases: Sequence[str] = ()) -> None:
+    def __init__(self, shelf: ModelShelf, known_paths: frozenset[str], aliases: Sequence[MetricsAlias] = ()) -> None:
         self._shelf = shelf
         self._known_paths = known_paths
         self._responses: Counter[tuple[str, ...]] = Counter()
