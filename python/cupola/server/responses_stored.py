@@ -61,13 +61,13 @@ async def cancel_response(services: Services, request: Request) -> Response:
         running.run.cancel()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(running.run.over(), _CANCEL_SECONDS)
+        return json_response(running.frames.response.model_dump_json().encode())
     entry = services.responses.find(owner, response_id)
-    if entry is None and running is None:
+    if entry is None:
         raise _not_found(response_id)
-    if running is None and entry is not None and entry.response.status != "cancelled":
+    if entry.response.status != "cancelled":
         raise ApiError(400, "A response that has ended cannot be cancelled.", code="response_ended")
-    payload = running.frames.response.model_dump_json().encode() if entry is None and running else b""
-    return json_response(payload if entry is None else entry.payload)
+    return json_response(entry.payload)
 
 
 async def list_input_items(services: Services, request: Request) -> Response:
