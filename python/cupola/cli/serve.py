@@ -57,39 +57,17 @@ def serve_command(
     num_threads: options.NumThreads = 0,
     bind_threads: options.BindThreads = False,
     spin_us: options.SpinUs = 1000,
-<<<<<<< HEAD
-    prefix_cache: Annotated[
-        bool, typer.Option("--prefix-cache/--no-prefix-cache", help="Share what equal beginnings of prompts compute.")
-    ] = True,
-    admission: Annotated[AdmissionPolicy, typer.Option(help="When a waiting request may run.")] = "predicted",
-    prefill_rows: Annotated[
-        int, typer.Option(min=0, help="Most prompt tokens a step reads beside streams; 0 follows the clock.")
-    ] = 0,
-    quant: options.Quant = None,
-    backend: options.Backend = "auto",
-    api_key: Annotated[
-        list[str] | None,
-        typer.Option(help="Key that clients have to send; repeat it for several.", envvar="CUPOLA_API_KEY"),
-    ] = None,
-    responses_ttl: Annotated[
-        float, typer.Option(min=0, help="Seconds after its last use for which a response of /v1/responses is kept.")
-    ] = 24 * 3600.0,
-    responses_entries: Annotated[int, typer.Option(min=0, help="Most responses that are kept.")] = 10_000,
-    responses_memory: Annotated[str, typer.Option(help="Most memory for them.")] = "64MiB",
-    timeout_drain: Annotated[
-        float, typer.Option(min=0, help="Seconds that a stopping server gives to running requests.")
-    ] = 30.0,
-    log_level: Annotated[LogLevel, typer.Option(help="How much to log.")] = LogLevel.INFO,
-=======
     prefix_cache: own.PrefixCache = True,
     admission: own.Admission = "predicted",
     prefill_rows: own.PrefillRows = 0,
+    responses_ttl: own.ResponsesTtl = 24 * 3600.0,
+    responses_entries: own.ResponsesEntries = 10_000,
+    responses_memory: own.ResponsesMemory = "64MiB",
     timeout_drain: own.TimeoutDrain = 30.0,
     log_level: own.Level = "info",
     log_format: own.Format = "text",
     metrics_alias: own.Alias = None,
     otel: own.OTel = False,
->>>>>>> 6328b0d (Serve several models by name, load them on demand and unload them when idle; keys from a file, CORS, bounded heads, JSON logs, spans)
 ) -> None:
     """Serve models: an OpenAI-compatible API and a chat page.
 
@@ -128,16 +106,12 @@ def serve_command(
         ),
         settings=ServerSettings(
             api_keys=tuple(api_key or ()),
-<<<<<<< HEAD
-            drain_seconds=timeout_drain,
-            responses=StoreLimits(responses_ttl, responses_entries, parse_size(responses_memory, "--responses-memory")),
-=======
             api_key_file=api_key_file,
             cors_origins=tuple(cors_origin or ()),
             max_body_bytes=parse_size(max_body_size, "--max-body-size"),
             drain_seconds=timeout_drain,
             metrics_aliases=() if metrics_alias is None else (metrics_alias,),
->>>>>>> 6328b0d (Serve several models by name, load them on demand and unload them when idle; keys from a file, CORS, bounded heads, JSON logs, spans)
+            responses=StoreLimits(responses_ttl, responses_entries, parse_size(responses_memory, "--responses-memory")),
         ),
     )
     set_up(log_level, log_format)

@@ -102,6 +102,18 @@ PrefillRows = Annotated[
     ),
 ]
 
+ResponsesTtl = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        metavar="SECONDS",
+        help="How long a response of /v1/responses is kept after its last use.",
+        rich_help_panel=_OPERATION,
+    ),
+]
+ResponsesEntries = Annotated[int, typer.Option(min=0, help="Most responses that are kept.", rich_help_panel=_OPERATION)]
+ResponsesMemory = Annotated[str, typer.Option(help="Most memory for them.", rich_help_panel=_OPERATION)]
+
 TimeoutDrain = Annotated[
     float,
     typer.Option(min=0, help="Seconds that a stopping server gives to running requests.", rich_help_panel=_OPERATION),
