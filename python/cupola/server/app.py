@@ -123,14 +123,14 @@ def create_app(
 def _layers(services: Services, assets: frozenset[str], tracer: TracerProvider | None) -> list[Middleware]:
     """What lies around the endpoints, the outermost first."""
     settings = services.settings
-    keys = KeyRing(settings.api_keys, settings.api_key_file)
     layers = [Middleware(AccessLog, observe=services.telemetry.observe, quiet_paths=QUIET_PATHS | assets)]
     if tracer is not None:
         layers.append(Middleware(TracingLayer, provider=tracer))
     layers.append(Middleware(BugGuard))
     if settings.cors_origins:
         layers.append(cors_layer(settings.cors_origins))
-    if keys.locks:
+    if settings.locked:
+        keys = KeyRing(settings.api_keys, settings.api_key_file)
         layers.append(Middleware(BearerAuth, keys=keys, open_paths=OPEN_PATHS | assets))
     layers.append(Middleware(DrainGate, lifecycle=services.lifecycle))
     layers.append(Middleware(BodyLimit, limit=settings.max_body_bytes))

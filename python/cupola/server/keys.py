@@ -38,11 +38,6 @@ class KeyRing:
         self._seen = None if file is None else _mark(file)
         self._read = [] if file is None else _read(file)
 
-    @property
-    def locks(self) -> bool:
-        """There is a key to show."""
-        return bool(self._fixed or self._read)
-
     def opens(self, key: bytes) -> bool:
         """The key is one of them. The time that it takes says nothing about how close a wrong one came."""
         self._look()

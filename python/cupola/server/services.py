@@ -49,6 +49,11 @@ class ServerSettings:
     metrics_aliases: tuple[MetricsAlias, ...] = ()
     responses: StoreLimits = field(default_factory=StoreLimits)
 
+    @property
+    def locked(self) -> bool:
+        """Clients have to show a key."""
+        return bool(self.api_keys) or self.api_key_file is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
