@@ -198,7 +198,7 @@ class CustomTool(WireModel):
     _kinds = model_validator(mode="before")(_custom)
 
 
-class ToolChoiceField(WireModel):
+class AnthropicToolChoice(WireModel):
     """auto: the model decides; any: it has to call a tool; tool: this one; none: it must not call any."""
 
     type: Literal["auto", "any", "tool", "none"]
@@ -206,7 +206,7 @@ class ToolChoiceField(WireModel):
     disable_parallel_tool_use: bool | None = None
 
     @model_validator(mode="after")
-    def _check_name(self) -> ToolChoiceField:
+    def _check_name(self) -> AnthropicToolChoice:
         if (self.name is None) == (self.type == "tool"):
             raise PydanticCustomError("tool_choice", "`name` is needed with the type `tool`, and only with it")
         return self
@@ -290,7 +290,7 @@ class MessagesContext(WireModel):
     messages: tuple[InputMessage, ...] = Field(min_length=1, max_length=MAX_MESSAGES)
     system: Annotated[tuple[TextBlock, ...] | None, BeforeValidator(_as_text)] = None
     tools: tuple[CustomTool, ...] | None = Field(None, max_length=MAX_TOOLS)
-    tool_choice: ToolChoiceField | None = None
+    tool_choice: AnthropicToolChoice | None = None
     thinking: ThinkingConfig | None = None
     output_config: OutputConfig | None = None
     output_format: JsonOutputFormat | None = None
@@ -352,7 +352,7 @@ _SHARED = tuple(name for name in GenerationFields.model_fields if name in Messag
 # --- responses ------------------------------------------------------------------------------------------------------
 
 
-class OutputTokensDetails(ResponseModel):
+class MessagesOutputDetails(ResponseModel):
     """Of the tokens that were generated, those of thinking, its delimiters included."""
 
     thinking_tokens: int
@@ -365,7 +365,7 @@ class MessagesUsage(ResponseModel):
     cache_creation_input_tokens: int = 0
     cache_read_input_tokens: int
     output_tokens: int
-    output_tokens_details: OutputTokensDetails | None = Field(None, exclude_if=not_given)
+    output_tokens_details: MessagesOutputDetails | None = Field(None, exclude_if=not_given)
 
     @classmethod
     def of(cls, usage: Usage) -> MessagesUsage:
@@ -375,7 +375,7 @@ class MessagesUsage(ResponseModel):
             input_tokens=usage.prompt_tokens - cached,
             cache_read_input_tokens=cached,
             output_tokens=usage.completion_tokens,
-            output_tokens_details=OutputTokensDetails(thinking_tokens=usage.reasoning_tokens),
+            output_tokens_details=MessagesOutputDetails(thinking_tokens=usage.reasoning_tokens),
         )
 
 

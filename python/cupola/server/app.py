@@ -26,6 +26,7 @@ from cupola.protocol.models import ModelCard, ModelList
 from cupola.protocol.responses import InputTokensRequest, ResponseRequest
 from cupola.protocol.responses_object import DeletedResponse, InputTokens, ItemList, ResponseObject
 from cupola.protocol.score import ScoreList, ScoreRequest
+from cupola.protocol.tokenization import DetokenizedText, DetokenizeRequest, TokenizeRequest, TokenizerInfo, Tokens
 from cupola.server.access import AccessLog
 from cupola.server.auth import BearerAuth
 from cupola.server.bugs import BugGuard
@@ -50,6 +51,7 @@ from cupola.server.score import score
 from cupola.server.services import ServerSettings, Services
 from cupola.server.shelf import ModelShelf
 from cupola.server.telemetry import Telemetry
+from cupola.server.tokenization import count_chat_tokens, detokenize, tokenize, tokenizer_info
 from cupola.server.tracing import TracingLayer
 from cupola.server.web import Asset, load_assets
 
@@ -74,6 +76,7 @@ class Route:
 
 ROUTES = (
     Route("POST", "/v1/chat/completions", chat_completions, ChatCompletionRequest, ChatCompletion),
+    Route("POST", "/v1/chat/completions/input_tokens", count_chat_tokens, ChatCompletionRequest, InputTokens),
     Route("POST", "/v1/completions", completions, CompletionRequest, Completion),
     Route("POST", "/v1/responses", create_response, ResponseRequest, ResponseObject),
     Route("POST", "/v1/responses/input_tokens", count_input_tokens, InputTokensRequest, InputTokens),
@@ -84,6 +87,9 @@ ROUTES = (
     Route("POST", "/v1/messages", messages, MessagesRequest, AnthropicMessage),
     Route("POST", "/v1/messages/count_tokens", count_tokens, MessagesContext, TokensCount),
     Route("POST", "/v1/score", score, ScoreRequest, ScoreList),
+    Route("POST", "/tokenize", tokenize, TokenizeRequest, Tokens),
+    Route("POST", "/detokenize", detokenize, DetokenizeRequest, DetokenizedText),
+    Route("GET", "/tokenizer_info", tokenizer_info, result=TokenizerInfo),
     Route("GET", "/v1/models", list_models, result=ModelList),
     Route("GET", "/v1/models/{model:path}", get_model, result=ModelCard),
     Route("GET", "/health", health),

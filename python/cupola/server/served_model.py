@@ -91,8 +91,8 @@ class ServedModel:
         if name not in self.names:
             raise model_not_found(name, self.names)
 
-    async def tokenize_chat(self, conversation: Conversation) -> list[int]:
-        """A valid conversation as token ids, up to where the assistant's next message begins.
+    async def tokenize_chat(self, conversation: Conversation, *, add_generation_prompt: bool = True) -> list[int]:
+        """A valid conversation as token ids, by default up to where the assistant's next message begins.
 
         Raises:
             RequestError: the model has no chat template, or it refuses these messages.
@@ -103,6 +103,7 @@ class ServedModel:
             conversation.template_messages(developer=knows_developer),
             tools=[tool.template_form for tool in conversation.tools],
             template_arguments=conversation.template_arguments,
+            add_generation_prompt=add_generation_prompt,
         )
 
     def fault(self) -> str | None:
