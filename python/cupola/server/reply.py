@@ -20,14 +20,17 @@ from cupola.server.generation import Generation, Job, wire_reason
 from cupola.server.sampling import choice_sampling, request_options
 from cupola.server.served_model import ServedModel
 from cupola.server.structured import grammar_field
-from cupola.text.reply_parser import (
+from cupola.text.detokenizer import Detokenizer
+from cupola.text.reply_events import (
     ContentDelta,
     ReasoningDelta,
     ReplyEvent,
-    ReplyParser,
     ToolCallArguments,
     ToolCallBegin,
+    merged,
 )
+from cupola.text.reply_parser import Reading, ReplyParser
+from cupola.text.tokenizer import Tokenizer
 
 Finish = Literal["stop", "length", "tool_calls"]
 
@@ -85,16 +88,19 @@ async def open_reply(
     names = {"prompt": "messages", "grammar": grammar_field(fields), **(param_names or {})}
     try:
         conversation.validate()
-        prompt = await model.tokenize_chat(conversation)
+        text = model.style.render(conversation)
+        prompt = await model.tokenize_prompt(text)
     except RequestError as error:
         raise renamed(error, names) from None
+    reading = model.style.reading(conversation, text, guaranteed=False)
     options = request_options(fields)
-    samplings = choice_sampling(fields, model.engine.default_params)
+    base = replace(model.engine.default_params, shown_ids=model.style.shown_ids(reading))
+    samplings = choice_sampling(fields, base)
     room = model.max_model_len - len(prompt)
     if clip and fields.token_limit is not None and fields.token_limit > room > 0:
         samplings = tuple(replace(one, max_tokens=room) for one in samplings)
     jobs = [Job(0, prompt, sampling, options) for sampling in samplings]
-    return Reply(Generation(model.engine, jobs, names))
+    return Reply(Generation(model.engine, jobs, names), reading, model.engine.tokenizer)
 
 
 def renamed(error: RequestError, names: Mapping[str, str]) -> RequestError:
@@ -106,11 +112,17 @@ def renamed(error: RequestError, names: Mapping[str, str]) -> RequestError:
 
 
 class Reply:
-    """The choices of one request, parsed."""
+    """The choices of one request, parsed.
 
-    def __init__(self, generation: Generation) -> None:
+    Args:
+        generation: the same as text.
+        reading: how each of them is to be read.
+        tokenizer: the model's.
+    """
+
+    def __init__(self, generation: Generation, reading: Reading, tokenizer: Tokenizer) -> None:
         self._generation = generation
-        self._choices = [_Choice() for _ in generation.jobs]
+        self._choices = [_Choice(reading, tokenizer, job.sampling.shown_ids) for job in generation.jobs]
 
     async def start(self) -> None:
         """Hands every choice to the engine; what it refuses is raised here, before any answer begins."""
@@ -142,14 +154,15 @@ class Reply:
         """Tokens so far."""
         usage = self._generation.usage
         cached = usage.prompt_tokens_details.cached_tokens
-        return Usage.of(usage.prompt_tokens, usage.completion_tokens, cached, reasoning=0)
+        reasoning = sum(choice.reasoning_tokens for choice in self._choices)
+        return Usage.of(usage.prompt_tokens, usage.completion_tokens, cached, reasoning)
 
     async def deltas(self) -> AsyncGenerator[tuple[int, ReplyDelta], None]:
         """(index of the choice, what is new about it), in the order in which the engine produces them."""
         async with contextlib.aclosing(self._generation.deltas()) as deltas:
             async for index, delta in deltas:
                 choice = self._choices[index]
-                events = choice.parser.push(delta.text)
+                events = choice.push(delta)
                 if delta.finish_reason is None:
                     yield index, ReplyDelta(events, delta.token_ids, delta.logprobs, delta.prompt_logprobs)
                     continue
@@ -167,13 +180,24 @@ class Reply:
 
 
 class _Choice:
-    """The parser of one choice."""
+    """The parser of one choice, and what its tokens were spent on."""
 
-    __slots__ = ("ended", "parser")
+    __slots__ = ("_parser", "_reads_reasoning", "_shown_ids", "_token_ids", "_tokenizer", "ended", "reasoning_tokens")
 
-    def __init__(self) -> None:
-        self.parser = ReplyParser()
+    def __init__(self, reading: Reading, tokenizer: Tokenizer, shown_ids: Sequence[int]) -> None:
         self.ended = False
+        self.reasoning_tokens = 0
+        self._parser = ReplyParser(reading)
+        self._reads_reasoning = reading.format.reasoning is not None
+        self._tokenizer = tokenizer
+        self._shown_ids = shown_ids
+        self._token_ids: list[int] = []
+
+    def push(self, delta: TextDelta) -> tuple[ReplyEvent, ...]:
+        """What the new text means."""
+        if self._reads_reasoning:
+            self._token_ids.extend(delta.token_ids)
+        return self._parser.push(delta.text)
 
     def last(self, events: tuple[ReplyEvent, ...], delta: TextDelta) -> ReplyDelta:
         """The end of the choice; without `finish` if it is one that is an error."""
@@ -181,14 +205,23 @@ class _Choice:
         if reason not in (FinishReason.STOP, FinishReason.LENGTH):
             return ReplyDelta(events, delta.token_ids, delta.logprobs, delta.prompt_logprobs)
         self.ended = True
-        return ReplyDelta(
-            events + self.parser.finish(),
-            delta.token_ids,
-            delta.logprobs,
-            delta.prompt_logprobs,
-            wire_reason(reason),
-            delta.stop_sequence,
-        )
+        events += self._parser.finish()
+        self.reasoning_tokens = self._count_reasoning()
+        calls = self._parser.has_calls and reason is FinishReason.STOP
+        finish: Finish = "tool_calls" if calls else wire_reason(reason)
+        tokens = (delta.token_ids, delta.logprobs, delta.prompt_logprobs)
+        return ReplyDelta(merged(events), *tokens, finish, delta.stop_sequence)
+
+    def _count_reasoning(self) -> int:
+        """Tokens whose text begins within reasoning."""
+        spans = self._parser.reasoning_spans
+        if not spans:
+            return 0
+        detokenizer, place, count = Detokenizer(self._tokenizer, shown=self._shown_ids), 0, 0
+        for token_id in self._token_ids:
+            count += any(begin <= place < end for begin, end in spans)
+            place += len(detokenizer.push((token_id,)).text)
+        return count
 
 
 def _answer(deltas: Sequence[ReplyDelta]) -> Answer:

@@ -12,6 +12,7 @@ from cupola.engine.report import RequestReport
 from cupola.engine.request import EngineStats
 from cupola.protocol.conversation import Conversation
 from cupola.protocol.errors import model_not_found
+from cupola.server.chat_style import ChatStyle
 from cupola.server.slot import ModelSummary
 
 _HANG_SECONDS = 120.0  # far longer than any step; a thread that has work and is silent for so long is stuck
@@ -25,16 +26,23 @@ class ServedModel:
         engine: a started engine.
         names: at least one.
         created: Unix time.
+        style: how it converses.
     """
 
     engine: AsyncEngine
     names: tuple[str, ...]
     created: int
+    style: ChatStyle
 
     @classmethod
-    def of(cls, engine: AsyncEngine, names: Sequence[str] = ()) -> ServedModel:
-        """The engine's model under `names`, or under its own name."""
-        return cls(engine, tuple(names) or (engine.model_name,), int(time.time()))
+    def of(cls, engine: AsyncEngine, names: Sequence[str] = (), reply_format: str = "auto") -> ServedModel:
+        """The engine's model under `names`, or under its own name.
+
+        Raises:
+            UsageError: there is no `reply_format` of that name; "auto" asks the chat template.
+        """
+        style = ChatStyle.of(engine.chat_template, engine.tokenizer, reply_format)
+        return cls(engine, tuple(names) or (engine.model_name,), int(time.time()), style)
 
     @property
     def name(self) -> str:
@@ -91,20 +99,17 @@ class ServedModel:
         if name not in self.names:
             raise model_not_found(name, self.names)
 
-    async def tokenize_chat(self, conversation: Conversation, *, add_generation_prompt: bool = True) -> list[int]:
-        """A valid conversation as token ids, by default up to where the assistant's next message begins.
+    async def tokenize_chat(self, conversation: Conversation) -> list[int]:
+        """A valid conversation as token ids, up to where the assistant's next message begins.
 
         Raises:
             RequestError: the model has no chat template, or it refuses these messages.
         """
-        template = self.engine.chat_template
-        knows_developer = template is not None and "developer" in template.source
-        return await self.engine.tokenize_chat(
-            conversation.template_messages(developer=knows_developer),
-            tools=[tool.template_form for tool in conversation.tools],
-            template_arguments=conversation.template_arguments,
-            add_generation_prompt=add_generation_prompt,
-        )
+        return await self.tokenize_prompt(self.style.render(conversation))
+
+    async def tokenize_prompt(self, text: str) -> list[int]:
+        """The token ids of a rendered conversation, in which the template has written the special tokens."""
+        return await self.engine.tokenize(text, add_special_tokens=False)
 
     def fault(self) -> str | None:
         """Why the engine cannot work, or None while it can."""
