@@ -14,8 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, JsonValue, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, JsonValue, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError
 
 UNION_TAG = "~"
 """Begins the tags of unions that a function tells apart: a tag is no part of a field's path in an error message."""
@@ -52,3 +53,13 @@ class WireModel(BaseModel):
         return value is None or any(
             value == neutral and isinstance(value, bool) == isinstance(neutral, bool) for neutral in cls.NEUTRAL[name]
         )
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler(core_schema)
+        properties = handler.resolve_ref_schema(schema).setdefault("properties", {})
+        for name in sorted(cls.IGNORED):
+            properties.setdefault(name, {"description": "Accepted and ignored."})
+        for name, values in sorted(cls.NEUTRAL.items()):
+            properties.setdefault(name, {"description": "Only what changes nothing.", "enum": [None, *values]})
+        return schema

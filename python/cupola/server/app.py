@@ -15,17 +15,19 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from cupola.errors import CupolaError
 from cupola.protocol.anthropic import AnthropicMessage, MessagesContext, MessagesRequest, TokensCount
 from cupola.protocol.chat import ChatCompletion, ChatCompletionRequest
 from cupola.protocol.completions import Completion, CompletionRequest
-from cupola.protocol.errors import ApiError, ErrorBody, api_error
+from cupola.protocol.errors import ApiError, api_error
 from cupola.protocol.models import ModelCard, ModelList
 from cupola.protocol.responses import InputTokensRequest, ResponseRequest
 from cupola.protocol.responses_object import DeletedResponse, InputTokens, ItemList, ResponseObject
 from cupola.protocol.score import ScoreList, ScoreRequest
+from cupola.protocol.status import Status
 from cupola.protocol.tokenization import DetokenizedText, DetokenizeRequest, TokenizeRequest, TokenizerInfo, Tokens
 from cupola.server.access import AccessLog
 from cupola.server.auth import BearerAuth
@@ -33,6 +35,7 @@ from cupola.server.bugs import BugGuard
 from cupola.server.chat import chat_completions
 from cupola.server.completions import completions
 from cupola.server.cors import cors_layer
+from cupola.server.dialect import dialect_of
 from cupola.server.health import health, ready
 from cupola.server.keys import KeyRing
 from cupola.server.leases import LeaseKeeper
@@ -41,12 +44,12 @@ from cupola.server.limits import BodyLimit
 from cupola.server.messages import count_tokens, messages
 from cupola.server.metrics import metrics
 from cupola.server.models import get_model, list_models
-from cupola.server.openapi import describe_bodies, request_body
+from cupola.server.openapi import complete, operation
 from cupola.server.responses import error_response
 from cupola.server.responses_create import count_input_tokens, create_response
 from cupola.server.responses_run import RunningResponses
 from cupola.server.responses_store import ResponseStore
-from cupola.server.responses_stored import cancel_response, delete_response, get_response, list_input_items
+from cupola.server.responses_stored import ItemPage, cancel_response, delete_response, get_response, list_input_items
 from cupola.server.score import score
 from cupola.server.services import ServerSettings, Services
 from cupola.server.shelf import ModelShelf
@@ -65,13 +68,14 @@ _LOG = logging.getLogger("cupola.server")
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One line of the route table. `body` and `result` are what the OpenAPI document says about it."""
+    """One line of the route table. All behind the handler is what the OpenAPI document says; `str` means plain text."""
 
     method: str
     path: str
     handler: Handler
     body: type[BaseModel] | None = None
-    result: type[BaseModel] | None = None
+    result: type[BaseModel] | type[str] | None = None
+    query: type[BaseModel] | None = None
 
 
 ROUTES = (
@@ -83,7 +87,7 @@ ROUTES = (
     Route("GET", "/v1/responses/{response_id}", get_response, result=ResponseObject),
     Route("DELETE", "/v1/responses/{response_id}", delete_response, result=DeletedResponse),
     Route("POST", "/v1/responses/{response_id}/cancel", cancel_response, result=ResponseObject),
-    Route("GET", "/v1/responses/{response_id}/input_items", list_input_items, result=ItemList),
+    Route("GET", "/v1/responses/{response_id}/input_items", list_input_items, result=ItemList, query=ItemPage),
     Route("POST", "/v1/messages", messages, MessagesRequest, AnthropicMessage),
     Route("POST", "/v1/messages/count_tokens", count_tokens, MessagesContext, TokensCount),
     Route("POST", "/v1/score", score, ScoreRequest, ScoreList),
@@ -92,10 +96,10 @@ ROUTES = (
     Route("GET", "/tokenizer_info", tokenizer_info, result=TokenizerInfo),
     Route("GET", "/v1/models", list_models, result=ModelList),
     Route("GET", "/v1/models/{model:path}", get_model, result=ModelCard),
-    Route("GET", "/health", health),
-    Route("GET", "/live", health),
-    Route("GET", "/ready", ready),
-    Route("GET", "/metrics", metrics),
+    Route("GET", "/health", health, result=Status),
+    Route("GET", "/live", health, result=Status),
+    Route("GET", "/ready", ready, result=Status),
+    Route("GET", "/metrics", metrics, result=str),
 )
 OPEN_PATHS = frozenset({"/health", "/live", "/ready"})  # no API key needed
 QUIET_PATHS = OPEN_PATHS | {"/metrics"}  # asked every few seconds by machines: not in the log
@@ -122,7 +126,8 @@ def create_app(
     for route in ROUTES:
         _add_route(app, route, services)
     _add_page(app, assets)
-    describe_bodies(app, [route.body for route in ROUTES if route.body is not None])
+    with_keys = bool(settings.api_keys or settings.api_key_file)
+    complete(app, [route.body for route in ROUTES if route.body is not None], with_keys=with_keys)
     return app
 
 
@@ -154,9 +159,12 @@ def _add_route(app: FastAPI, route: Route, services: Services) -> None:
         methods=[route.method],
         name=route.handler.__name__,
         description=route.handler.__doc__,
-        response_model=route.result,
-        responses={"default": {"model": ErrorBody}},
-        openapi_extra=request_body(route.body) if route.body is not None else None,
+        response_model=None if route.result is str else route.result,
+        response_class=Response if route.result is str else JSONResponse,
+        responses={"default": {"model": dialect_of(route.path).error_body}},
+        openapi_extra=operation(
+            route.path, route.body, route.query, is_text=route.result is str, is_open=route.path in OPEN_PATHS
+        ),
     )
 
 
@@ -189,7 +197,14 @@ async def _on_http_error(request: Request, error: HTTPException) -> Response:
     codes = {404: "not_found", 405: "method_not_allowed"}
     status = error.status_code
     message = messages.get(status, str(error.detail))
-    return error_response(ApiError(status, message, code=codes.get(status), headers=error.headers))
+    headers = {"Allow": _allowed_methods(request)} if status == 405 else error.headers
+    return error_response(ApiError(status, message, code=codes.get(status), headers=headers))
+
+
+def _allowed_methods(request: Request) -> str:
+    """Of all routes to a path; Starlette names those of the first."""
+    routes = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return ", ".join(sorted({method for route in routes for method in route.methods}))
 
 
 async def _on_disconnect(_request: Request, _error: Exception) -> Response:

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from cupola.protocol.anthropic_errors import anthropic_error
-from cupola.protocol.errors import ApiError
+from pydantic import BaseModel
+
+from cupola.protocol.anthropic_errors import AnthropicErrorBody, anthropic_error
+from cupola.protocol.errors import ApiError, ErrorBody
 from cupola.protocol.responses_object import error_fields
 
 MESSAGES = "/v1/messages"
@@ -32,12 +34,14 @@ class Dialect:
     """What the layers around an endpoint have to know of its API.
 
     Args:
+        error_body: what the body of an error looks like, for the OpenAPI document.
         error: the body of a response that is an error, given the id of the request.
         error_frame: the same in the middle of a stream.
         done: the last bytes of every stream.
         ping: what is sent while there is nothing else to send.
     """
 
+    error_body: type[BaseModel]
     error: Callable[[ApiError, str], bytes]
     error_frame: Callable[[ApiError, str], bytes]
     done: bytes
@@ -45,12 +49,14 @@ class Dialect:
 
 
 OPENAI = Dialect(
+    error_body=ErrorBody,
     error=lambda error, _request_id: error.to_json(),
     error_frame=lambda error, _request_id: frame(error.to_json()),
     done=b"data: [DONE]\n\n",
     ping=b": ping\n\n",
 )
 ANTHROPIC = Dialect(
+    error_body=AnthropicErrorBody,
     error=anthropic_error,
     error_frame=lambda error, request_id: named_frame(b"error", anthropic_error(error, request_id)),
     done=b"",
