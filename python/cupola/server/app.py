@@ -202,9 +202,9 @@ async def _on_http_error(request: Request, error: HTTPException) -> Response:
 
 
 def _allowed_methods(request: Request) -> str:
-    """Of all routes to a path; Starlette names those of the first."""
-    routes = (route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE)
-    return ", ".join(sorted({method for route in routes for method in route.methods}))
+    """All that the path takes; Starlette names those of its first route. `/a/b` is not a case of `/a/{name}` here."""
+    routes = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return ", ".join(sorted({method for route in routes if route.path == routes[0].path for method in route.methods}))
 
 
 async def _on_disconnect(_request: Request, _error: Exception) -> Response:
