@@ -27,7 +27,23 @@ async def test_models_are_listed_and_found(stand: Stand) -> None:
     assert listed["object"] == "list"
     assert [card["id"] for card in listed["data"]] == ["scripted", "alias"]
     assert (await stand.client.get("/v1/models/alias")).json() == listed["data"][1]
-    assert listed["data"][0]["max_model_len"] == stand.engine.config.max_context
+    limit = stand.engine.config.max_context
+    assert listed["data"][0] == {
+        "id": "scripted",
+        "object": "model",
+        "created": stand.model.created,
+        "owned_by": "cupola",
+        "max_model_len": limit,
+        "capabilities": ["chat", "completions", "structured_outputs", "tools"],
+        "state": "loaded",
+        "type": "model",
+        "display_name": "scripted",
+        "created_at": listed["data"][0]["created_at"],
+        "lifecycle": "active",
+        "max_input_tokens": limit,
+        "max_tokens": limit,
+    }
+    assert (listed["has_more"], listed["first_id"], listed["last_id"]) == (False, "scripted", "alias")
     missing = await stand.client.get("/v1/models/org/other")
     assert missing.status_code == 404
     assert missing.json()["error"]["code"] == "model_not_found"

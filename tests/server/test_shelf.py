@@ -82,14 +82,9 @@ async def test_a_model_is_loaded_for_its_first_request_and_only_once() -> None:
     opener = Opener("lazy")
     slot = opener.slot()
     async with client_of(slot) as client:
-        assert (await client.get("/v1/models")).json()["data"][0] | {"created": 0} == {
-            "id": "lazy",
-            "object": "model",
-            "created": 0,
-            "owned_by": "cupola",
-            "max_model_len": None,
-            "state": "unloaded",
-        }
+        card = (await client.get("/v1/models")).json()["data"][0]
+        expected = {"id": "lazy", "max_model_len": None, "capabilities": None, "state": "unloaded"}
+        assert expected.items() <= card.items()
         opener.gate.clear()
         requests = [asyncio.create_task(client.post(COMPLETIONS, json=body("lazy"))) for _ in range(8)]
         await until(lambda: slot.waiting == 8)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from cupola.protocol.generation import ResponseModel
+
+Capability = Literal["chat", "completions", "embeddings", "images", "infill", "structured_outputs", "thinking", "tools"]
 
 
 class ModelCard(ResponseModel):
     """One name under which a model answers.
 
-    `max_model_len` is its context in tokens, which is known once it was loaded. A model that is not loaded is loaded by
-    the next request for it.
+    `max_model_len` is its context in tokens, `capabilities` what may be asked of it; both are known once it was loaded.
+    A model that is not loaded is loaded by the next request for it. The fields from `type` on are those
+    that Anthropic's clients look for.
     """
 
     id: str
@@ -19,7 +23,14 @@ class ModelCard(ResponseModel):
     created: int
     owned_by: str = "cupola"
     max_model_len: int | None
+    capabilities: tuple[Capability, ...] | None
     state: Literal["unloaded", "loading", "loaded", "unloading"]
+    type: Literal["model"] = "model"
+    display_name: str
+    created_at: datetime
+    lifecycle: Literal["active"] = "active"
+    max_input_tokens: int | None
+    max_tokens: int | None
 
 
 class ModelList(ResponseModel):
@@ -27,3 +38,6 @@ class ModelList(ResponseModel):
 
     object: Literal["list"] = "list"
     data: tuple[ModelCard, ...]
+    has_more: Literal[False] = False
+    first_id: str
+    last_id: str

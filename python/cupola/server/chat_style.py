@@ -48,8 +48,8 @@ class ChatStyle:
         tokens = {tokenizer.token(token_id) or "": token_id for token_id in sorted(tokenizer.special_ids)}
         return cls(template, form, found, {token: token_id for token, token_id in tokens.items() if token})
 
-    def render(self, conversation: Conversation) -> str:
-        """The prompt's text, up to where the assistant's next message begins.
+    def render(self, conversation: Conversation, *, add_generation_prompt: bool = True) -> str:
+        """The prompt's text, by default up to where the assistant's next message begins.
 
         A template that refuses the conversation is offered weaker forms of it; its first refusal is the one told.
 
@@ -70,7 +70,7 @@ class ChatStyle:
         refusal: RequestError | None = None
         for form in weaker_forms(shown):
             try:
-                return self._render(self.template, form)
+                return self._render(self.template, form, add_generation_prompt)
             except RequestError as error:
                 refusal = refusal or error
         assert refusal is not None
@@ -95,20 +95,27 @@ class ChatStyle:
         schemas = {tool.name: tool.parameters for tool in conversation.callable_tools}
         return CallRules(schemas, guaranteed, single=not conversation.parallel_tool_calls)
 
-    def _render(self, template: ChatTemplate, conversation: Conversation) -> str:
+    def _render(self, template: ChatTemplate, conversation: Conversation, add_generation_prompt: bool) -> str:
         messages = conversation.template_messages(
             parts=self.form.parts, developer=self.form.developer, text_arguments=self.form.text_arguments
         )
         tools = [tool.template_form for tool in conversation.tools]
-        return template.render(messages, tools=tools or None, arguments=self._arguments(template, conversation))
+        return template.render(
+            messages,
+            tools=tools or None,
+            arguments=self._arguments(template, conversation),
+            add_generation_prompt=add_generation_prompt,
+        )
 
     def _arguments(self, template: ChatTemplate, conversation: Conversation) -> dict[str, object]:
         """The template's variables: an effort means something to templates that only know on and off, too."""
         arguments: dict[str, object] = {}
         effort = conversation.reasoning_effort
         if effort is not None:
-            arguments = {name: effort != "none" for name in _THINKING if name in template.source}
             arguments["reasoning_effort"] = effort
+        thinks = conversation.template_arguments.get("enable_thinking", None if effort is None else effort != "none")
+        if thinks is not None:
+            arguments |= {name: thinks for name in _THINKING if name in template.source}
         return arguments | conversation.template_arguments
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,7 +16,7 @@ from cupola.server.slot import ModelSlot
 async def list_models(services: Services, _request: Request) -> Response:
     """Every name under which a model answers, and whether it is loaded."""
     cards = tuple(_card(name, services.shelf.find(name)) for name in services.shelf.names)
-    return json_response(ModelList(data=cards).model_dump_json().encode())
+    return json_response(ModelList(data=cards, first_id=cards[0].id, last_id=cards[-1].id).model_dump_json().encode())
 
 
 async def get_model(services: Services, request: Request) -> Response:
@@ -24,4 +26,14 @@ async def get_model(services: Services, request: Request) -> Response:
 
 
 def _card(name: str, slot: ModelSlot) -> ModelCard:
-    return ModelCard(id=name, created=slot.created, max_model_len=slot.max_model_len, state=slot.state)
+    return ModelCard(
+        id=name,
+        created=slot.created,
+        max_model_len=slot.max_model_len,
+        capabilities=slot.capabilities,
+        state=slot.state,
+        display_name=name,
+        created_at=datetime.fromtimestamp(slot.created, UTC),
+        max_input_tokens=slot.max_model_len,
+        max_tokens=slot.max_model_len,
+    )

@@ -12,8 +12,10 @@ from cupola.engine.report import RequestReport
 from cupola.engine.request import EngineStats
 from cupola.protocol.conversation import Conversation
 from cupola.protocol.errors import model_not_found
+from cupola.protocol.models import Capability
 from cupola.server.chat_style import ChatStyle
 from cupola.server.slot import ModelSummary
+from cupola.text.infill import find_infill
 
 _HANG_SECONDS = 120.0  # far longer than any step; a thread that has work and is silent for so long is stuck
 
@@ -60,6 +62,20 @@ class ServedModel:
         return self.engine.config.page_size
 
     @property
+    def capabilities(self) -> tuple[Capability, ...]:
+        """What may be asked of it."""
+        chats = self.style.template is not None
+        found: dict[Capability, bool] = {
+            "chat": chats,
+            "completions": True,
+            "infill": find_infill(self.engine.tokenizer) is not None,
+            "structured_outputs": True,
+            "tools": chats,
+            "thinking": chats and self.style.format.reasoning is not None,
+        }
+        return tuple(name for name, has in found.items() if has)
+
+    @property
     def summary(self) -> ModelSummary:
         """What the operator wants to see of it."""
         config, manifest = self.engine.config, self.engine.manifest
@@ -99,13 +115,13 @@ class ServedModel:
         if name not in self.names:
             raise model_not_found(name, self.names)
 
-    async def tokenize_chat(self, conversation: Conversation) -> list[int]:
-        """A valid conversation as token ids, up to where the assistant's next message begins.
+    async def tokenize_chat(self, conversation: Conversation, *, add_generation_prompt: bool = True) -> list[int]:
+        """A valid conversation as token ids, by default up to where the assistant's next message begins.
 
         Raises:
             RequestError: the model has no chat template, or it refuses these messages.
         """
-        return await self.tokenize_prompt(self.style.render(conversation))
+        return await self.tokenize_prompt(self.style.render(conversation, add_generation_prompt=add_generation_prompt))
 
     async def tokenize_prompt(self, text: str) -> list[int]:
         """The token ids of a rendered conversation, in which the template has written the special tokens."""

@@ -19,6 +19,7 @@ from cupola.engine.histogram import HistogramCounts
 from cupola.engine.report import RequestReport
 from cupola.engine.request import EngineStats
 from cupola.errors import CupolaError, EngineError, OverloadedError
+from cupola.protocol.models import Capability
 from cupola.server.meter import RequestMeter
 
 State = Literal["unloaded", "loading", "loaded", "unloading"]
@@ -69,6 +70,10 @@ class Served(Protocol):
         """Token slots a page of the KV cache; None for an engine without one."""
 
     @property
+    def capabilities(self) -> tuple[Capability, ...]:
+        """What may be asked of it."""
+
+    @property
     def summary(self) -> ModelSummary:
         """What the operator wants to see of it."""
 
@@ -115,7 +120,8 @@ class ModelSlot:
     def __init__(self, names: Sequence[str], opener: Callable[[], Served], limits: SlotLimits | None = None) -> None:
         self.names = tuple(names)
         self.created = int(time.time())
-        self.max_model_len: int | None = None  # known once it was loaded
+        self.max_model_len: int | None = None  # known once it was loaded, like the next
+        self.capabilities: tuple[Capability, ...] | None = None
         self._opener = opener
         self._limits = limits or SlotLimits()
         self._served: Served | None = None
@@ -250,6 +256,7 @@ class ModelSlot:
         served.watch(self.meter.observe)
         self._failure = None
         self.max_model_len = served.max_model_len
+        self.capabilities = served.capabilities
 
     def _raise_recent_failure(self) -> None:
         if self._failure is not None and time.monotonic() - self._failure[0] < _RETRY_SECONDS:
