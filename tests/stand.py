@@ -33,11 +33,14 @@ class Stand:
 
 @asynccontextmanager
 async def open_stand(
-    script: str = "scripted", options: EngineOptions | None = None, settings: ServerSettings | None = None
+    script: str = "scripted",
+    options: EngineOptions | None = None,
+    settings: ServerSettings | None = None,
+    reply_format: str = "auto",
 ) -> AsyncIterator[Stand]:
-    """Builds one; `script` is a name of the scripted model."""
+    """Builds one; `script` is a name of the scripted model, whose replies are read in this format."""
     async with AsyncEngine(script, config=options or EngineOptions(num_pages=512)) as engine:
-        model = ServedModel.of(engine, ["scripted", "alias"])
+        model = ServedModel.of(engine, ["scripted", "alias"], reply_format)
         lifecycle = Lifecycle()
         app = create_app(ModelShelf.holding(model), settings or ServerSettings(), lifecycle)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
