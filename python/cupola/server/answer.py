@@ -16,8 +16,8 @@ from starlette.responses import Response
 from cupola.protocol.generation import Usage
 from cupola.server.connection import until_disconnect
 from cupola.server.generation import Job
+from cupola.server.json_response import json_response
 from cupola.server.record import record_of
-from cupola.server.responses import json_response
 from cupola.server.sse import EventStream
 
 Delta = TypeVar("Delta")

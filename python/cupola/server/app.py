@@ -37,6 +37,7 @@ from cupola.server.completions import completions
 from cupola.server.cors import cors_layer
 from cupola.server.dialect import dialect_of
 from cupola.server.health import health, ready
+from cupola.server.json_response import error_response
 from cupola.server.keys import KeyRing
 from cupola.server.leases import LeaseKeeper
 from cupola.server.lifecycle import DrainGate, Lifecycle
@@ -45,7 +46,6 @@ from cupola.server.messages import count_tokens, messages
 from cupola.server.metrics import metrics
 from cupola.server.models import get_model, list_models
 from cupola.server.openapi import complete, operation
-from cupola.server.responses import error_response
 from cupola.server.responses_create import count_input_tokens, create_response
 from cupola.server.responses_run import RunningResponses
 from cupola.server.responses_store import ResponseStore

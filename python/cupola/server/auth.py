@@ -7,8 +7,8 @@ import hashlib
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cupola.protocol.errors import ApiError
+from cupola.server.json_response import error_response
 from cupola.server.keys import KeyRing
-from cupola.server.responses import error_response
 
 
 class BearerAuth:

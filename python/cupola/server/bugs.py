@@ -7,8 +7,8 @@ import logging
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cupola.protocol.errors import ApiError
+from cupola.server.json_response import error_response
 from cupola.server.record import record_of
-from cupola.server.responses import error_response
 
 _LOG = logging.getLogger("cupola.server")
 

@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cupola.protocol.errors import unavailable
-from cupola.server.responses import error_response, json_response
+from cupola.server.json_response import error_response, json_response
 from cupola.server.services import Services
 
 

@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cupola.protocol.errors import ApiError, unavailable
 from cupola.server.dialect import dialect_of
+from cupola.server.json_response import error_response
 from cupola.server.record import record_of
-from cupola.server.responses import error_response
 
 RETRY_AFTER = 5.0  # seconds; a successor is usually up by then
 

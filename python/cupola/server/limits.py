@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cupola.protocol.errors import ApiError
-from cupola.server.responses import error_response
+from cupola.server.json_response import error_response
 
 
 class BodyLimit:

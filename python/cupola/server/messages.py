@@ -23,9 +23,9 @@ from cupola.protocol.responses_items import new_id
 from cupola.server.answer import stream, whole
 from cupola.server.body import parse_body
 from cupola.server.connection import until_disconnect
+from cupola.server.json_response import json_response
 from cupola.server.message_frames import MessageFrames, ending
 from cupola.server.reply import Answer, Reply, open_reply, renamed
-from cupola.server.responses import json_response
 from cupola.server.served_model import ServedModel
 from cupola.server.services import Services
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cupola.protocol.models import ModelCard, ModelList
-from cupola.server.responses import json_response
+from cupola.server.json_response import json_response
 from cupola.server.services import Services
 from cupola.server.slot import ModelSlot
 

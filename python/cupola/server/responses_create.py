@@ -19,8 +19,8 @@ from cupola.protocol.responses_object import InputTokens, ResponseObject
 from cupola.server.answer import stream, whole
 from cupola.server.auth import owner_of
 from cupola.server.body import parse_body
+from cupola.server.json_response import json_response
 from cupola.server.reply import Reply, ReplyDelta, open_reply
-from cupola.server.responses import json_response
 from cupola.server.responses_frames import ResponseFrames
 from cupola.server.responses_run import ResponseRun, RunningResponse
 from cupola.server.responses_store import ResponseStore, StoredResponse

@@ -15,7 +15,7 @@ from cupola.protocol.errors import ApiError, validation_error
 from cupola.protocol.responses_items import Item
 from cupola.protocol.responses_object import DeletedResponse, ItemList
 from cupola.server.auth import owner_of
-from cupola.server.responses import json_response
+from cupola.server.json_response import json_response
 from cupola.server.responses_store import StoredResponse
 from cupola.server.services import Services
 

@@ -14,9 +14,9 @@ from cupola.protocol.score import ScoredContinuation, ScoreList, ScoreRequest
 from cupola.server.body import parse_body
 from cupola.server.connection import until_disconnect
 from cupola.server.identity import Identity
+from cupola.server.json_response import json_response
 from cupola.server.logprobs import content_logprobs
 from cupola.server.record import record_of
-from cupola.server.responses import json_response
 from cupola.server.sampling import request_options
 from cupola.server.served_model import ServedModel
 from cupola.server.services import Services

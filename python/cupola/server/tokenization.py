@@ -13,7 +13,7 @@ from cupola.protocol.responses_object import InputTokens
 from cupola.protocol.tokenization import DetokenizedText, DetokenizeRequest, TokenizeRequest, TokenizerInfo, Tokens
 from cupola.server.body import parse_body
 from cupola.server.connection import until_disconnect
-from cupola.server.responses import json_response
+from cupola.server.json_response import json_response
 from cupola.server.served_model import ServedModel
 from cupola.server.services import Services
 from cupola.text.detokenizer import Detokenizer
