@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -78,13 +77,14 @@ def serve_command(
 
     from cupola.engine.options import EngineOptions
     from cupola.server.logs import set_up
+    from cupola.server.opening import model_sources
     from cupola.server.process import listen
     from cupola.server.responses_store import StoreLimits
     from cupola.server.services import ServerSettings
     from cupola.sizes import parse_size
 
     plan = _Plan(
-        sources=_sources(models or [DEFAULT_MODEL], served_model_name or ()),
+        sources=model_sources(models or [DEFAULT_MODEL], served_model_name or ()),
         backend=backend,
         host=host,
         lazy=lazy,
@@ -119,21 +119,6 @@ def serve_command(
         uvloop.run(_serve(plan, listener))
 
 
-def _sources(models: Sequence[str], served_names: Sequence[str]) -> tuple[ModelSource, ...]:
-    """The models and their names. UsageError: the names belong to none or to several."""
-    from dataclasses import replace
-
-    from cupola.errors import UsageError
-    from cupola.server.opening import ModelSource
-
-    sources = tuple(ModelSource.parse(model) for model in models)
-    if not served_names:
-        return sources
-    if len(sources) > 1:
-        raise UsageError("`--served-model-name` names one model, but there are several", hint="write NAME=MODEL")
-    return (replace(sources[0], names=(*sources[0].names, *served_names)),)
-
-
 async def _serve(plan: _Plan, listener: socket.socket) -> None:
     import time
 
@@ -145,20 +130,17 @@ async def _serve(plan: _Plan, listener: socket.socket) -> None:
 
     started = time.perf_counter()
     tracer = open_tracing() if plan.otel else None
-    slots = [_slot(plan, source) for source in plan.sources]
+    shelf = ModelShelf([_slot(plan, source) for source in plan.sources])
+    lifecycle = Lifecycle()
+    app = create_app(shelf, plan.settings, lifecycle, tracer)
     try:
         if not plan.lazy:
-            for slot in slots:
-                slot.load_now()  # in this thread: nothing else runs yet, and Ctrl-C works as everywhere
-        shelf = ModelShelf(slots)
-        lifecycle = Lifecycle()
-        app = create_app(shelf, plan.settings, lifecycle, tracer)
+            shelf.load_now()  # in this thread: nothing else runs yet, and Ctrl-C works as everywhere
         address = _address(plan.host, listener.getsockname()[1])
         print(_banner(shelf, address, time.perf_counter() - started), flush=True)
         await serve(app, shelf, lifecycle, listener, plan.settings.drain_seconds)
     finally:
-        for slot in slots:
-            await slot.close()
+        await shelf.close()
         if tracer is not None:
             tracer.shutdown()
 

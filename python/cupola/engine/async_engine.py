@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from types import TracebackType
 
@@ -36,6 +37,8 @@ DEFAULT_MODEL = "smollm2"
 
 # Texts up to this many characters are tokenized in place: it takes less time than the way to a thread and back.
 _INLINE_CHARACTERS = 2048
+
+_LOG = logging.getLogger("cupola.engine")
 
 
 class AsyncEngine:
@@ -249,6 +252,9 @@ class AsyncEngine:
         sampling = request.sampling
         mailbox = Mailbox(request.id, len(request.token_ids), self.tokenizer, sampling.stop, sampling.shown_ids)
         self._mailroom.submit(request, mailbox)
+        _LOG.debug(
+            "engine request %d: %d prompt tokens, up to %d more", request.id, len(token_ids), sampling.max_tokens
+        )
         return TextStream(mailbox, self._mailroom.abandon)
 
     async def generate(

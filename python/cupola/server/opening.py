@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cupola.engine.async_engine import AsyncEngine
 from cupola.engine.folder import is_compiled_folder, read_manifest
 from cupola.engine.options import EngineOptions
+from cupola.errors import UsageError
 from cupola.server.served_model import ServedModel
 from cupola.server.slot import Served
 
@@ -41,6 +43,20 @@ class ModelSource:
         if is_compiled_folder(path):
             return (read_manifest(path).name,)
         return (path.resolve().name.removesuffix(".gguf") if path.exists() else self.model,)
+
+
+def model_sources(models: Sequence[str], served_names: Sequence[str]) -> tuple[ModelSource, ...]:
+    """The models of one server and their names.
+
+    Raises:
+        UsageError: `served_names` can only be for a single model.
+    """
+    sources = tuple(ModelSource.parse(model) for model in models)
+    if not served_names:
+        return sources
+    if len(sources) > 1:
+        raise UsageError("`--served-model-name` names one model, but there are several", hint="write NAME=MODEL")
+    return (replace(sources[0], names=(*sources[0].names, *served_names)),)
 
 
 def open_served(source: ModelSource, backend: str, options: EngineOptions) -> Served:

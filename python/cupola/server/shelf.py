@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from cupola.errors import UsageError
@@ -18,12 +19,7 @@ class ModelShelf:
 
     def __init__(self, slots: Sequence[ModelSlot]) -> None:
         self.slots = tuple(slots)
-        self._by_name: dict[str, ModelSlot] = {}
-        for slot in self.slots:
-            for name in slot.names:
-                if name in self._by_name:
-                    raise UsageError(f"Two models have the name `{name}`.", hint="name them: NAME=MODEL")
-                self._by_name[name] = slot
+        self._check_names()
 
     @classmethod
     def holding(cls, *served: Served) -> ModelShelf:
@@ -33,7 +29,7 @@ class ModelShelf:
     @property
     def names(self) -> tuple[str, ...]:
         """Every name under which a model answers."""
-        return tuple(self._by_name)
+        return tuple(name for slot in self.slots for name in slot.names)
 
     def find(self, name: str) -> ModelSlot:
         """The model of that name, loaded or not.
@@ -41,7 +37,7 @@ class ModelShelf:
         Raises:
             ApiError: 404, there is none.
         """
-        slot = self._by_name.get(name)
+        slot = next((slot for slot in self.slots if name in slot.names), None)
         if slot is None:
             raise model_not_found(name, self.names)
         return slot
@@ -49,6 +45,12 @@ class ModelShelf:
     def fault(self) -> str | None:
         """Why one of the loaded engines cannot work, or None while all can."""
         return next((fault for slot in self.slots if (fault := slot.fault()) is not None), None)
+
+    def load_now(self) -> None:
+        """Loads all of them in this thread, before there are any requests. Raises what opening one raises."""
+        for slot in self.slots:
+            slot.load_now()
+        self._check_names()
 
     def start_timers(self) -> None:
         """Lets models that nobody asks for become idle; on the event loop, once."""
@@ -59,3 +61,9 @@ class ModelShelf:
         """Frees all of them."""
         for slot in self.slots:
             await slot.close()
+
+    def _check_names(self) -> None:
+        counts = Counter(self.names)
+        for name, count in counts.items():
+            if count > 1:
+                raise UsageError(f"Two models have the name `{name}`.", hint="name them: NAME=MODEL")
