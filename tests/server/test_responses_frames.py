@@ -20,6 +20,7 @@ from cupola.protocol.errors import ApiError
 from cupola.protocol.generation import Usage
 from cupola.protocol.responses import ResponseRequest
 from cupola.protocol.responses_object import ResponseObject
+from cupola.server.dialect import dialect_of
 from cupola.server.reply import ReplyDelta
 from cupola.server.responses_frames import Ending, ResponseFrames
 from cupola.text.reply_parser import (
@@ -273,3 +274,11 @@ def test_the_official_client_puts_together_what_the_response_says(
     whole = "".join(part["text"] for item in done if item["type"] == "message" for part in item["content"])
     deltas_of_text = [event["delta"] for event in events if event["type"] == "response.output_text.delta"]
     assert "".join(deltas_of_text) == whole
+
+
+def test_a_server_that_goes_away_ends_the_stream_in_the_same_shape() -> None:
+    dialect = dialect_of("/v1/responses")
+    [event] = told(dialect.error_frame(ApiError(503, "Shutting down.", code="draining"), "req"))
+    assert (event["type"], event["code"], event["message"]) == ("error", "draining", "Shutting down.")
+    assert dialect.done == b""
+    assert dialect_of("/v1/responses/input_tokens").done != b"", "only streams of events end so"
