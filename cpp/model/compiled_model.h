@@ -7,7 +7,6 @@
 
 #include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/tensor.h>
-#include <tvm/ffi/extra/module.h>
 #include <tvm/ffi/function.h>
 
 #include <cstdint>
@@ -15,21 +14,10 @@
 #include <string>
 #include <vector>
 
+#include "model/library.h"
 #include "model/model.h"
-#include "support/thread_budget.h"
-#include "support/thread_team.h"
 
 namespace cupola {
-
-// An int32 argument that changes with every step: one allocation, seen through views of its front.
-class StepBuffer {
- public:
-  // A tensor [values.size()] that holds `values` until the next call.
-  tvm::ffi::Tensor View(const std::vector<int32_t>& values);
-
- private:
-  tvm::ffi::Optional<tvm::ffi::Tensor> storage_;
-};
 
 class CompiledModel : public Model {
  public:
@@ -49,24 +37,15 @@ class CompiledModel : public Model {
   tvm::ffi::Tensor ForwardTensors(const std::vector<tvm::ffi::Tensor>& step);
 
  private:
-  // A team, and how much of it works at present.
-  struct Threads {
-    explicit Threads(const TeamOptions& options) : team(options), budget(team.size()) {}
-    ThreadTeam team;
-    ThreadBudget budget;
-  };
-
-  tvm::ffi::Tensor ForwardOnTeam(const std::vector<tvm::ffi::Tensor>& step);
-
   static constexpr int kNumStepArguments = 8;
 
   const ModelInfo info_;
-  tvm::ffi::Module vm_;
+  const Library library_;
   tvm::ffi::Function alloc_kv_cache_;
   tvm::ffi::Function forward_;
   tvm::ffi::Array<tvm::ffi::Tensor> weights_;
   tvm::ffi::Optional<tvm::ffi::Array<tvm::ffi::Tensor>> kv_cache_;
-  std::unique_ptr<Threads> threads_;  // between Start and Stop
+  std::unique_ptr<StepThreads> threads_;  // between Start and Stop
   StepBuffer buffers_[kNumStepArguments];
   tvm::ffi::Optional<tvm::ffi::Tensor> logits_;  // keeps the rows of the last view alive
 };

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cupola import errors
     from cupola.engine.async_engine import AsyncEngine
+    from cupola.engine.embedding import Embedding
     from cupola.engine.engine import Engine
     from cupola.engine.grammar import GrammarSpec
     from cupola.engine.options import EngineOptions
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AsyncEngine",
     "Completion",
+    "Embedding",
     "Engine",
     "EngineOptions",
     "FinishReason",
@@ -45,6 +47,7 @@ __all__ = [
 _HOMES = {
     "AsyncEngine": "cupola.engine.async_engine",
     "Completion": "cupola.engine.output",
+    "Embedding": "cupola.engine.embedding",
     "Engine": "cupola.engine.engine",
     "EngineOptions": "cupola.engine.options",
     "FinishReason": "cupola.engine.request",

@@ -13,7 +13,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from types import TracebackType
 
 from cupola.engine.admission import check_params, native_request
+from cupola.engine.backends.encoder import no_generation
 from cupola.engine.backends.select import open_model
+from cupola.engine.embedding import Embedding, EmbeddingDesk, no_embeddings
 from cupola.engine.grammar import CompiledGrammar
 from cupola.engine.grammar_compiler import GrammarCompiler
 from cupola.engine.histogram import HistogramCounts
@@ -63,6 +65,7 @@ class AsyncEngine:
         self._backend = self._model.backend
         self._grammars = GrammarCompiler(self._model.tokenizer, self._model.manifest)
         self._mailroom = Mailroom(self._backend, self.death)
+        self._desk = EmbeddingDesk.of(self._model, self.death)
         self._ids = itertools.count(1)
         self._draining = False
         self._closed = False
@@ -136,7 +139,7 @@ class AsyncEngine:
     @property
     def active(self) -> int:
         """Number of requests that were submitted and have not ended."""
-        return len(self._mailroom)
+        return len(self._mailroom) if self._desk is None else len(self._desk)
 
     def stats(self) -> EngineStats:
         """Counters and gauges of the backend now."""
@@ -171,6 +174,7 @@ class AsyncEngine:
         Raises:
             RequestError: the model has no chat template, or it refuses these messages.
         """
+        self._check_generates()
         if self.chat_template is None:
             raise RequestError(
                 f"Model `{self.model_name}` has no chat template",
@@ -198,6 +202,29 @@ class AsyncEngine:
         )
         # The template writes the special tokens itself.
         return await self.tokenize(text, add_special_tokens=False)
+
+    # Embeddings.
+
+    async def embed(
+        self, inputs: Sequence[Prompt], *, dimensions: int | None = None, truncate: int | None = None
+    ) -> list[Embedding]:
+        """The vectors of texts, in their order; whatever is asked for at the same time is computed together.
+
+        Args:
+            inputs: texts, or token ids, which are taken as they are.
+            dimensions: cut vectors to that many components, for models that were trained for it.
+            truncate: cut inputs to that many tokens, or with -1 to what the model reads; None: they have to fit.
+
+        Raises:
+            RequestError: the model makes no embeddings, or an argument is out of range (`param` names the field).
+            ContextLengthError: an input is too long.
+            OverloadedError: too many wait, or the engine drains.
+            EngineError: the engine failed, is dead or closed.
+        """
+        self._check_alive()
+        if self._desk is None:
+            raise no_embeddings(self.model_name)
+        return await self._desk.embed(inputs, dimensions, truncate)
 
     # Generation.
 
@@ -236,6 +263,7 @@ class AsyncEngine:
         self._check_alive()
         self._mailroom.attach()
         token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+        self._check_generates()
         params = params or self.default_params
         if params.grammar is not None and grammar is None:
             grammar = self._grammars.compile_now(params.grammar)
@@ -322,10 +350,11 @@ class AsyncEngine:
         self._draining = True
         self._backend.drain()
         try:
-            await asyncio.wait_for(self._mailroom.wait_idle(), grace)
+            await asyncio.wait_for(under_way.wait_idle(), grace)
         except TimeoutError:
-            self._mailroom.abort_all()
-            await self._mailroom.wait_idle()
+        under_way: Mailroom | EmbeddingDesk = self._mailroom if self._desk is None else self._desk
+            under_way.abort_all()
+            await under_way.wait_idle()
             return False
         return True
 
@@ -337,7 +366,10 @@ class AsyncEngine:
     def retire(self) -> None:
         """The first half of `close`, on the event loop: refuse requests, fail those that run."""
         self._closed = True
-        self._mailroom.close(EngineError("The engine was closed while this request ran"))
+        closed = EngineError("The engine was closed while this request ran")
+        self._mailroom.close(closed)
+        if self._desk is not None:
+            self._desk.close(closed)
 
     def release(self) -> None:
         """The second half of `close`: stop the backend and free its memory. Waits for the step that runs."""
@@ -361,6 +393,10 @@ class AsyncEngine:
     def _check_alive(self) -> None:
         if not self.healthy:
             raise self.death()
+    def _check_generates(self) -> None:
+        if self._desk is not None:
+            raise no_generation(self.model_name)
+
 
     def death(self) -> EngineError:
         """The error of a request to an engine that is dead or closed."""

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from cupola.engine.async_engine import DEFAULT_MODEL, AsyncEngine, Prompt
+from cupola.engine.embedding import Embedding
 from cupola.engine.gather import complete_all
 from cupola.engine.options import EngineOptions
 from cupola.engine.output import Completion, Score, TextDelta
@@ -134,6 +135,12 @@ class Engine:
     ) -> list[Score]:
         """The log-probabilities of given continuations of a prompt; see `AsyncEngine.score`."""
         return self._wait(self._engine.score(prompt, continuations, options, top=top))
+
+    def embed(
+        self, inputs: Sequence[Prompt], *, dimensions: int | None = None, truncate: int | None = None
+    ) -> list[Embedding]:
+        """The vectors of texts, in their order; see `AsyncEngine.embed`."""
+        return self._wait(self._engine.embed(inputs, dimensions=dimensions, truncate=truncate))
 
     def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Completion:
         """The assistant's next message. RequestError: the model cannot chat, or refuses the messages."""

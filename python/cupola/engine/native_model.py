@@ -68,9 +68,9 @@ def load_compiled(folder: Path, manifest: Manifest) -> NativeModel:
         IncompatibleError: the library was made by other versions than the installed ones.
         ModelError: a file is missing or is not what the manifest says.
     """
-    _check_stamp(manifest)
+    check_stamp(manifest)
     load_tvm_runtime()
-    weights = [tvm_ffi.from_dlpack(array) for array in _map_weights(folder, manifest.weights)]
+    weights = map_tensors(folder, manifest.weights)
     library = folder / "lib.so"
     if not library.is_file():
         raise ModelError(f"{library} is missing", hint="compile the model again")
@@ -143,7 +143,8 @@ def scripted(
     return NativeModel(handle, page_size=page_size, vocab_size=vocab_size)
 
 
-def _check_stamp(manifest: Manifest) -> None:
+def check_stamp(manifest: Manifest) -> None:
+    """IncompatibleError unless the library was made by the installed versions."""
     from importlib.metadata import version
 
     stamp = manifest.stamp
@@ -155,6 +156,11 @@ def _check_stamp(manifest: Manifest) -> None:
                 f"the model {manifest.name} was compiled with {package} {stamped}, but {installed} is installed",
                 hint="compile the model again",
             )
+
+
+def map_tensors(folder: Path, weights: tuple[Weight, ...]) -> list[object]:
+    """The weights of a compiled model as native tensors, mapped into memory. ModelError, StorageError: a wrong file."""
+    return [tvm_ffi.from_dlpack(array) for array in _map_weights(folder, weights)]
 
 
 def _map_weights(folder: Path, weights: tuple[Weight, ...]) -> Iterator[np.ndarray]:

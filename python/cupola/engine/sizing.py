@@ -43,12 +43,7 @@ def engine_config(manifest: Manifest, options: EngineOptions, available: int | N
         num_pages = min(wanted, _affordable_pages(manifest, options.kv_cache_memory, available))
     elif num_pages < 1:
         raise UsageError(f"`num_pages` is {num_pages}; allowed: at least 1")
-    if options.max_queue < 1:
-        raise UsageError(f"`max_queue` is {options.max_queue}; allowed: at least 1")
-    if options.num_threads < 0:
-        raise UsageError(f"`num_threads` is {options.num_threads}; allowed: 0 (one a core) or more")
-    if not 0 <= options.spin_us <= _MOST_SPIN_US:
-        raise UsageError(f"`spin_us` is {options.spin_us}; allowed: 0 (sleep at once) to {_MOST_SPIN_US} (a second)")
+    _check_threads_and_queue(options)
     if options.admission not in get_args(AdmissionPolicy):
         raise UsageError(f"`admission` is {options.admission!r}; allowed: {', '.join(get_args(AdmissionPolicy))}")
     if options.prefill_rows < 0:
@@ -67,6 +62,43 @@ def engine_config(manifest: Manifest, options: EngineOptions, available: int | N
         admission=options.admission,
         prefill_rows=options.prefill_rows,
     )
+
+
+def encoder_config(manifest: Manifest, options: EngineOptions) -> EngineConfig:
+    """Resolve every option for an encoder, which has no pages; a step has room for one text at least.
+
+    Raises:
+        UsageError: an option is out of range.
+    """
+    max_context = _choose("max_context", options.max_context, manifest.shape.max_context)
+    max_step_tokens = _choose("max_step_tokens", options.max_step_tokens, manifest.limits.max_step_tokens)
+    if max_step_tokens < max_context:
+        raise UsageError(
+            f"`max_step_tokens` is {max_step_tokens}, but one text may have {max_context} tokens",
+            hint="lower `max_context` too",
+        )
+    _check_threads_and_queue(options)
+    return EngineConfig(
+        num_pages=0,
+        page_size=manifest.kv_cache.page_size,
+        max_batch=_choose("max_batch", options.max_batch, manifest.limits.max_batch),
+        max_step_tokens=max_step_tokens,
+        max_context=max_context,
+        max_queue=options.max_queue,
+        num_threads=options.num_threads,
+        bind_threads=options.bind_threads,
+        spin_us=options.spin_us,
+        prefix_cache=False,
+    )
+
+
+def _check_threads_and_queue(options: EngineOptions) -> None:
+    if options.max_queue < 1:
+        raise UsageError(f"`max_queue` is {options.max_queue}; allowed: at least 1")
+    if options.num_threads < 0:
+        raise UsageError(f"`num_threads` is {options.num_threads}; allowed: 0 (one a core) or more")
+    if not 0 <= options.spin_us <= _MOST_SPIN_US:
+        raise UsageError(f"`spin_us` is {options.spin_us}; allowed: 0 (sleep at once) to {_MOST_SPIN_US} (a second)")
 
 
 def kv_bytes_per_page(manifest: Manifest) -> int:

@@ -17,7 +17,7 @@ from tokenizers.models import BPE
 
 from cupola.errors import ModelError, UnsupportedError
 
-_SUPPORTED_DECODERS = "ByteLevel, Metaspace, or a sequence of Replace, ByteFallback, Fuse, Strip"
+_SUPPORTED_DECODERS = "ByteLevel, WordPiece, Metaspace, or a sequence of Replace, ByteFallback, Fuse, Strip"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class DecoderRules:
         byte_fallback: tokens such as `<0x0A>` are single bytes.
         strip_start: this many spaces are dropped from the start of the whole text.
         drop_first: each of this character is dropped from the first token (Metaspace).
+        continuation: tokens that begin with it go on with a word, all others begin one (WordPiece); "": no such rule.
     """
 
     byte_level: bool = False
@@ -37,6 +38,7 @@ class DecoderRules:
     byte_fallback: bool = False
     strip_start: int = 0
     drop_first: str = ""
+    continuation: str = ""
 
 
 def _byte_of_character() -> dict[str, int]:
@@ -115,6 +117,17 @@ class Tokenizer:
         return ids
 
     def token(self, token_id: int) -> str | None:
+    def encode_all(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
+        """The ids of many texts, with what the tokenizer puts around each; a `limit` cuts them at their ends."""
+        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        if limit is None:
+            return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(clean)]
+        room = max(limit - self._tokenizer.num_special_tokens_to_add(is_pair=False), 0)
+        encodings = self._tokenizer.encode_batch_fast(clean, add_special_tokens=False)
+        for encoding in encodings:
+            encoding.truncate(room)
+        return [self._tokenizer.post_process(encoding).ids[:limit] for encoding in encodings]
+
         """The token as the vocabulary writes it; None for an id that is not in it."""
         token: str | None = self._tokenizer.id_to_token(token_id)
         return token
@@ -185,6 +198,9 @@ def _decoder_rules(decoder: dict[str, object] | None) -> DecoderRules:
     kinds = [str(step.get("type")) for step in steps]
     if kinds == ["ByteLevel"]:
         return DecoderRules(byte_level=True)
+        if self._rules.continuation:
+            continued = token.startswith(self._rules.continuation)
+            token = token.removeprefix(self._rules.continuation) if continued else f" {token}"
     if kinds == ["Metaspace"]:
         mark = str(steps[0].get("replacement", "▁"))
         drop = "" if steps[0].get("prepend_scheme") == "never" else mark
@@ -199,6 +215,9 @@ def _decoder_rules(decoder: dict[str, object] | None) -> DecoderRules:
                 byte_fallback = True
             case "Fuse", _:
                 fused = True
+    if kinds == ["WordPiece"]:
+        # Its clean-up of spaces before punctuation looks at a whole text, which a stream does not have.
+        return DecoderRules(continuation=str(steps[0].get("prefix", "##")), strip_start=1)
             case "Strip", {"content": " ", "start": int(start), "stop": 0} if fused:
                 strip_start = start
             case _:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cupola.engine.histogram import HistogramCounts
+from cupola.engine.native_encoder import NativeEmbedder
 from cupola.engine.request import Delta, EngineConfig, EngineStats, GenerateRequest, SamplingParams
 from cupola.manifest import Manifest
 from cupola.text.chat_template import ChatTemplate
@@ -60,6 +61,7 @@ class OpenedModel:
     Args:
         kind: name of the backend (compiled, scripted).
         reason: one sentence: what was chosen, and why.
+        embedder: what makes the embeddings of an encoder, whose backend generates nothing; None for other models.
         default_params: what a request gets that asks for nothing (from generation_config.json).
     """
 
@@ -71,3 +73,4 @@ class OpenedModel:
     tokenizer: Tokenizer
     chat_template: ChatTemplate | None
     default_params: SamplingParams
+    embedder: NativeEmbedder | None = None

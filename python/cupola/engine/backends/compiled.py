@@ -8,6 +8,7 @@ from cupola.engine import folder as compiled_folder
 from cupola.engine import native
 from cupola.engine.admission import check_params
 from cupola.engine.backends.backend import OpenedModel
+from cupola.engine.backends.encoder import open_encoder
 from cupola.engine.options import EngineOptions
 from cupola.engine.sizing import engine_config
 from cupola.errors import ModelError, RequestError
@@ -27,6 +28,8 @@ def open_compiled(folder: Path, options: EngineOptions, reason: str) -> OpenedMo
     compiled_folder.check_machine(manifest)
     if options.verify_files:
         compiled_folder.verify_files(folder, manifest)
+    if manifest.task == "embed":
+        return open_encoder(folder, manifest, options, reason)
     config = engine_config(manifest, options)
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
     chat_template = compiled_folder.read_chat_template(folder, tokenizer, manifest.special_ids)

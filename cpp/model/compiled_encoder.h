@@ -1,0 +1,43 @@
+// The typed door to the compiled library of an encoder.
+#ifndef CUPOLA_MODEL_COMPILED_ENCODER_H_
+#define CUPOLA_MODEL_COMPILED_ENCODER_H_
+
+#include <tvm/ffi/container/array.h>
+#include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/function.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/encoder.h"
+#include "model/library.h"
+
+namespace cupola {
+
+class CompiledEncoder : public Encoder {
+ public:
+  // Loads `library` and looks its function up, of which `weights` are arguments, in order.
+  CompiledEncoder(const std::string& library, const std::string& embed_name,
+                  const EncoderInfo& info, tvm::ffi::Array<tvm::ffi::Tensor> weights);
+
+  const EncoderInfo& info() const override { return info_; }
+  void Start(const TeamOptions& threads) override;
+  void Stop() override;
+  const float* Embed(const EncoderInput& input) override;
+
+ private:
+  static constexpr int kNumStepArguments = 4;
+
+  const EncoderInfo info_;
+  const Library library_;
+  tvm::ffi::Function embed_;
+  tvm::ffi::Array<tvm::ffi::Tensor> weights_;
+  std::unique_ptr<StepThreads> threads_;  // between Start and Stop
+  StepBuffer buffers_[kNumStepArguments];
+  tvm::ffi::Optional<tvm::ffi::Tensor> vectors_;  // keeps the last result alive
+};
+
+}  // namespace cupola
+
+#endif  // CUPOLA_MODEL_COMPILED_ENCODER_H_
