@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -58,7 +60,7 @@ def test_a_chain_knows_all_that_was_said() -> None:
     assert entry is not None
     assert texts(entry.context) == ["a", "re: a", "b", "re: b", "c", "re: c"]
     assert texts(entry.history) == ["a", "re: a", "b", "re: b", "c"]
-    assert entry.response.id == third
+    assert (entry.status, json.loads(entry.payload)["id"]) == ("completed", third)
     assert [len(store), store.find("me", first) is not None, store.find("me", second) is not None] == [3, True, True]
 
 
@@ -71,7 +73,7 @@ def test_nobody_sees_what_is_anothers() -> None:
     assert store.find_item("you", entry.item_ids[0]) is None
     assert not store.delete("you", mine)
     assert store.find_item("me", entry.item_ids[0]) == entry.input[0]
-    assert store.find_item("me", entry.item_ids[1]) == entry.response.output[0]
+    assert store.find_item("me", entry.item_ids[1]) == entry.output[0]
 
 
 def test_what_is_not_used_for_long_is_gone() -> None:

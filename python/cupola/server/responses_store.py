@@ -12,18 +12,25 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, Field, TypeAdapter
 
-from cupola.protocol.responses_items import Item
+from cupola.protocol.responses_items import Item, OutputItem
 from cupola.protocol.responses_object import ResponseObject
 
-_ITEMS = TypeAdapter(tuple[Item, ...])
+_ITEMS = TypeAdapter(tuple[Annotated[Item, Field(discriminator="type")], ...])
 _OVERHEAD = 1024  # bytes of an entry beside its JSON, roughly
 _ITEM_OVERHEAD = 256  # the same for each item that can be referred to
 
 Key = tuple[str, str]
 """(owner, id of a response or of an item)"""
+
+
+class _Output(BaseModel):
+    """Of a response's JSON, what a later one has to read; the rest is passed over."""
+
+    output: tuple[Annotated[OutputItem, Field(discriminator="type")], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +51,13 @@ class StoreLimits:
 class StoredResponse:
     """One entry; `parent` is the response before it. `held`: its memory is counted; `children` are those that are."""
 
-    __slots__ = ("_input", "children", "held", "item_ids", "key", "parent", "payload", "used")
+    __slots__ = ("_input", "children", "held", "item_ids", "key", "parent", "payload", "status", "used")
 
     def __init__(
         self, owner: str, response: ResponseObject, items: tuple[Item, ...], parent: StoredResponse | None
     ) -> None:
         self.key: Key = (owner, response.id)
+        self.status = response.status
         self.payload = response.model_dump_json().encode()
         self.item_ids = tuple(item.id for item in (*items, *response.output) if item.id is not None)
         self.used = 0.0
@@ -69,9 +77,9 @@ class StoredResponse:
         return _ITEMS.validate_json(self._input)
 
     @property
-    def response(self) -> ResponseObject:
-        """The response."""
-        return ResponseObject.model_validate_json(self.payload)
+    def output(self) -> tuple[OutputItem, ...]:
+        """What the model answered."""
+        return _Output.model_validate_json(self.payload).output
 
     @property
     def history(self) -> tuple[Item, ...]:
@@ -82,7 +90,7 @@ class StoredResponse:
     def context(self) -> tuple[Item, ...]:
         """Everything that was said, its output included."""
         links = reversed(list(_chain(self)))
-        return tuple(item for link in links for item in (*link.input, *link.response.output))
+        return tuple(item for link in links for item in (*link.input, *link.output))
 
 
 class ResponseStore:
@@ -135,7 +143,7 @@ class ResponseStore:
         entry = self._by_item.get((owner, item_id))
         if entry is None:
             return None
-        return next(item for item in (*entry.response.output, *entry.input) if item.id == item_id)
+        return next(item for item in (*entry.output, *entry.input) if item.id == item_id)
 
     def delete(self, owner: str, response_id: str) -> bool:
         """Forgets a response; False if there is none."""

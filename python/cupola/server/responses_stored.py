@@ -65,7 +65,7 @@ async def cancel_response(services: Services, request: Request) -> Response:
     entry = services.responses.find(owner, response_id)
     if entry is None:
         raise _not_found(response_id)
-    if entry.response.status != "cancelled":
+    if entry.status != "cancelled":
         raise ApiError(400, "A response that has ended cannot be cancelled.", code="response_ended")
     return json_response(entry.payload)
 
