@@ -19,11 +19,11 @@ MAX_GRAMMAR_BYTES = 1 << 20
 
 _MAX_CHOICES = 20_000
 
-_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
+JSON_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 """How JSON is laid out. One layout and no other: it is what models write by themselves, most of it is forced (and so
 costs no sampling), and a model cannot lose itself in white space."""
 
-_OBJECT = {"type": "object", "x-guidance": _LAYOUT}
+_OBJECT = {"type": "object", "x-guidance": JSON_LAYOUT}
 
 
 class GrammarKind(str, Enum):
@@ -44,10 +44,12 @@ class GrammarSpec:
         kind: what `text` is.
         text: a JSON schema as JSON; nothing for JSON_OBJECT; a regular expression in Rust's syntax (it matches the
             whole text); a JSON list of strings for CHOICE; a grammar in llguidance's Lark, or in GBNF.
+        frame: Lark of what stands around it, whose rule FRAMED stands for it; empty: nothing does.
     """
 
     kind: GrammarKind
     text: str
+    frame: str = ""
 
     @classmethod
     def json_schema(cls, schema: Mapping[str, object] | bool | str) -> GrammarSpec:
@@ -75,6 +77,10 @@ class GrammarSpec:
         return cls(GrammarKind.GRAMMAR, text)
 
 
+FRAMED = "framed"
+"""The rule of a frame that stands for the grammar within it."""
+
+
 @dataclass(frozen=True, slots=True)
 class CompiledGrammar:
     """A grammar, ready for any number of requests to one model.
@@ -92,7 +98,7 @@ def check_grammar(spec: GrammarSpec) -> None:
     """Refuse at once what is not even the text of a grammar. RequestError names `grammar`."""
     if not isinstance(spec, GrammarSpec) or not isinstance(spec.text, str):
         raise RequestError("`grammar` is not a GrammarSpec", param="grammar")
-    size = len(spec.text.encode("utf-8", "replace"))
+    size = len(spec.text.encode("utf-8", "replace")) + len(spec.frame.encode("utf-8", "replace"))
     if size > MAX_GRAMMAR_BYTES:
         raise refused(spec, f"it has {size} bytes; allowed: at most {MAX_GRAMMAR_BYTES}")
     if not spec.text and spec.kind is not GrammarKind.JSON_OBJECT:
@@ -106,6 +112,8 @@ def llguidance_form(spec: GrammarSpec) -> tuple[str, str]:
         RequestError: the text is not of its kind.
     """
     kind, text = _put_to_llguidance(spec)
+    if spec.frame:
+        kind, text = "lark", _framed(spec.frame, kind, text)
     if "\0" in text or not _is_unicode(text):
         raise refused(spec, "it has characters that no text can have (NUL, or half of a surrogate pair)")
     return kind, text
@@ -135,6 +143,17 @@ def _put_to_llguidance(spec: GrammarSpec) -> tuple[str, str]:
     return "regex", spec.text
 
 
+def _framed(frame: str, kind: str, text: str) -> str:
+    if kind == "json_schema":
+        return f"{frame}\n{FRAMED}: %json {text}\n"
+    if kind == "lark":
+        return f"{frame}\n{FRAMED}: %lark {{\n{text}\n}}\n"
+    # Imported here: the package loads its native half, and few frames are around regular expressions.
+    from llguidance._lib import regex_to_lark
+
+    return f"{frame}\n{FRAMED}: /{regex_to_lark(text, '')}/\n"
+
+
 def _laid_out(spec: GrammarSpec) -> str:
     schema = _parsed(spec)
     if schema is False:
@@ -143,7 +162,7 @@ def _laid_out(spec: GrammarSpec) -> str:
         schema = {}
     if not isinstance(schema, dict):
         raise refused(spec, "a JSON schema is an object, true or false")
-    return json.dumps({"x-guidance": _LAYOUT, **schema})
+    return json.dumps({"x-guidance": JSON_LAYOUT, **schema})
 
 
 def _alternatives(spec: GrammarSpec) -> str:

@@ -1,6 +1,6 @@
 """How a model converses: from a conversation to the text of a prompt, and how its replies are to be read.
 
-Found once for each model, from its chat template and its tokenizer. Knows no engine and no wire format.
+Found once for each model, from its chat template and its tokenizer. Knows no wire format.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from cupola.engine.reply_grammar import ReplyPlan, reasoning_state
 from cupola.errors import RequestError
 from cupola.protocol.conversation import Conversation, Message
 from cupola.protocol.conversation_forms import tools_as_text, weaker_forms
@@ -90,6 +91,11 @@ class ChatStyle:
     def shown_ids(self, reading: Reading) -> tuple[int, ...]:
         """The special tokens that the text has to show to be read so."""
         return tuple(self.special_tokens[token] for token in reading.hidden)
+
+    def plan(self, reading: Reading, prompt: str) -> ReplyPlan:
+        """What a grammar of the reply to a prompt has to know."""
+        tokens = {token: self.special_tokens[token] for token in reading.hidden}
+        return ReplyPlan(reading.format, tokens, reasoning_state(reading.format, prompt))
 
     def _rules(self, conversation: Conversation, guaranteed: bool) -> CallRules:
         schemas = {tool.name: tool.parameters for tool in conversation.callable_tools}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from cupola.engine.output import ScoredPosition, TextDelta
+from cupola.engine.reply_grammar import calls_are_guaranteed, reply_grammar
 from cupola.engine.request import FinishReason
 from cupola.errors import RequestError
 from cupola.protocol.conversation import Conversation, Message, TextPart, ToolCall
@@ -92,13 +93,21 @@ async def open_reply(
         prompt = await model.tokenize_prompt(text)
     except RequestError as error:
         raise renamed(error, names) from None
-    reading = model.style.reading(conversation, text, guaranteed=False)
-    options = request_options(fields)
-    base = replace(model.engine.default_params, shown_ids=model.style.shown_ids(reading))
-    samplings = choice_sampling(fields, base)
+    samplings = choice_sampling(fields, model.engine.default_params)
     room = model.max_model_len - len(prompt)
     if clip and fields.token_limit is not None and fields.token_limit > room > 0:
         samplings = tuple(replace(one, max_tokens=room) for one in samplings)
+    content = samplings[0].grammar
+    reading = model.style.reading(conversation, text, guaranteed=calls_are_guaranteed(conversation, content))
+    try:
+        grammar = reply_grammar(model.style.plan(reading, text), conversation, content)
+    except RequestError as error:
+        raise renamed(error, names) from None
+    if content is None:
+        names["grammar"] = names.get("tools", "tools")
+    shown = model.style.shown_ids(reading)
+    samplings = tuple(replace(one, grammar=grammar, shown_ids=shown) for one in samplings)
+    options = request_options(fields)
     jobs = [Job(0, prompt, sampling, options) for sampling in samplings]
     return Reply(Generation(model.engine, jobs, names), reading, model.engine.tokenizer)
 

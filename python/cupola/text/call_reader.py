@@ -291,9 +291,19 @@ def _read_parameters(source: Source, form: CallFormat, schemas: Mapping[str, Sch
 
 def _read_keyed(source: Source, form: CallFormat, sink: CallSink) -> Steps:
     sink.begin((yield from _name(source)))
-    text = yield from until(source, form.end)
-    source.at -= len(form.end)
-    sink.arguments(as_json(keyed_object(text, form.string_mark)))
+    yield from literal(source, "{")
+    begin, depth = source.at - 1, 1
+    # A mark has no brackets, so that the first of these is never within one that is cut.
+    brackets = re.compile("|".join(map(re.escape, (form.string_mark, "{", "}"))))
+    while depth:
+        while (match := brackets.search(source.text, source.at)) is None:
+            yield from source.more()
+        source.at = match.end()
+        if match.group() == form.string_mark:
+            yield from until(source, form.string_mark)
+        else:
+            depth += 1 if match.group() == "{" else -1
+    sink.arguments(as_json(keyed_object(source.text[begin : source.at], form.string_mark)))
 
 
 def _is_unicode(text: str) -> bool:

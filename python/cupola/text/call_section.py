@@ -68,6 +68,14 @@ class CallSection:
         self._begun = False
         self._known: Collection[str] | None = None
 
+    @property
+    def openers(self) -> tuple[str, ...]:
+        """The words that announce calls; of several, a grammar watches the first only."""
+        form = self._form
+        if not self._rules.guaranteed:
+            return form.openers
+        return () if form.bare else form.openers[:1]
+
     def read(self, opener: str) -> Generator[None, None, bool]:
         """Reads on behind an opener, one of `CallFormat.openers`, or nothing where a bare call may begin.
 

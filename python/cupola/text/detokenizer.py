@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from cupola.text.tokenizer import Tokenizer
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """What one call gave.
+class Piece(NamedTuple):
+    """What one call gave. A tuple: there is one for every token, and tuples are made faster.
 
     Args:
         text: new text.
@@ -38,7 +37,7 @@ class Detokenizer:
         shown: special tokens that are part of the text, as the vocabulary writes them; the others have none.
     """
 
-    __slots__ = ("_decoder", "_first", "_held", "_shown", "_stop", "_strip", "_tokenizer")
+    __slots__ = ("_decoder", "_first", "_held", "_settled", "_shown", "_stop", "_strip", "_tokenizer")
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), shown: Collection[int] = ()) -> None:
         self._tokenizer = tokenizer
@@ -48,16 +47,21 @@ class Detokenizer:
         self._held = ""  # decoded, but possibly the start of a stop string
         self._first = True
         self._strip = tokenizer.decoder_rules.strip_start
+        self._settled = False  # what a token adds depends on no token before it
 
     def push(self, token_ids: Sequence[int]) -> Piece:
         """Add ids; gives the text that is certain now."""
-        text: list[str] = []
+        text = ""
         for index, token_id in enumerate(token_ids):
-            certain, stop = self._certain(self._decoder.decode(self._bytes(token_id)))
-            text.append(certain)
+            added = self._text(token_id)
+            if not self._stop:
+                text += added
+                continue
+            certain, stop = self._certain(added)
+            text += certain
             if stop is not None:
-                return Piece("".join(text), index + 1, stop)
-        return Piece("".join(text), len(token_ids))
+                return Piece(text, index + 1, stop)
+        return Piece(text, len(token_ids))
 
     def finish(self) -> Piece:
         """No more ids: gives the text that was held back. An incomplete character becomes U+FFFD."""
@@ -65,6 +69,17 @@ class Detokenizer:
         rest = self._held if stop is None else ""
         self._held = ""
         return Piece(certain + rest, 0, stop)
+
+    def _text(self, token_id: int) -> str:
+        """What a token adds to the text; the most frequent case first, and without bytes."""
+        if self._settled and token_id not in self._shown:
+            text = self._tokenizer.token_text(token_id)
+            if text is not None:
+                return text
+        text = self._decoder.decode(self._bytes(token_id))
+        incomplete, _ = self._decoder.getstate()
+        self._settled = not (incomplete or self._first or self._strip)
+        return text
 
     def _bytes(self, token_id: int) -> bytes:
         if token_id in self._shown:

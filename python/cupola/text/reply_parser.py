@@ -123,12 +123,11 @@ class ReplyParser:
 
     def _read(self) -> Steps:
         thinking, section = self._reading.format.reasoning, self._section
-        form = self._reading.format.calls
         if self._reading.inside_reasoning:
             yield from self._reason(0)
-        if form is not None and section is not None and form.bare:
-            yield from self._bare_call(section, form.open or "{")
-        openers = form.openers if form is not None and section is not None else ()
+        else:
+            yield from self._bare_call()
+        openers = section.openers if section is not None else ()
         marks = _Marks({*self._framing, *openers})
         while (mark := (yield from self._text_until(marks, ContentDelta))) is not None:
             if section is not None and mark in openers:
@@ -150,12 +149,12 @@ class ReplyParser:
 
     def _reason(self, begin: int) -> Steps:
         """From behind the start of reasoning to behind its end; `begin` is where its start begins."""
-        thinking, form, section = self._reading.format.reasoning, self._reading.format.calls, self._section
+        thinking, section = self._reading.format.reasoning, self._section
         assert thinking is not None
         openers: Collection[str] = ()
-        if form is not None and section is not None:
+        if section is not None:
             # A call ends it too, if its delimiter cannot be a word of the thoughts.
-            openers = {text for text in form.openers if any(token in text for token in self._reading.hidden)}
+            openers = {text for text in section.openers if any(token in text for token in self._reading.hidden)}
         end = thinking.end.strip()
         marks = _Marks({thinking.start.strip(), end, *openers, *self._reading.hidden})
         self._space, self._trim = "", True
@@ -165,6 +164,8 @@ class ReplyParser:
         self._space, self._trim = "", True
         if section is not None and mark is not None and mark in openers:
             yield from self._calls(section, mark)
+        else:
+            yield from self._bare_call()
 
     @property
     def _position(self) -> int:
@@ -183,15 +184,17 @@ class ReplyParser:
                 opener = opener.replace(token, "")
             self._tell(opener, ContentDelta)
 
-    def _bare_call(self, section: CallSection, bracket: str) -> Steps:
-        """A reply may begin with a call that nothing announces."""
-        source = self._source
+    def _bare_call(self) -> Steps:
+        """Where an answer begins, it may be a call that nothing announces."""
+        source, form, section = self._source, self._reading.format.calls, self._section
+        if form is None or section is None or not form.bare:
+            return
+        begin = source.at
         yield from skip_space(source)
-        begin, source.at = source.at, source.at
-        if source.text.startswith(bracket, begin) and (yield from section.read("")):
+        if source.text.startswith(form.open or "{", source.at) and (yield from section.read("")):
             self._space, self._trim = "", True
         else:
-            source.at = 0
+            source.at = begin
 
     # Text.
 

@@ -72,6 +72,7 @@ class Tokenizer:
         added = tokenizer.get_added_tokens_decoder()
         self._special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
         self._bytes: dict[int, bytes] = {}
+        self._texts: dict[int, str | None] = {}
 
     @classmethod
     def from_file(cls, path: Path) -> Tokenizer:
@@ -116,7 +117,6 @@ class Tokenizer:
         ids: list[int] = self._tokenizer.encode_batch([text], add_special_tokens=add_special_tokens)[0].ids
         return ids
 
-    def token(self, token_id: int) -> str | None:
     def encode_all(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
         """The ids of many texts, with what the tokenizer puts around each; a `limit` cuts them at their ends."""
         clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
@@ -128,6 +128,7 @@ class Tokenizer:
             encoding.truncate(room)
         return [self._tokenizer.post_process(encoding).ids[:limit] for encoding in encodings]
 
+    def token(self, token_id: int) -> str | None:
         """The token as the vocabulary writes it; None for an id that is not in it."""
         token: str | None = self._tokenizer.id_to_token(token_id)
         return token
@@ -150,6 +151,19 @@ class Tokenizer:
         if found is None:
             found = self._bytes[token_id] = self._find_bytes(token_id)
         return found
+
+    def token_text(self, token_id: int) -> str | None:
+        """`token_bytes` as text; None where they are not whole characters."""
+        try:
+            return self._texts[token_id]
+        except KeyError:
+            pass
+        try:
+            text: str | None = self.token_bytes(token_id).decode()
+        except UnicodeDecodeError:
+            text = None
+        self._texts[token_id] = text
+        return text
 
     def shown_bytes(self, token_id: int) -> bytes:
         """`token_bytes`, but special tokens are shown as the vocabulary writes them."""
@@ -184,6 +198,9 @@ class Tokenizer:
                 return token.encode()
         for pattern, content in self._rules.replacements:
             token = token.replace(pattern, content)
+        if self._rules.continuation:
+            continued = token.startswith(self._rules.continuation)
+            token = token.removeprefix(self._rules.continuation) if continued else f" {token}"
         if self._rules.byte_fallback and len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
             try:
                 return bytes([int(token[3:5], 16)])
@@ -198,9 +215,9 @@ def _decoder_rules(decoder: dict[str, object] | None) -> DecoderRules:
     kinds = [str(step.get("type")) for step in steps]
     if kinds == ["ByteLevel"]:
         return DecoderRules(byte_level=True)
-        if self._rules.continuation:
-            continued = token.startswith(self._rules.continuation)
-            token = token.removeprefix(self._rules.continuation) if continued else f" {token}"
+    if kinds == ["WordPiece"]:
+        # Its clean-up of spaces before punctuation looks at a whole text, which a stream does not have.
+        return DecoderRules(continuation=str(steps[0].get("prefix", "##")), strip_start=1)
     if kinds == ["Metaspace"]:
         mark = str(steps[0].get("replacement", "▁"))
         drop = "" if steps[0].get("prepend_scheme") == "never" else mark
@@ -215,9 +232,6 @@ def _decoder_rules(decoder: dict[str, object] | None) -> DecoderRules:
                 byte_fallback = True
             case "Fuse", _:
                 fused = True
-    if kinds == ["WordPiece"]:
-        # Its clean-up of spaces before punctuation looks at a whole text, which a stream does not have.
-        return DecoderRules(continuation=str(steps[0].get("prefix", "##")), strip_start=1)
             case "Strip", {"content": " ", "start": int(start), "stop": 0} if fused:
                 strip_start = start
             case _:
