@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import cupola as package
 from cupola.cli.main import app
 
-COMMANDS = ("serve", "run", "compile", "batch", "bench")
+COMMANDS = ("serve", "run", "compile", "batch", "bench", "doctor", "completion")
 
 
 def test_help_names_every_command() -> None:
@@ -43,22 +43,67 @@ def test_the_version() -> None:
     assert cupola("--version").out == f"cupola {package.__version__}\n"
 
 
-def test_help_loads_no_library_that_takes_long() -> None:
-    code = "import sys, cupola.cli.main; print(' '.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy = {
-        "tvm",
-        "tvm_ffi",
-        "numpy",
-        "tokenizers",
-        "fastapi",
-        "uvicorn",
-        "jinja2",
-        "gguf",
-        "huggingface_hub",
-        "asyncio",
-    }
-    assert not heavy & set(done.stdout.split())
+# Each takes longer to import than a help may take; the time itself depends on the machine.
+HEAVY = {
+    "asyncio",
+    "fastapi",
+    "gguf",
+    "huggingface_hub",
+    "jinja2",
+    "numpy",
+    "prometheus_client",
+    "psutil",
+    "pydantic",
+    "rich",
+    "starlette",
+    "tokenizers",
+    "tvm",
+    "tvm_ffi",
+    "urllib.request",
+    "uvicorn",
+    "uvloop",
+}
+
+
+@pytest.mark.parametrize("words", [("--help",), ("--version",), *((command, "--help") for command in COMMANDS)])
+def test_a_help_loads_nothing_that_takes_long(words: tuple[str, ...]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "cupola", *words], capture_output=True, text=True, check=True
+    )
+    loaded = set(re.findall(r"^import time:.*\| +(\S+)$", done.stderr, re.MULTILINE))
+    assert "cupola.cli.main" in loaded
+    assert not HEAVY & loaded
+    assert len(loaded) < 330, "something else that takes long"
+
+
+def test_options_lie_in_groups() -> None:
+    help_of_serve = cupola("serve", "--help").out
+    heads = re.findall(r"^(\w+):$", help_of_serve, re.MULTILINE)
+    assert heads == ["Arguments", "Options", "Address", "Access", "Models", "Engine", "Operation"]
+    assert re.search(r"^Access:\n(  .*\n)*  --api-key-file", help_of_serve, re.MULTILINE)
+    assert "Examples: `cupola serve`" in help_of_serve
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("cupola se", ["serve"]),
+        ("cupola serve --api", ["--api-key", "--api-key-file"]),
+        ("cupola serve --log-format ", ["text", "json"]),
+    ],
+)
+def test_shells_complete(line: str, offered: list[str]) -> None:
+    asked = {"_CUPOLA_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    assert cupola(env=asked).out.split() == offered
+
+
+def test_bash_takes_its_completion_script() -> None:
+    script = cupola("completion", "bash").out
+    check = f"{script}\ncomplete -p cupola && declare -F _cupola_completion"
+    done = subprocess.run(["bash", "-ec", check], capture_output=True, text=True, check=True)
+    assert done.stdout == "complete -o default -F _cupola_completion cupola\n_cupola_completion\n"
+    for shell in ("zsh", "fish"):
+        assert "_CUPOLA_COMPLETE=complete_" + shell in cupola("completion", shell).out
 
 
 @pytest.mark.parametrize(

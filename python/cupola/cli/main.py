@@ -5,52 +5,49 @@ Exit codes: 0 success; 1 an error with a sentence and a hint on stderr; 2 a wron
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import Annotated
 
 import typer
 
 from cupola.cli.batch import batch_command
 from cupola.cli.bench import bench_command
 from cupola.cli.compile import compile_command
+from cupola.cli.completion import COMPLETION_VARIABLE, completion_command
+from cupola.cli.doctor import doctor_command
+from cupola.cli.plain_help import PlainCommand, PlainGroup
 from cupola.cli.run import run_command
 from cupola.cli.serve import serve_command
 from cupola.errors import CupolaError
 
 app = typer.Typer(
     name="cupola",
+    cls=PlainGroup,
     help="Compile a language model for this machine, and serve it.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("serve")(serve_command)
-app.command("run")(run_command)
-app.command("compile")(compile_command)
-app.command("batch")(batch_command)
-app.command("bench")(bench_command)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from cupola import __version__
-
-        typer.echo(f"cupola {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    pass
+for _name, _command in (
+    ("serve", serve_command),
+    ("run", run_command),
+    ("compile", compile_command),
+    ("batch", batch_command),
+    ("bench", bench_command),
+    ("doctor", doctor_command),
+    ("completion", completion_command),
+):
+    app.command(_name, cls=PlainCommand)(_command)
 
 
 def main() -> None:
     """Run the command line; the entry point of the `cupola` script."""
+    if COMPLETION_VARIABLE in os.environ:
+        from typer._completion_classes import completion_init
+
+        completion_init()  # Typer's own options for it would do that
     try:
         app(prog_name="cupola")
     except CupolaError as error:
