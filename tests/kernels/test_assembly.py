@@ -146,12 +146,24 @@ def test_vnni_adds_four_products_at_once(fmt: Format, target: CpuTarget) -> None
 @pytest.mark.parametrize("fmt", [Format.Q4, Format.Q4S, Format.Q8])
 def test_avx512_multiplies_in_64_bytes_by_activations_in_memory(fmt: Format, target: CpuTarget) -> None:
     loops = vnni_loops(fmt, AVX512, target)
-    counts, expected = sorted(len(dots) for _, dots in loops), sorted(rows * GROUP // 4 for rows in WIDE_TILES)
+    counts = sorted(len(dots) for _, dots in loops)
+    # Two loops of the largest tile, one of which asks memory ahead.
+    expected = sorted(rows * GROUP // 4 for rows in (WIDE_TILES[0], *WIDE_TILES))
     assert counts[1:] == expected[1:]
     assert counts[0] in (expected[0], 2 * expected[0])  # LLVM may unroll the loop of one row
     for loop, dots in loops:
         assert all("{1to16}" in dot and "%zmm" in dot for dot in dots), loop.describe()
         assert not loop.spills, loop.describe()
+
+
+@pytest.mark.parametrize(("inputs", "asking"), [(576, WIDE_TILES[:1]), (1536, WIDE_TILES[:-1])])
+@pytest.mark.parametrize(("fmt", "lines"), [(Format.Q4S, 5), (Format.Q8, 9)])
+def test_tiles_ask_memory_ahead_where_it_pays(fmt: Format, lines: int, inputs: int, asking: tuple[int, ...]) -> None:
+    assembly = build_module(linear(LinearSpec(fmt, inputs, 64), AVX512), WITH_AVX512[0]).inspect_source("asm")
+    loops = [loop for loop in innermost_loops(assembly) if loop.count("prefetch")]
+    assert all(loop.count("prefetch") == lines for loop in loops)
+    dots = sorted(sum("vpdpbusd" in line for line in loop.instructions) for loop in loops)
+    assert dots == sorted(rows * GROUP // 4 for rows in asking)
 
 
 def test_loops_are_found_and_their_spills_counted() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tvm import tirx
 
@@ -31,6 +31,9 @@ from cupola.quantize.layouts import OUT_BLOCK, block_bytes, codes_offset
 QUADS = GROUP // 4  # dot-product steps of four inputs in a group
 MANY_ROWS = 32  # from here on unpacking a block into scratch pays, where registers are few
 WIDE_TILES = (8, 7, 6, 5, 4, 3, 2, 1)  # rows at a time with 32 registers; more than 8 would contend for sets of the L1
+AHEAD = 16384  # bytes between the weights that are multiplied and those that are asked of memory
+LONG_INPUTS = 1024  # so many, and a few rows wait for memory unless it is asked ahead; below, asking costs more
+LINE = 64  # bytes of memory that one request brings
 
 
 @dataclass(frozen=True)
@@ -38,11 +41,13 @@ class _Block:
     """The weights of one column block, group by group, wherever they lie.
 
     Args:
+        place: group -> where it begins in w; None where the weights lie in scratch.
         dots: (group, row offsets in q) -> integer dot products of the group [row][part], as the instruction set adds.
         accumulate: (group, part, sums, dot, (d, sum of the row's integers)) -> sums with the group's share.
     """
 
     isa: Isa
+    place: Callable[[Expr], Expr] | None
     dots: Callable[[Expr, list[Expr]], list[list[Expr]]]
     accumulate: Callable[[Expr, int, Expr, Expr, tuple[Expr, Expr]], Expr]
 
@@ -55,24 +60,26 @@ class _Block:
 def q8_product(spec: LinearSpec, isa: Isa, n: Expr, spans: dict[str, Span]) -> BlockProduct:
     def block_product(block: Expr, finish: Finish) -> None:
         sizes = WIDE_TILES if isa.registers >= 32 else (4, 2, 1)
-        _cover(spec, spans, _q8_block(spec, isa, spans, block), n, sizes, finish)
+        _cover(spec, spans, _q8_block(spec, isa, spans, _places(spec, block)), n, sizes, finish)
 
     return block_product
 
 
-def _q8_block(spec: LinearSpec, isa: Isa, spans: dict[str, Span], block: Expr) -> _Block:
+def _places(spec: LinearSpec, block: Expr) -> Callable[[Expr], Expr]:
+    """Where in w each group of a block begins."""
+    return lambda group: let((block * (spec.inputs // GROUP) + group) * block_bytes(spec.format))
+
+
+def _q8_block(spec: LinearSpec, isa: Isa, spans: dict[str, Span], place: Callable[[Expr], Expr]) -> _Block:
     q, w = spans["q"], spans["w"]
     w16 = Span(w.buffer.view("float16"))
-
-    def offset(group: Expr) -> Expr:
-        return let((block * (spec.inputs // GROUP) + group) * block_bytes(spec.format))
 
     def load(at: Expr, part: int, quad: int) -> tuple[Expr, ...]:
         place = at + codes_offset(spec.format) + quad * 4 * OUT_BLOCK + part * isa.bytes
         return isa.as_factor(bits(w.load(place, isa.bytes), f"int8x{isa.bytes}"))
 
     def dots(group: Expr, rows: list[Expr]) -> list[list[Expr]]:
-        at = offset(group)
+        at = place(group)
         parts = OUT_BLOCK // isa.lanes
         sums: list[list[Expr | None]] = [[None] * parts for _ in rows]
         for quad in range(QUADS):
@@ -89,16 +96,17 @@ def _q8_block(spec: LinearSpec, isa: Isa, spans: dict[str, Span], block: Expr) -
         exact = cast(dot, dtype)
         if isa.excess:
             exact = fma(splat(f32(-isa.excess), isa.lanes), total, exact)
-        scale = cast(w16.load(offset(group) // 2 + part * isa.lanes, isa.lanes), dtype)
+        scale = cast(w16.load(place(group) // 2 + part * isa.lanes, isa.lanes), dtype)
         return fma(let(exact * scale), d, sums)
 
-    return _Block(isa, dots, accumulate)
+    return _Block(isa, place, dots, accumulate)
 
 
 @dataclass(frozen=True)
 class _Q4Weights:
     """Where the weights of one block of 4 bits are read: codes as bytes, scales and minima as float32."""
 
+    place: Callable[[Expr], Expr] | None  # as in `_Block`
     codes: Callable[[Expr, int, int], tuple[Expr, Expr]]  # (group, part, step): inputs 4 step.. and 16 + 4 step..
     scale: Callable[[Expr, int], Expr]
     minimum: Callable[[Expr, int], Expr]
@@ -106,7 +114,7 @@ class _Q4Weights:
 
 def q4_product(spec: LinearSpec, isa: Isa, n: Expr, spans: dict[str, Span]) -> BlockProduct:
     def block_product(block: Expr, finish: Finish) -> None:
-        packed = _q4_packed(spec, isa, spans["w"], block)
+        packed = _q4_packed(spec, isa, spans["w"], _places(spec, block))
 
         def few(sizes: tuple[int, ...] = (3, 2, 1)) -> None:
             _cover(spec, spans, _q4_block(isa, spans["q"], packed), n, sizes, finish)
@@ -122,21 +130,18 @@ def q4_product(spec: LinearSpec, isa: Isa, n: Expr, spans: dict[str, Span]) -> B
     return block_product
 
 
-def _q4_packed(spec: LinearSpec, isa: Isa, w: Span, block: Expr) -> _Q4Weights:
+def _q4_packed(spec: LinearSpec, isa: Isa, w: Span, place: Callable[[Expr], Expr]) -> _Q4Weights:
     """Straight out of memory."""
     w16 = Span(w.buffer.view("float16"))
 
-    def offset(group: Expr) -> Expr:
-        return let((block * (spec.inputs // GROUP) + group) * block_bytes(spec.format))
-
     def codes(group: Expr, part: int, step: int) -> tuple[Expr, Expr]:
-        at = offset(group) + codes_offset(spec.format) + step * 4 * OUT_BLOCK + part * isa.bytes
+        at = place(group) + codes_offset(spec.format) + step * 4 * OUT_BLOCK + part * isa.bytes
         pair = w.load(at, isa.bytes)
         low = let(pair & splat(tirx.IntImm("uint8", 15), isa.bytes))
         return low, let(pair >> splat(tirx.IntImm("uint8", 4), isa.bytes))
 
     def factor(group: Expr, part: int, first: int) -> Expr:
-        return cast(w16.load(offset(group) // 2 + first + part * isa.lanes, isa.lanes), f"float32x{isa.lanes}")
+        return cast(w16.load(place(group) // 2 + first + part * isa.lanes, isa.lanes), f"float32x{isa.lanes}")
 
     def scale(group: Expr, part: int) -> Expr:
         return factor(group, part, 0)
@@ -146,7 +151,7 @@ def _q4_packed(spec: LinearSpec, isa: Isa, w: Span, block: Expr) -> _Q4Weights:
             return factor(group, part, OUT_BLOCK)
         return let(scale(group, part) * splat(f32(-Q4S_ZERO), isa.lanes))  # exact, as if it were stored
 
-    return _Q4Weights(codes, scale, minimum)
+    return _Q4Weights(place, codes, scale, minimum)
 
 
 def _q4_unpacked(spec: LinearSpec, isa: Isa, packed: _Q4Weights) -> _Q4Weights:
@@ -168,6 +173,7 @@ def _q4_unpacked(spec: LinearSpec, isa: Isa, packed: _Q4Weights) -> _Q4Weights:
             factors.store(factor(group, part, 0), packed.scale(group, part))
             factors.store(factor(group, part, 1), packed.minimum(group, part))
     return _Q4Weights(
+        None,
         lambda g, p, step: (codes.load(code(g, p, step, 0), isa.bytes), codes.load(code(g, p, step, 1), isa.bytes)),
         lambda g, part: factors.load(factor(g, part, 0), isa.lanes),
         lambda g, part: factors.load(factor(g, part, 1), isa.lanes),
@@ -193,7 +199,7 @@ def _q4_block(isa: Isa, q: Span, weights: _Q4Weights) -> _Block:
         scaled = let(cast(dot, f"float32x{isa.lanes}") * weights.scale(group, part))
         return fma(fma(weights.minimum(group, part), total, scaled), d, sums)
 
-    return _Block(isa, dots, accumulate)
+    return _Block(isa, weights.place, dots, accumulate)
 
 
 # Tiles: some rows and one column block
@@ -203,12 +209,41 @@ def _cover(
     spec: LinearSpec, spans: dict[str, Span], block: _Block, n: Expr, sizes: tuple[int, ...], finish: Finish
 ) -> None:
     """All rows, in tiles of these sizes."""
+    asking = _asking(spec, spans["w"], block)
 
     def tile(first: Expr, rows: int) -> None:
         in_registers = rows == 1 or block.isa.registers >= 32
-        (_tile if in_registers else _long_tile)(spec, spans, block, first, rows, finish)
+        emit = _tile if in_registers else _long_tile
+
+        def ask() -> None:
+            emit(spec, spans, asking, first, rows, finish)
+
+        def read() -> None:
+            emit(spec, spans, block, first, rows, finish)
+
+        if rows == 1 or block.place is None:
+            read()  # one row reads too fast for requests of its own to help the processor's
+        elif spec.inputs >= LONG_INPUTS:
+            ask()
+        elif rows == sizes[0]:
+            branch(n > i64(rows), ask, read)  # while a block is read again and again, the processor asks too late
+        else:
+            read()
 
     tiles(n, sizes, tile)
+
+
+def _asking(spec: LinearSpec, w: Span, block: _Block) -> _Block:
+    """The same block; with each group, memory is asked for one to come."""
+
+    def dots(group: Expr, rows: list[Expr]) -> list[list[Expr]]:
+        assert block.place is not None
+        found = block.dots(group, rows)
+        for line in range(0, block_bytes(spec.format), LINE):
+            w.prefetch(block.place(group) + (AHEAD + line))
+        return found
+
+    return replace(block, dots=dots)
 
 
 def _tile(spec: LinearSpec, spans: dict[str, Span], block: _Block, first: Expr, rows: int, finish: Finish) -> None:
