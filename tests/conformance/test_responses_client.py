@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Literal
 
 import openai
@@ -198,3 +199,52 @@ def test_extensions_through_extra_body(client: openai.OpenAI) -> None:
         model="model", input="Yes or no?", extra_body={"structured_outputs": {"choice": ["yes", "no"]}}
     )
     assert chosen.output_text in ("yes", "no")
+
+
+class Weather(BaseModel):
+    """The arguments of a function."""
+
+    city: Literal["Oslo", "Rome"]
+
+
+def test_a_round_trip_of_a_tool(client: openai.OpenAI) -> None:
+    first = valid(client.responses.create(model="model", input="The weather?", tools=[TOOL], tool_choice="required"))
+    calls = [item for item in first.output if item.type == "function_call"]
+    assert calls
+    for call in calls:
+        assert call.name == "get_weather"
+        assert json.loads(call.arguments)["city"] in ("Oslo", "Rome")
+    history: ResponseInputParam = [{"role": "user", "content": "The weather?"}]
+    history += first.output
+    results: ResponseInputParam = [
+        {"type": "function_call_output", "call_id": call.call_id, "output": "rain"} for call in calls
+    ]
+    by_hand = client.responses.create(**SHORT, input=history + results, tools=[TOOL], tool_choice="none")
+    second = client.responses.create(
+        **SHORT, input=results, tools=[TOOL], tool_choice="none", previous_response_id=first.id
+    )
+    assert valid(second).output_text == by_hand.output_text != ""
+
+
+def test_a_call_is_streamed_and_parsed(client: openai.OpenAI) -> None:
+    tool = openai.pydantic_function_tool(Weather)["function"] | {"type": "function"}
+    choice = {"type": "function", "name": "Weather"}
+    options = {"model": "model", "input": "The weather?", "tools": [tool], "tool_choice": choice}
+    parsed = client.responses.parse(**options, parallel_tool_calls=False)
+    [call] = [item for item in parsed.output if item.type == "function_call"]
+    assert call.parsed_arguments["city"] in ("Oslo", "Rome")
+    arguments: dict[int, str] = {}
+    with client.responses.stream(**options, parallel_tool_calls=False) as stream:
+        for event in stream:
+            if event.type == "response.function_call_arguments.delta":
+                arguments[event.output_index] = arguments.get(event.output_index, "") + event.delta
+                assert event.snapshot == arguments[event.output_index]
+        final = stream.get_final_response()
+    [streamed] = [item for item in final.output if item.type == "function_call"]
+    assert arguments == {final.output.index(streamed): streamed.arguments}
+    assert Weather.model_validate_json(streamed.arguments)
+
+
+def test_no_tool_is_called_where_none_may_be(client: openai.OpenAI) -> None:
+    response = client.responses.create(**SHORT, input="The weather?", tools=[TOOL], tool_choice="none")
+    assert [item.type for item in response.output] == ["message"]

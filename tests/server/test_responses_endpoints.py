@@ -117,7 +117,9 @@ async def test_what_was_not_asked_is_told_as_it_was_understood(stand: Stand) -> 
 @pytest.mark.parametrize("choice", [{"type": "function", "name": "f"}, "auto"])
 async def test_the_choice_of_a_tool_is_repeated_in_its_own_form(stand: Stand, choice: object) -> None:
     tools = [{"type": "function", "name": "f", "parameters": {"type": "object", "properties": {}}}]
-    assert (await ask(stand, tools=tools, tool_choice=choice))["tool_choice"] == choice
+    response = await ask(stand, tools=tools, tool_choice=choice)
+    assert response["tool_choice"] == choice
+    assert response["tools"] == [tools[0] | {"description": None, "strict": False}]
 
 
 async def test_a_conversation_goes_on(stand: Stand) -> None:

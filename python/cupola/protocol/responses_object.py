@@ -134,7 +134,7 @@ class ResponseObject(ResponseModel):
             temperature=temperature if request.temperature is None else request.temperature,
             text=TextConfig(format=text.format or TextFormat(type="text"), verbosity="medium"),
             tool_choice="auto" if choice is None else choice.shown,
-            tools=request.tools or (),
+            tools=tuple(tool.model_copy(update={"strict": bool(tool.strict)}) for tool in request.tools or ()),
             top_logprobs=request.top_logprobs or 0,
             top_p=top_p if request.top_p is None else request.top_p,
             truncation=request.truncation or "disabled",
