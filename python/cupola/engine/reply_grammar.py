@@ -20,6 +20,9 @@ from cupola.text.reply_format import CallFormat, ReplyFormat
 
 ReasoningState = Literal["none", "possible", "begun"]
 
+MAX_CALLS = 16
+"""Most calls in one reply that a grammar lets a model write: a small one might never stop."""
+
 _TEXT = "/(?s:.*)/"
 
 
@@ -134,7 +137,7 @@ class _ReplyWriter:
         if not several or form.end_is_eos:
             return call, ""
         separator, start = lark.literal(form.separator), lark.literal(form.start)
-        return call, f"({lark.join(separator, start, call)})*"
+        return call, f"({lark.join(separator, start, call)}){{0,{MAX_CALLS - 1}}}"
 
     def _opening(self, form: CallFormat) -> str:
         return self._lark.literal(form.begin + form.open + form.start)
