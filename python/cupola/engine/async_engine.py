@@ -349,10 +349,10 @@ class AsyncEngine:
         """
         self._draining = True
         self._backend.drain()
+        under_way: Mailroom | EmbeddingDesk = self._mailroom if self._desk is None else self._desk
         try:
             await asyncio.wait_for(under_way.wait_idle(), grace)
         except TimeoutError:
-        under_way: Mailroom | EmbeddingDesk = self._mailroom if self._desk is None else self._desk
             under_way.abort_all()
             await under_way.wait_idle()
             return False
