@@ -171,7 +171,10 @@ def test_calls() -> None:
     assert events[-1]["response"]["status"] == "completed"
 
 
-@pytest.mark.parametrize("deltas", [THOUGHTS, TEXT, CALL[:1], [*TEXT, *CALL[:1]]])
+CUT_CALL = [*CALL[:1], ReplyDelta((ToolCallEnd(0),))]
+
+
+@pytest.mark.parametrize("deltas", [THOUGHTS, TEXT, CALL[:1], CUT_CALL, [*TEXT, *CUT_CALL]])
 def test_what_was_cut_off_is_incomplete(deltas: list[ReplyDelta]) -> None:
     response = run(frames(), [*deltas, ReplyDelta((), finish="length")])[-1]["response"]
     assert response["status"] == "incomplete"

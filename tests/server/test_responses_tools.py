@@ -20,8 +20,10 @@ Json = dict[str, object]
 
 
 @pytest.fixture
-async def thinker() -> AsyncIterator[Stand]:
-    """A model that thinks and calls as Qwen 3 does."""
+async def thinker(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stand]:
+    """A model that thinks and calls as Qwen 3 does, and whose whole reply follows the grammar that a test gives."""
+    monkeypatch.setattr("cupola.server.reply.reply_grammar", lambda _plan, _conversation, content: content)
+    monkeypatch.setattr("cupola.server.reply.calls_are_guaranteed", lambda _conversation, _content: False)
     async with open_stand(reply_format="hermes+think") as opened:
         yield opened
 
@@ -144,3 +146,27 @@ async def test_thoughts_that_are_cut_off(thinker: Stand) -> None:
     assert (item["type"], item["status"]) == ("reasoning", "incomplete")
     going_on = {"model": "scripted", "input": "Go on.", "previous_response_id": response["id"], "max_output_tokens": 2}
     assert (await thinker.client.post(RESPONSES, json=going_on)).status_code == 200
+
+
+async def test_a_call_that_is_cut_off_is_no_part_of_what_goes_on(stand: Stand) -> None:
+    asked = {"model": "scripted", "input": "The weather?", "tools": [TOOL], "tool_choice": "required"}
+    response = (await stand.client.post(RESPONSES, json=asked | {"max_output_tokens": 75})).json()
+    [call] = response["output"]
+    assert (response["status"], call["type"], call["status"]) == ("incomplete", "function_call", "incomplete")
+    assert call["arguments"].startswith('{"city"')
+    plain = {"model": "scripted", "temperature": 0, "max_output_tokens": 5}
+    going_on = plain | {"input": "Go on.", "previous_response_id": response["id"]}
+    second = (await stand.client.post(RESPONSES, json=going_on)).json()
+    said = [{"role": "user", "content": text} for text in ("The weather?", "Go on.")]
+    without = (await stand.client.post(RESPONSES, json=plain | {"input": said})).json()
+    assert [bare(item) for item in second["output"]] == [bare(item) for item in without["output"]]
+
+
+@pytest.mark.parametrize("strict", [True, False])
+async def test_calls_fit_their_schema(stand: Stand, strict: bool) -> None:
+    tool = TOOL | {"strict": strict, "parameters": PARAMETERS | {"properties": {"city": {"enum": ["Oslo", "Rome"]}}}}
+    asked = {"model": "scripted", "input": "x", "tools": [tool], "tool_choice": {"type": "function", "name": "weather"}}
+    response = (await stand.client.post(RESPONSES, json=asked | {"parallel_tool_calls": False})).json()
+    [call] = response["output"]
+    assert json.loads(call["arguments"])["city"] in ("Oslo", "Rome")
+    assert response["status"] == "completed"

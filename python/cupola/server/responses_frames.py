@@ -99,7 +99,9 @@ class ResponseFrames:
             return self._begin(OpenCall(self._writer, self._next_index, event.id, event.name))
         if isinstance(event, ToolCallArguments):
             return self._more(event.text)
-        return self._close("completed")
+        # A call ends, too, where the tokens do.
+        whole = isinstance(self._open, OpenCall) and self._open.is_whole
+        return self._close("completed" if whole else "incomplete")
 
     def _text(self, text: str) -> bytes:
         events, message = b"", self._open

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from pydantic import TypeAdapter
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from cupola.protocol.logprobs import ContentLogprob
 from cupola.protocol.responses_items import (
@@ -164,6 +164,15 @@ class OpenCall:
         self._item = FunctionCallItem(id=new_id("fc"), status="in_progress", call_id=call_id, name=name, arguments="")
         self._at = _place(self._item, index)
         self._arguments: list[str] = []
+
+    @property
+    def is_whole(self) -> bool:
+        """The arguments are JSON: nothing of them is missing."""
+        try:
+            from_json("".join(self._arguments))
+        except ValueError:
+            return False
+        return True
 
     def begin(self) -> bytes:
         """See OpenItem."""
