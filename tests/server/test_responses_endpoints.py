@@ -105,7 +105,8 @@ async def test_everything_that_was_asked_is_repeated(stand: Stand) -> None:
 
 
 async def test_what_was_not_asked_is_told_as_it_was_understood(stand: Stand) -> None:
-    response = await ask(stand, temperature=None)
+    response = await ask(stand, temperature=None, prompt_cache_retention="in-memory")
+    assert response["prompt_cache_retention"] == "in_memory"
     defaults = stand.engine.default_params
     assert (response["temperature"], response["top_p"]) == (defaults.temperature, defaults.top_p)
     assert response["text"] == {"format": {"type": "text"}, "verbosity": "medium"}

@@ -279,7 +279,7 @@ class ResponseRequest(ContextFields, SamplingFields):
     prompt_cache_key: str | None = None
     prompt_cache_retention: Literal["in_memory", "in-memory", "24h"] | None = None
     safety_identifier: str | None = None
-    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None = None
     user: str | None = None
 
     structured_outputs: StructuredOutputs | None = None
@@ -339,6 +339,3 @@ class _ResponseGeneration(GenerationFields):
 
 
 _SHARED = tuple(ResponseRequest.model_fields.keys() & GenerationFields.model_fields.keys() - {"stream_options"})
-
-PARAM_NAMES: Mapping[str, str] = {"prompt": "input", "max_tokens": "max_output_tokens"}
-"""What this endpoint calls the engine's parameters, where that is different; for errors."""

@@ -115,7 +115,7 @@ class ResponseObject(ResponseModel):
             temperature, top_p: what the model uses where the request does not say.
         """
         text, reasoning = request.text or TextConfig(), request.reasoning or ReasoningConfig()
-        choice = request.tool_choice
+        choice, retention = request.tool_choice, request.prompt_cache_retention
         return cls(
             id=new_id("resp"),
             created_at=int(time.time()),
@@ -127,7 +127,7 @@ class ResponseObject(ResponseModel):
             parallel_tool_calls=request.parallel_tool_calls is not False,
             previous_response_id=request.previous_response_id,
             prompt_cache_key=request.prompt_cache_key,
-            prompt_cache_retention=request.prompt_cache_retention,
+            prompt_cache_retention="in_memory" if retention == "in-memory" else retention,
             reasoning=ReasoningConfig(effort=reasoning.effort, summary=reasoning.shown_summary),
             safety_identifier=request.safety_identifier,
             store=request.store is not False,
