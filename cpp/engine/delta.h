@@ -27,8 +27,9 @@ struct DeltaBatch {
   struct Delta {
     int64_t request_id = 0;
     FinishReason finish = FinishReason::kNone;
-    int32_t num_tokens = 0;    // of `tokens`, following those of the delta before
-    int32_t num_scored = 0;    // positions of the prompt that `logprobs` are of; else of the tokens
+    int32_t num_tokens = 0;  // of `tokens`, following those of the delta before
+    int32_t num_scored = 0;  // positions of the prompt that `logprobs` are of; else of the tokens,
+                             // or, where there are none, of the stop id
     int32_t num_logprobs = 0;  // of `logprobs`, likewise
     int32_t num_cached = -1;   // tokens of the prompt found in the prefix cache; said once
     int32_t error_index = -1;  // in `errors`, or -1
@@ -56,6 +57,11 @@ struct DeltaBatch {
   }
 
   void AddEnd(int64_t request_id, FinishReason finish) { Add(request_id, finish); }
+
+  // The end by a stop id, which is no token of the answer; `stop_logprobs` are of its position.
+  void AddStop(int64_t request_id, const TokenLogprobs& stop_logprobs) {
+    AddLogprobs(stop_logprobs, &Add(request_id, FinishReason::kStop));
+  }
 
   void AddError(int64_t request_id, const std::string& message,
                 FinishReason reason = FinishReason::kError) {

@@ -275,7 +275,7 @@ bool Scheduler::Append(Request* request, int32_t token, bool completes,
   const int32_t num_cached = request->num_generated() == 0 ? request->num_cached : -1;
   ++counters_.generated_tokens;
   if (request->IsStopId(token)) {
-    out->AddEnd(request->id, FinishReason::kStop);
+    out->AddStop(request->id, logprobs);
     out->deltas.back().num_cached = num_cached;
     admission_.Record(request->num_generated() + 1);
     Remove(request, FinishReason::kStop);

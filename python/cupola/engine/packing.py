@@ -115,7 +115,7 @@ def unpack_deltas(words: bytes, logprobs: bytes, errors: Sequence[str]) -> Itera
             if num_scored:
                 prompt_positions = _positions(found, num_scored)
             else:
-                positions = _positions(found, count)
+                positions = _positions(found, max(1, count))  # without a token: of the stop id
         yield Delta(
             request_id,
             tuple(numbers[at - count : at]),
