@@ -12,30 +12,13 @@ from cupola.protocol.generation import (
     MAX_LOGPROBS,
     GenerationFields,
     ResponseModel,
-    TokenId,
     Usage,
     not_given,
 )
 from cupola.protocol.logprobs import CompletionLogprobs, PromptLogprobs
+from cupola.protocol.prompts import Prompt, as_prompts
 
 MAX_PROMPTS = 1024
-
-Prompt = str | tuple[TokenId, ...]
-
-
-def _as_prompts(value: object) -> object:
-    """Brings the four forms of `prompt` (text, texts, ids, lists of ids) into one: a list of prompts."""
-    prompts = [value] if isinstance(value, str) or _are_ids(value) else value
-    if not isinstance(prompts, list) or not all(isinstance(item, str) or _are_ids(item) for item in prompts):
-        raise PydanticCustomError(
-            "prompt_type", "must be a string, a list of strings, a list of token ids or a list of such lists"
-        )
-    return prompts
-
-
-def _are_ids(value: object) -> bool:
-    """Whether this is one prompt as token ids (an empty list is none)."""
-    return isinstance(value, list) and bool(value) and all(type(item) is int and 0 <= item < 2**31 for item in value)
 
 
 class CompletionRequest(GenerationFields):
@@ -45,7 +28,7 @@ class CompletionRequest(GenerationFields):
     what shall follow the generated text. `best_of` may only say what `n` says.
     """
 
-    prompt: Annotated[tuple[Prompt, ...], BeforeValidator(_as_prompts), Field(min_length=1, max_length=MAX_PROMPTS)]
+    prompt: Annotated[tuple[Prompt, ...], BeforeValidator(as_prompts), Field(min_length=1, max_length=MAX_PROMPTS)]
     max_tokens: int | None = Field(None, ge=0, le=2**31 - 1)
     echo: bool | None = None
     suffix: str | None = None

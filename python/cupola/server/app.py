@@ -22,6 +22,7 @@ from cupola.errors import CupolaError
 from cupola.protocol.anthropic import AnthropicMessage, MessagesContext, MessagesRequest, TokensCount
 from cupola.protocol.chat import ChatCompletion, ChatCompletionRequest
 from cupola.protocol.completions import Completion, CompletionRequest
+from cupola.protocol.embeddings import EmbeddingList, EmbeddingRequest
 from cupola.protocol.errors import ApiError, api_error
 from cupola.protocol.models import ModelCard, ModelList
 from cupola.protocol.responses import InputTokensRequest, ResponseRequest
@@ -36,6 +37,7 @@ from cupola.server.chat import chat_completions
 from cupola.server.completions import completions
 from cupola.server.cors import cors_layer
 from cupola.server.dialect import dialect_of
+from cupola.server.embeddings import embeddings
 from cupola.server.health import health, ready
 from cupola.server.json_response import error_response
 from cupola.server.keys import KeyRing
@@ -90,6 +92,7 @@ ROUTES = (
     Route("GET", "/v1/responses/{response_id}/input_items", list_input_items, result=ItemList, query=ItemPage),
     Route("POST", "/v1/messages", messages, MessagesRequest, AnthropicMessage),
     Route("POST", "/v1/messages/count_tokens", count_tokens, MessagesContext, TokensCount),
+    Route("POST", "/v1/embeddings", embeddings, EmbeddingRequest, EmbeddingList),
     Route("POST", "/v1/score", score, ScoreRequest, ScoreList),
     Route("POST", "/tokenize", tokenize, TokenizeRequest, Tokens),
     Route("POST", "/detokenize", detokenize, DetokenizeRequest, DetokenizedText),

@@ -12,9 +12,10 @@ from starlette.responses import Response
 from cupola.engine.output import Completion as Answer
 from cupola.engine.output import TextDelta
 from cupola.errors import RequestError
-from cupola.protocol.completions import Completion, CompletionChoice, CompletionRequest, Prompt
+from cupola.protocol.completions import Completion, CompletionChoice, CompletionRequest
 from cupola.protocol.generation import Usage
 from cupola.protocol.logprobs import CompletionLogprobs
+from cupola.protocol.prompts import Prompt
 from cupola.server.answer import stream, whole
 from cupola.server.body import parse_body
 from cupola.server.frames import ChoiceFrames, ids_field

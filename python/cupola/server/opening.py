@@ -11,6 +11,7 @@ from cupola.engine.async_engine import AsyncEngine
 from cupola.engine.folder import is_compiled_folder, read_manifest
 from cupola.engine.options import EngineOptions
 from cupola.errors import UsageError
+from cupola.server.served_encoder import ServedEncoder
 from cupola.server.served_model import ServedModel
 from cupola.server.slot import Served
 
@@ -62,4 +63,7 @@ def model_sources(models: Sequence[str], served_names: Sequence[str]) -> tuple[M
 def open_served(source: ModelSource, backend: str, options: EngineOptions) -> Served:
     """Opens a model; blocks. By itself it has the name that was typed, unless that is a path, and its own."""
     engine = AsyncEngine(source.model, backend=backend, config=options)
-    return ServedModel.of(engine, source.names or tuple(dict.fromkeys((*source.early_names(), engine.model_name))))
+    names = source.names or tuple(dict.fromkeys((*source.early_names(), engine.model_name)))
+    if engine.manifest.task == "embed":
+        return ServedEncoder.of(engine, names)
+    return ServedModel.of(engine, names)

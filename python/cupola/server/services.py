@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from starlette.requests import Request
@@ -25,6 +27,13 @@ from cupola.server.telemetry import Telemetry
 _RETRY_AFTER = 5.0  # seconds, after a model could not be loaded
 
 Kind = TypeVar("Kind")
+
+_PURPOSES: Mapping[str, str] = MappingProxyType(
+    {
+        "generate": "generates text and makes no embeddings; take an encoder for /v1/embeddings",
+        "embed": "makes embeddings and cannot generate text; it answers /v1/embeddings",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +92,8 @@ class Services:
             await until_disconnect(request, _load(slot))
         served = keep(request.scope, slot.lease())
         if not isinstance(served, kind):
-            raise ApiError(400, f"The model `{name}` is of another kind.", code="wrong_model", param="model")
+            message = f"The model `{name}` {_PURPOSES[served.summary.kind]}."
+            raise ApiError(400, message, code="wrong_model", param="model")
         return served
 
 

@@ -1,7 +1,8 @@
 """A model that a ten-line oracle can compute: the double for tests of everything above the engine.
 
 It is the real C++ engine on a scripted model, with a tokenizer of one token a byte, whose id is the byte. What it
-generates are the letters a to z, unless the model's name says otherwise: `scripted:eos_every=20,step_us=1000`.
+generates are the letters a to z, unless the model's name says otherwise: `scripted:eos_every=20,step_us=1000`. The
+`scripted-encoder` is its like for embeddings; a text with the token `<|im_end|>` makes it fail.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ from tokenizers import Tokenizer as HfTokenizer
 from cupola import __version__
 from cupola.engine import native
 from cupola.engine.backends.backend import OpenedModel
+from cupola.engine.backends.encoder import EncoderBackend
 from cupola.engine.folder import special_token_names
+from cupola.engine.native_encoder import NativeEmbedder, scripted_encoder
 from cupola.engine.options import EngineOptions
 from cupola.engine.request import SamplingParams
-from cupola.engine.sizing import engine_config
+from cupola.engine.sizing import encoder_config, engine_config
 from cupola.errors import UsageError
+from cupola.manifest import Embedding as EmbeddingInfo
 from cupola.manifest import KvCache, Limits, Manifest, Shape, SpecialIds, Stamp
 from cupola.text.chat_template import ChatTemplate
 from cupola.text.tokenizer import BYTE_OF_CHARACTER, Tokenizer
@@ -107,6 +111,30 @@ def open_scripted(model: str, options: EngineOptions, reason: str) -> OpenedMode
         tokenizer=tokenizer,
         chat_template=ChatTemplate(CHAT_TEMPLATE, special_token_names(tokenizer, manifest.special_ids)),
         default_params=SamplingParams(),
+    )
+
+
+def open_scripted_encoder(options: EngineOptions, reason: str) -> OpenedModel:
+    """Start a runner on the scripted encoder. UsageError: an option out of range."""
+    manifest = scripted_manifest().model_copy(
+        update={
+            "name": "scripted-encoder",
+            "embedding": EmbeddingInfo(dimensions=8, pooling="mean", normalized=False),
+            "kv_cache": KvCache(page_size=16, dtype="int8", page_elements=0),
+        }
+    )
+    config = encoder_config(manifest, options)
+    encoder = scripted_encoder(
+        vocab_size=VOCAB_SIZE,
+        max_context=config.max_context,
+        max_step_tokens=config.max_step_tokens,
+        max_batch=config.max_batch,
+        fail_id=EOS_ID,
+    )
+    embedder = NativeEmbedder(encoder, config)
+    backend = EncoderBackend(embedder, manifest.name)
+    return OpenedModel(
+        "scripted", reason, backend, config, manifest, byte_tokenizer(), None, SamplingParams(), embedder
     )
 
 

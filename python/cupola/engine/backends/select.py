@@ -8,6 +8,7 @@ from cupola.errors import UsageError
 
 BACKENDS = ("auto", "compiled", "scripted")
 SCRIPTED_MODEL = "scripted"
+SCRIPTED_ENCODER = "scripted-encoder"
 
 
 def open_model(model: str, backend: str, options: EngineOptions) -> OpenedModel:
@@ -19,7 +20,7 @@ def open_model(model: str, backend: str, options: EngineOptions) -> OpenedModel:
     """
     if backend not in BACKENDS:
         raise UsageError(f"`backend` is {backend!r}; allowed: {', '.join(BACKENDS)}")
-    scripted = model.partition(":")[0] == SCRIPTED_MODEL
+    scripted = model.partition(":")[0] in (SCRIPTED_MODEL, SCRIPTED_ENCODER)
     if backend == "scripted" and not scripted:
         raise UsageError(
             f"The scripted backend runs no real model, but `{model}` was asked for",
@@ -27,9 +28,14 @@ def open_model(model: str, backend: str, options: EngineOptions) -> OpenedModel:
         )
     if scripted and backend != "compiled":
         # Imported here, because each backend brings libraries of its own.
-        from cupola.engine.backends.scripted import open_scripted
+        from cupola.engine.backends.scripted import open_scripted, open_scripted_encoder
 
-        return open_scripted(model, options, _reason(backend, "scripted", f"the model's name is `{model}`"))
+        reason = _reason(backend, "scripted", f"the model's name is `{model}`")
+        return (
+            open_scripted_encoder(options, reason)
+            if model == SCRIPTED_ENCODER
+            else open_scripted(model, options, reason)
+        )
     from cupola.engine.backends.compiled import open_compiled
     from cupola.engine.prepare import prepare
 
