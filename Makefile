@@ -123,5 +123,11 @@ goldens: goldens-new  ## write tests/goldens anew with transformers and torch
 goldens-check: goldens-new  ## write them elsewhere, and fail when they differ from tests/goldens
 	@$(GOLDENS_VENV)/bin/python scripts/goldens/check.py tests/goldens $(GOLDENS_NEW)
 
+.PHONY: lm-eval
+lm-eval: $(INSTALLED) $(TOOLS) $(GOLDENS_READY)  ## lm-eval through /v1/completions and through torch: the same scores on the same weights
+	@$(BIN)/python scripts/goldens/inputs.py $(GOLDENS_IN)
+	@PYTHONPATH=tests $(BIN)/python scripts/evaluation/compare.py --evaluator $(GOLDENS_VENV)/bin/python \
+	  --inputs $(GOLDENS_IN) --out build/lm-eval
+
 clean:  ## remove the environments and everything built (not the cache of models)
 	rm -rf $(VENV) $(GOLDENS_VENV) build dist artifacts .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis

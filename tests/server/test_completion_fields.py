@@ -10,7 +10,7 @@ from cupola.engine.output import ScoredPosition, ScoredToken
 from cupola.server.logprobs import CompletionLogprobsWriter
 from cupola.text import infill
 from cupola.text.infill import InfillForm
-from stand import COMPLETIONS, Stand, open_stand
+from stand import CHAT, COMPLETIONS, Stand, open_stand
 
 BASE = {"model": "scripted", "temperature": 0, "max_tokens": 4}
 TEXT = "naïve 日本 🙂!"
@@ -111,3 +111,21 @@ async def test_a_suffix_stands_behind_the_gap(monkeypatch: pytest.MonkeyPatch) -
         [one, other] = await choices(stand, prompt=[list(b"def f("), list(b"g(")], suffix="):\n")
         assert (one["text"], one["text"] != other["text"]) == (filled[0]["text"], True)
         assert await refusal(stand, prompt="x", suffix="y", echo=True) == (400, "invalid_value", "echo")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("echo", [False, True])
+async def test_a_stop_token_is_the_last_one_told(echo: bool, stream: bool) -> None:
+    """Evaluation tools take the last token of an echo with `max_tokens: 1` for the generated one, whatever it is."""
+    async with open_stand("scripted:eos_every=1") as stand:
+        fields = {"prompt": "ab", "echo": echo, "logprobs": 1, "max_tokens": 1, "stream": stream}
+        [choice] = await choices(stand, **fields)
+        told = choice["logprobs"]
+        assert told["tokens"] == ([*"ab"] if echo else []) + ["<|im_end|>"]
+        assert told["text_offset"][-1] == len(choice["text"])
+        assert told["top_logprobs"][-1] == {"<|im_end|>": told["token_logprobs"][-1]}
+        assert (choice["text"], choice["finish_reason"]) == ("ab" if echo else "", "stop")
+        chat = {"model": "scripted", "messages": [{"role": "user", "content": "x"}], "logprobs": True}
+        answer = (await stand.client.post(CHAT, json=chat)).json()
+        assert answer["choices"][0]["logprobs"]["content"] == []
+        assert answer["usage"]["completion_tokens"] == 1

@@ -393,10 +393,10 @@ class AsyncEngine:
     def _check_alive(self) -> None:
         if not self.healthy:
             raise self.death()
+
     def _check_generates(self) -> None:
         if self._desk is not None:
             raise no_generation(self.model_name)
-
 
     def death(self) -> EngineError:
         """The error of a request to an engine that is dead or closed."""

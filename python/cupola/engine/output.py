@@ -81,6 +81,7 @@ class TextDelta:
         logprobs: one for each of `token_ids`, if the request asked for them.
         prompt_logprobs: of the next positions of the prompt, likewise.
         stop_sequence: the stop string that ended the text, where one did; on the last delta.
+        stop_logprob: of the stop id that ended the request, likewise, if it asked for log-probabilities.
     """
 
     text: str
@@ -90,6 +91,7 @@ class TextDelta:
     logprobs: tuple[ScoredPosition, ...] = ()
     prompt_logprobs: tuple[ScoredPosition, ...] = ()
     stop_sequence: str | None = None
+    stop_logprob: ScoredPosition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ class Completion:
     logprobs: tuple[ScoredPosition, ...] = ()
     prompt_logprobs: tuple[ScoredPosition, ...] = ()
     stop_sequence: str | None = None
+    stop_logprob: ScoredPosition | None = None
 
     @classmethod
     def of(cls, deltas: Sequence[TextDelta]) -> Completion:
@@ -117,6 +120,7 @@ class Completion:
             logprobs=tuple(chain.from_iterable(delta.logprobs for delta in deltas)),
             prompt_logprobs=tuple(chain.from_iterable(delta.prompt_logprobs for delta in deltas)),
             stop_sequence=deltas[-1].stop_sequence,
+            stop_logprob=deltas[-1].stop_logprob,
         )
 
 

@@ -173,7 +173,7 @@ class Delta:
     A request's last delta, and only that one, has a `finish_reason`.
 
     Args:
-        logprobs: one for each of `token_ids`, if the request asked for them.
+        logprobs: one for each of `token_ids`, or one for the stop id that ended it, if the request asked for them.
         prompt_logprobs: of the next positions of the prompt, from `logprobs_from` on.
         num_cached: tokens of the prompt that were found in the prefix cache; set in one delta of a request.
     """

@@ -31,6 +31,7 @@ class Mailbox:
         "_first_token",
         "_logprobs",
         "_prompt_logprobs",
+        "_stop_logprob",
         "_stop_sequence",
         "_text",
         "_token_ids",
@@ -56,6 +57,7 @@ class Mailbox:
         self._token_ids: list[int] = []
         self._logprobs: list[ScoredPosition] = []
         self._prompt_logprobs: list[ScoredPosition] = []
+        self._stop_logprob: ScoredPosition | None = None
         self._completion_tokens = 0
         self._cached_tokens = 0
         self._finish_reason: FinishReason | None = None
@@ -103,6 +105,8 @@ class Mailbox:
         self._text.append(tail.text)
         if last.finish_reason is FinishReason.STOP and not last.token_ids:
             self._completion_tokens += 1  # the stop id itself, which the engine does not pass on
+            if last.logprobs:
+                self._stop_logprob = scored(self._tokenizer, last.logprobs[0])
         self._stop_sequence = tail.stop
         self._finish_reason = last.finish_reason if tail.stop is None else FinishReason.STOP
 
@@ -142,6 +146,7 @@ class Mailbox:
             logprobs=tuple(self._logprobs),
             prompt_logprobs=tuple(self._prompt_logprobs),
             stop_sequence=self._stop_sequence,
+            stop_logprob=self._stop_logprob,
         )
         for taken in (self._text, self._token_ids, self._logprobs, self._prompt_logprobs):
             taken.clear()

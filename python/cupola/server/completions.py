@@ -72,7 +72,7 @@ class _Choice:
         return decode(self._tokenizer, self.prompt) if self.body.echo else ""
 
     def logprobs(self, delta: TextDelta | Answer) -> CompletionLogprobs | None:
-        """Of what is new; with an echo the prompt's tokens come first."""
+        """Of what is new; with an echo the prompt's tokens come first. A stop token counts, as it does in the usage."""
         if self._writer is None:
             return None
         parts = []
@@ -81,7 +81,8 @@ class _Choice:
             parts.append(self._writer.unscored(self.prompt[0]))
         if self.body.echo:
             parts.append(self._writer.write(delta.prompt_logprobs))
-        return joined([*parts, self._writer.write(delta.logprobs)])
+        stop = () if delta.stop_logprob is None else (delta.stop_logprob,)
+        return joined([*parts, self._writer.write((*delta.logprobs, *stop))])
 
     def whole(self, index: int, answer: Answer) -> CompletionChoice:
         """All of it."""
@@ -112,7 +113,7 @@ class CompletionFrames(ChoiceFrames):
         return self.with_choice(_frame(index, choice.echo, extra=ids)) if choice.echo or ids else b""
 
     def more(self, index: int, delta: TextDelta) -> bytes:
-        tokens = delta.token_ids or delta.prompt_logprobs
+        tokens = delta.token_ids or delta.prompt_logprobs or delta.stop_logprob
         if not delta.text and not (tokens and (self._with_logprobs or self._with_ids)):
             return b""
         logprobs = self._choices[index].logprobs(delta)
