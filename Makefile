@@ -25,10 +25,11 @@ TOOLS := $(VENV)/.tools
 GOLDENS_READY := $(GOLDENS_VENV)/.installed
 GOLDENS_IN := build/goldens/inputs
 GOLDENS_NEW := build/goldens/new
+CONFORMANCE := build/conformance
 
 CPP := $(shell find cpp -name '*.h' -o -name '*.cc')
 
-.PHONY: help venv install serve test chaos lint format bench goldens goldens-check sanitize check-install check-serve clean
+.PHONY: help venv install serve test chaos conformance lint format bench goldens goldens-check sanitize check-install check-serve clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | \
@@ -82,6 +83,10 @@ test: $(INSTALLED) $(TOOLS)  ## all fast tests, also those on the real model
 chaos: $(INSTALLED) $(TOOLS)  ## faults, overload and clients that leave, at full size; prints what it measured
 	@CUPOLA_CHAOS=full $(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS)
 
+conformance: $(INSTALLED) $(TOOLS) $(CONFORMANCE)/clients/.installed $(CONFORMANCE)/clients-openai2/.installed \
+	    $(CONFORMANCE)/node/.installed $(CONFORMANCE)/jsonschema/.unpacked  ## run other people's clients against the server, write docs/conformance.md
+	@$(BIN)/python scripts/conformance/run.py
+
 lint: $(INSTALLED) $(TOOLS)  ## style, types, import rule, C++ format
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
@@ -103,6 +108,32 @@ check-install:  ## `pip install .` into an empty environment: it works, and pull
 check-serve: $(INSTALLED)  ## start the server twice: it answers, is ready soon the second time, ends on SIGTERM
 	@scripts/check_serve
 
+# --- conformance: clients in environments of their own; everything is pinned, so that pip has nothing to resolve -------
+
+$(CONFORMANCE)/clients/.installed: scripts/conformance/requirements.txt
+$(CONFORMANCE)/clients-openai2/.installed: scripts/conformance/requirements-openai2.txt
+$(CONFORMANCE)/%/.installed:
+	@$(PYTHON) -m venv $(@D)
+	@echo "Installing clients into $(@D)"
+	@$(@D)/bin/python -m pip install --disable-pip-version-check --quiet --no-deps --no-compile -r $<
+	@touch $@
+
+$(CONFORMANCE)/node/.installed: scripts/conformance/package.json scripts/conformance/package-lock.json
+	@command -v npm > /dev/null || { echo "error: npm is not installed; hint: apt-get install nodejs npm" >&2; exit 1; }
+	@mkdir -p $(@D)
+	@echo "Installing clients into $(@D)"
+	@cp $^ $(@D)
+	@npm ci --prefix $(@D) --silent --no-audit --no-fund
+	@touch $@
+
+# The official test suite of JSON Schema is part of this package's source, but not of what pip installs.
+$(CONFORMANCE)/jsonschema/.unpacked: $(CONFORMANCE)/clients/.installed
+	@mkdir -p $(@D)
+	@$(<D)/bin/python -m pip download --disable-pip-version-check --quiet --no-deps --no-build-isolation \
+	  --no-binary jsonschema --dest $(@D) $$(grep -x 'jsonschema==.*' scripts/conformance/requirements.txt)
+	@tar --extract --gzip --strip-components=1 --file $$(ls $(@D)/*.tar.gz) --directory $(@D)
+	@touch $@
+
 # --- goldens: what transformers and torch compute, in an environment of their own -----------------------------------
 
 $(GOLDENS_READY): scripts/goldens/requirements.txt
@@ -118,7 +149,7 @@ goldens-new: $(INSTALLED) $(GOLDENS_READY)
 	  --gguf $(GOLDENS_IN)/model.gguf --tokenizer $(GOLDENS_IN)/tokenizer.json
 
 goldens: goldens-new  ## write tests/goldens anew with transformers and torch
-	@cp $(GOLDENS_NEW)/* tests/goldens/
+	@cp -r $(GOLDENS_NEW)/. tests/goldens/
 
 goldens-check: goldens-new  ## write them elsewhere, and fail when they differ from tests/goldens
 	@$(GOLDENS_VENV)/bin/python scripts/goldens/check.py tests/goldens $(GOLDENS_NEW)

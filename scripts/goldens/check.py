@@ -24,6 +24,7 @@ def main() -> int:
     for name in ("tiny_logits.npz", "smollm2_logits.npz"):
         problems += _compare_arrays(name, committed / name, fresh / name)
     problems += _compare_greedy("smollm2_greedy.json", committed, fresh)
+    problems += _compare_renderings("templates/rendered.json", committed, fresh)
     for problem in problems:
         print(f"differs: {problem}")
     if not problems:
@@ -59,6 +60,16 @@ def _compare_greedy(name: str, committed: Path, fresh: Path) -> list[str]:
         for i, (a, b) in enumerate(zip(old, new, strict=True))
         for key in a
         if key not in _APPROXIMATE and a[key] != b.get(key)
+    ]
+
+
+def _compare_renderings(name: str, committed: Path, fresh: Path) -> list[str]:
+    old, new = json.loads((committed / name).read_text()), json.loads((fresh / name).read_text())
+    return [
+        f"{name}: {template} of {conversation!r}"
+        for template in sorted({*old, *new})
+        for conversation in sorted({*old.get(template, {}), *new.get(template, {})})
+        if old.get(template, {}).get(conversation) != new.get(template, {}).get(conversation)
     ]
 
 

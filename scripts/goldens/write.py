@@ -10,6 +10,7 @@ from pathlib import Path
 
 from checkpoint import load_smollm2
 from smollm2 import write_smollm2
+from templates import write_templates
 from tiny import write_tiny
 from tokenizers import Tokenizer
 from transformers.utils import logging
@@ -26,6 +27,7 @@ def main() -> None:
     logging.disable_progress_bar()
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_tiny(arguments.out)
+    write_templates(INPUTS / "templates", arguments.out / "templates")
     tokenizer = Tokenizer.from_file(str(arguments.tokenizer))
     write_smollm2(load_smollm2(arguments.gguf), tokenizer, INPUTS, arguments.out)
 

@@ -125,6 +125,14 @@ class ChatStyle:
         return arguments | conversation.template_arguments
 
 
+def _documents(given: object) -> list[Mapping[str, object]] | None:
+    if given is None:
+        return None
+    if not isinstance(given, list) or not all(isinstance(document, Mapping) for document in given):
+        raise RequestError("`documents` is not a list of objects", param="chat_template_kwargs")
+    return given
+
+
 def _with_short_ids(message: Message) -> Message:
     if not message.tool_calls and message.tool_call_id is None:
         return message

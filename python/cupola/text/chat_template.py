@@ -7,19 +7,24 @@ The template comes from a stranger, hence the sandbox.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
 import jinja2
+import jinja2.exceptions
 import jinja2.ext
 import jinja2.nodes
 import jinja2.parser
+import jinja2.utils
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from cupola.errors import ModelError, RequestError
 
 # One message as templates see it: role, content, and whatever else the template of a family knows.
 Message = Mapping[str, object]
+
+
+_REASONING = ("reasoning_content", "thinking", "reasoning")
 
 
 class _Refusal(jinja2.TemplateError):
@@ -36,6 +41,35 @@ class _GenerationTag(jinja2.ext.Extension):
         body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
         # A scope of its own, as the call block of transformers has.
         return jinja2.nodes.Scope(body).set_lineno(line)
+
+
+class _SafeNamespace(jinja2.utils.Namespace):
+    """`namespace()`, as transformers has it: names that begin with an underscore are refused."""
+
+    def __init__(self, /, *arguments: Mapping[str, object], **named: object) -> None:
+        attributes: dict[str, object] = dict(*arguments, **named)
+        for name in attributes:
+            _check_attribute(name)
+        super().__init__(attributes)
+
+    def __setitem__(self, name: str, value: object) -> None:
+        _check_attribute(name)
+        super().__setitem__(name, value)
+
+
+def _check_attribute(name: object) -> None:
+    if isinstance(name, str) and name.startswith("_"):
+        raise jinja2.exceptions.SecurityError(f"a namespace cannot have the attribute {name!r}")
+
+
+class _SafeDict:
+    """`dict()` and `dict.fromkeys()` and nothing else of the class, as transformers has it."""
+
+    def __call__(self, *arguments: Mapping[str, object], **named: object) -> dict[str, object]:
+        return dict(*arguments, **named)
+
+    def fromkeys(self, keys: Iterable[object], value: object = None) -> dict[object, object]:
+        return dict.fromkeys(keys, value)
 
 
 class ChatTemplate:
@@ -66,6 +100,7 @@ class ChatTemplate:
         *,
         add_generation_prompt: bool = True,
         tools: Sequence[Mapping[str, object]] | None = None,
+        documents: Sequence[Mapping[str, object]] | None = None,
         arguments: Mapping[str, object] | None = None,
     ) -> str:
         """The prompt for a conversation.
@@ -74,6 +109,7 @@ class ChatTemplate:
             messages: at least one.
             add_generation_prompt: end with the start of an assistant message.
             tools: JSON schemas of functions, for templates that know tools.
+            documents: what the answer shall rest on, for templates that know documents.
             arguments: further variables, such as `enable_thinking`.
 
         Raises:
@@ -84,9 +120,9 @@ class ChatTemplate:
         variables: dict[str, object] = {
             **self._special_tokens,
             **(arguments or {}),
-            "messages": list(messages),
+            "messages": [_with_reasoning(message) for message in messages],
             "tools": list(tools) if tools else None,
-            "documents": None,
+            "documents": list(documents) if documents else None,
             "add_generation_prompt": add_generation_prompt,
         }
         try:
@@ -110,7 +146,15 @@ def _environment() -> ImmutableSandboxedEnvironment:
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise_exception
     environment.globals["strftime_now"] = _strftime_now
+    environment.globals["dict"] = _SafeDict()
+    environment.globals["namespace"] = _SafeNamespace
     return environment
+
+
+def _with_reasoning(message: Message) -> Message:
+    """Reasoning under the names by which templates know it; those of gpt-oss read `thinking`."""
+    reasoning = next((message[name] for name in _REASONING if message.get(name) is not None), None)
+    return message if reasoning is None else {"thinking": reasoning, **message, "reasoning_content": reasoning}
 
 
 def _tojson(
