@@ -10,6 +10,8 @@ import pytest
 
 from serving import ServerProcess
 
+collect_ignore = ["clients", "clients_openai2"]  # they run in environments of their own: `make conformance`
+
 
 @pytest.fixture(
     scope="session",
