@@ -158,17 +158,17 @@ async def test_a_model_that_works_is_not_idle(stream: bool) -> None:
 
 async def test_nobody_is_lost_while_a_model_comes_and_goes() -> None:
     opener = Opener("flapping", "scripted:step_us=300")
-    async with client_of(opener.slot(0.001)) as client:
-
-        async def ask(delay: float) -> httpx.Response:
-            await asyncio.sleep(delay)
-            return await client.post(COMPLETIONS, json=body("flapping", 5))
-
-        answers = await asyncio.gather(*(ask(i * 0.007) for i in range(60)))
-    assert {len(answer.json()["choices"][0]["text"]) for answer in answers} == {5}
-    assert len(opener.opened) > 2
-    gc.collect()
-    assert all(engine() is None for engine in opener.opened)
+    slot = opener.slot(0.001)
+    async with client_of(slot) as client:
+        for round_ in range(8):
+            requests = [asyncio.create_task(client.post(COMPLETIONS, json=body("flapping", 5))) for _ in range(4)]
+            for answer in await asyncio.gather(*requests):
+                assert len(answer.json()["choices"][0]["text"]) == 5
+            await until(lambda: slot.state in {"unloading", "unloaded"})
+            if round_ % 2:
+                await until(lambda: slot.state == "unloaded")
+    assert len(opener.opened) >= 8
+    await until(lambda: gc.collect() >= 0 and all(engine() is None for engine in opener.opened))
 
 
 async def test_a_model_that_cannot_be_loaded_is_said_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

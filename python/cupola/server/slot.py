@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import time
@@ -296,6 +297,9 @@ class ModelSlot:
 def _free(given: list[Served]) -> None:
     given.pop().release()
     gc.collect()  # an engine and its mailroom know each other
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)  # what was freed in small pieces goes back to the system, too
 
 
 def _continued(past: EngineStats, now: EngineStats) -> EngineStats:
