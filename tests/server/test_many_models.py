@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import httpx
+import psutil
 import pytest
 
 from cupola.errors import UsageError
@@ -41,6 +46,23 @@ def test_two_models_of_one_server_come_and_go() -> None:
         assert errors.count("it is unloaded") == 4
 
 
+def test_a_server_ends_while_a_model_is_being_compiled(tmp_path: Path) -> None:
+    endless = tmp_path / "model.gguf"
+    os.mkfifo(endless)  # whoever reads it waits for ever
+    with ServerProcess(f"slow={endless}", "--lazy") as server, ThreadPoolExecutor() as pool:
+        waiting = pool.submit(server.client.post, COMPLETIONS, json={"model": "slow", "prompt": "x"})
+        process = psutil.Process(server.process.pid)
+        server.wait_for(lambda: len(process.children()) == 1)
+        (compiler,) = process.children()
+        server.signal(signal.SIGTERM)
+        server.wait_for(lambda: httpx.get(f"{server.url}/ready").status_code == 503)
+        server.signal(signal.SIGINT)
+        assert (waiting.result().status_code, waiting.result().json()["error"]["code"]) == (503, "draining")
+        code, errors = server.end(15.0)
+        assert (code, compiler.is_running()) == (0, False)
+        assert "Traceback" not in errors
+
+
 @pytest.mark.parametrize(
     ("text", "model", "names"),
     [
@@ -56,9 +78,9 @@ def test_a_model_may_be_given_a_name(text: str, model: str, names: tuple[str, ..
     assert ModelSource.parse(text) == ModelSource(model, names)
 
 
-def test_a_path_with_an_equals_sign_is_a_path(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(str(tmp_path))
-    (tmp_path / "a=b").mkdir()  # type: ignore[operator]
+def test_a_path_with_an_equals_sign_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a=b").mkdir()
     source = ModelSource.parse("a=b")
     assert source == ModelSource("a=b")
     assert source.early_names() == ("a=b",)

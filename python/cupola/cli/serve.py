@@ -124,7 +124,7 @@ async def _serve(plan: _Plan, listener: socket.socket) -> None:
 
     from cupola.server.app import create_app
     from cupola.server.lifecycle import Lifecycle
-    from cupola.server.process import serve
+    from cupola.server.process import close_in_time, serve
     from cupola.server.shelf import ModelShelf
     from cupola.server.tracing import open_tracing
 
@@ -140,7 +140,7 @@ async def _serve(plan: _Plan, listener: socket.socket) -> None:
         print(_banner(shelf, address, time.perf_counter() - started), flush=True)
         await serve(app, shelf, lifecycle, listener, plan.settings.drain_seconds)
     finally:
-        await shelf.close()
+        await close_in_time(shelf)
         if tracer is not None:
             tracer.shutdown()
 

@@ -10,6 +10,7 @@ import signal
 import socket
 from collections.abc import Generator
 
+import psutil  # type: ignore[import-untyped]
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -21,6 +22,7 @@ from cupola.server.shelf import ModelShelf
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _WATCH_INTERVAL = 0.5  # seconds between looks at the engine
 _LAST_WORDS = 2.0  # seconds between the engine's failure and the end of the process: time for /health to say it
+_CLOSE_SECONDS = 2.0  # for models that are being loaded to come up, or for the step that runs to end
 _BACKLOG = 2048
 
 _LOG = logging.getLogger("cupola.server")
@@ -124,6 +126,17 @@ async def serve(app: ASGIApp, shelf: ModelShelf, lifecycle: Lifecycle, listener:
         await asyncio.wait((watching,))
     if not watching.cancelled():
         watching.result()
+
+
+async def close_in_time(shelf: ModelShelf) -> None:
+    """Frees every model. One that is being compiled for minutes, in a process of its own, is given up."""
+    closing = asyncio.create_task(shelf.close())
+    done, _ = await asyncio.wait((closing,), timeout=_CLOSE_SECONDS)
+    if not done:
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                child.terminate()
+    await closing
 
 
 async def _watch_engines(shelf: ModelShelf, server: Server) -> None:
