@@ -79,7 +79,7 @@ async def test_a_stream_ends_with_done() -> None:
     assert connection.body == b"data: 1\n\ndata: 2\n\n" + DONE
     assert connection.sent[0]["status"] == 200
     assert connection.sent[-1]["more_body"] is False
-    assert len(connection.sent) == 5, "an empty frame is not sent"
+    assert len(connection.sent) == 4, "an empty frame is not sent, and the end needs none of its own"
     assert source.closed == 1
 
 

@@ -25,7 +25,7 @@ from cupola.engine.output import Completion, Score, TextDelta, Usage
 from cupola.engine.report import RequestReport
 from cupola.engine.request import PLAIN, EngineConfig, EngineStats, RequestOptions, SamplingParams
 from cupola.engine.score import score_all
-from cupola.engine.stream import Mailbox, TextStream
+from cupola.engine.stream import Bell, Mailbox, TextStream
 from cupola.errors import EngineError, RequestError
 from cupola.manifest import Manifest
 from cupola.text.chat_template import ChatTemplate, Message
@@ -245,6 +245,7 @@ class AsyncEngine:
         options: RequestOptions = PLAIN,
         *,
         grammar: CompiledGrammar | None = None,
+        bell: Bell | None = None,
     ) -> TextStream:
         """Start a request now, and give the stream of its output. Call it on the event loop.
 
@@ -253,6 +254,7 @@ class AsyncEngine:
             params: None takes `default_params`.
             options: how the engine treats the request.
             grammar: what `prepare` made of `params`; None compiles it in place, which may take seconds.
+            bell: what wakes the reader of several streams, who then calls `poll` on each; None makes one of its own.
 
         Raises:
             RequestError: a parameter or token id out of range, an empty prompt (`param` names the field).
@@ -261,9 +263,9 @@ class AsyncEngine:
             EngineError: the engine is dead or closed.
         """
         self._check_alive()
+        self._check_generates()
         self._mailroom.attach()
         token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
-        self._check_generates()
         params = params or self.default_params
         if params.grammar is not None and grammar is None:
             grammar = self._grammars.compile_now(params.grammar)
@@ -278,7 +280,8 @@ class AsyncEngine:
             grammar=grammar,
         )
         sampling = request.sampling
-        mailbox = Mailbox(request.id, len(request.token_ids), self.tokenizer, sampling.stop, sampling.shown_ids)
+        prompt_tokens, shown = len(request.token_ids), sampling.shown_ids
+        mailbox = Mailbox(request.id, prompt_tokens, self.tokenizer, sampling.stop, shown, bell)
         self._mailroom.submit(request, mailbox)
         _LOG.debug(
             "engine request %d: %d prompt tokens, up to %d more", request.id, len(token_ids), sampling.max_tokens
@@ -390,13 +393,13 @@ class AsyncEngine:
         ways = (self.tokenizer.word_ids(word) if isinstance(word, str) else [word] for word in params.bad_words)
         return list(itertools.chain.from_iterable(ways))
 
-    def _check_alive(self) -> None:
-        if not self.healthy:
-            raise self.death()
-
     def _check_generates(self) -> None:
         if self._desk is not None:
             raise no_generation(self.model_name)
+
+    def _check_alive(self) -> None:
+        if not self.healthy:
+            raise self.death()
 
     def death(self) -> EngineError:
         """The error of a request to an engine that is dead or closed."""

@@ -1,7 +1,10 @@
 """One request's output on its way from the engine to its reader.
 
 `Mailbox` is the engine's end: it turns native deltas into text and keeps what was not read yet. `TextStream`
-is the reader's end. A slow reader loses nothing and holds up nobody: what piles up is given to it as one delta.
+is the reader's end, and a `Bell` wakes the reader: of one stream, or of several that are read side by side. A slow
+reader loses nothing and holds up nobody: what piles up is given to it as one delta.
+
+All of this runs for every token of every stream, on the cores that compute: it is written to be short.
 """
 
 from __future__ import annotations
@@ -17,6 +20,32 @@ from cupola.engine.request import Delta, FinishReason
 from cupola.errors import CupolaError, EngineError, RequestError
 from cupola.text.detokenizer import Detokenizer
 from cupola.text.tokenizer import Tokenizer
+
+
+class Bell:
+    """Wakes one reader, once for all that came since it last woke. Belongs to one event loop."""
+
+    __slots__ = ("_rung", "_waiter")
+
+    def __init__(self) -> None:
+        self._rung = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def ring(self) -> None:
+        """Wake the reader now, or at once when it next waits."""
+        self._rung = True
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def wait(self) -> None:
+        """Until it has rung since the last call. One task at a time may wait."""
+        if not self._rung:
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        self._rung = False
 
 
 class Mailbox:
@@ -36,7 +65,7 @@ class Mailbox:
         "_text",
         "_token_ids",
         "_tokenizer",
-        "_wakeup",
+        "bell",
         "prompt_tokens",
         "request_id",
     )
@@ -48,12 +77,13 @@ class Mailbox:
         tokenizer: Tokenizer,
         stop: Sequence[str] = (),
         shown_ids: Sequence[int] = (),
+        bell: Bell | None = None,
     ) -> None:
         self.request_id = request_id
         self.prompt_tokens = prompt_tokens
         self._tokenizer = tokenizer
         self._detokenizer = Detokenizer(tokenizer, stop, shown_ids)
-        self._text: list[str] = []
+        self._text = ""
         self._token_ids: list[int] = []
         self._logprobs: list[ScoredPosition] = []
         self._prompt_logprobs: list[ScoredPosition] = []
@@ -64,7 +94,7 @@ class Mailbox:
         self._stop_sequence: str | None = None
         self._first_token: float | None = None
         self._error: CupolaError | None = None
-        self._wakeup = asyncio.Event()
+        self.bell = bell or Bell()
 
     @property
     def ended(self) -> bool:
@@ -76,33 +106,38 @@ class Mailbox:
         if self._first_token is None and delta.token_ids:
             self._first_token = time.perf_counter()
         piece = self._detokenizer.push(delta.token_ids)
-        self._text.append(piece.text)
-        self._token_ids.extend(delta.token_ids[: piece.tokens])
+        self._text += piece.text
+        self._token_ids += delta.token_ids[: piece.tokens]
         self._completion_tokens += piece.tokens
-        self._logprobs.extend(scored(self._tokenizer, position) for position in delta.logprobs[: piece.tokens])
-        self._prompt_logprobs.extend(scored(self._tokenizer, position) for position in delta.prompt_logprobs)
+        if delta.logprobs:
+            self._logprobs += (scored(self._tokenizer, position) for position in delta.logprobs[: piece.tokens])
+        if delta.prompt_logprobs:
+            self._prompt_logprobs += (scored(self._tokenizer, position) for position in delta.prompt_logprobs)
         self._cached_tokens = delta.num_cached or self._cached_tokens
         if piece.stop is not None:
             self._finish_reason, self._stop_sequence = FinishReason.STOP, piece.stop
-        elif delta.finish_reason is FinishReason.ERROR:
-            self._error = EngineError(
-                delta.error or "The engine failed while it worked on this request",
-                hint="Send the request again; if it fails again, look at the log of the server.",
-            )
-        elif delta.finish_reason is FinishReason.REFUSED:
-            self._error = RequestError(delta.error or "The request asks for what cannot be")
         elif delta.finish_reason is not None:
-            self._finish(delta)
+            self._end(delta)
         if self._has_news() or self._error is not None:
-            self._wakeup.set()
+            self.bell.ring()
 
     def _has_news(self) -> bool:
-        news = self._token_ids or self._prompt_logprobs or any(self._text)
-        return bool(news) or self._finish_reason is not None
+        return bool(self._token_ids or self._text or self._prompt_logprobs or self._finish_reason is not None)
+
+    def _end(self, last: Delta) -> None:
+        if last.finish_reason is FinishReason.ERROR:
+            self._error = EngineError(
+                last.error or "The engine failed while it worked on this request",
+                hint="Send the request again; if it fails again, look at the log of the server.",
+            )
+        elif last.finish_reason is FinishReason.REFUSED:
+            self._error = RequestError(last.error or "The request asks for what cannot be")
+        else:
+            self._finish(last)
 
     def _finish(self, last: Delta) -> None:
         tail = self._detokenizer.finish()
-        self._text.append(tail.text)
+        self._text += tail.text
         if last.finish_reason is FinishReason.STOP and not last.token_ids:
             self._completion_tokens += 1  # the stop id itself, which the engine does not pass on
             if last.logprobs:
@@ -114,7 +149,7 @@ class Mailbox:
         """End the request with an error; the reader gets what came before it first."""
         if not self.ended:
             self._error = error
-        self._wakeup.set()
+        self.bell.ring()
 
     def report(self) -> RequestReport:
         """The numbers of the request, at its end."""
@@ -128,30 +163,31 @@ class Mailbox:
             ended=time.perf_counter(),
         )
 
-    async def take(self) -> TextDelta:
-        """Everything since the last call as one delta; waits until there is something.
+    def take(self) -> TextDelta | None:
+        """Everything since the last call as one delta; None if there is nothing.
 
-        Raises StopAsyncIteration after the last delta, and the error of a failed request.
+        Raises the error of a failed request, after what came before it.
         """
-        await self._wakeup.wait()
         if not self._has_news():
-            assert self._error is not None
-            raise self._error
-        finish_reason = self._finish_reason
+            if self._error is not None:
+                raise self._error
+            return None
         delta = TextDelta(
-            text="".join(self._text),
-            token_ids=tuple(self._token_ids),
-            finish_reason=finish_reason,
-            usage=self._usage() if finish_reason else None,
-            logprobs=tuple(self._logprobs),
-            prompt_logprobs=tuple(self._prompt_logprobs),
-            stop_sequence=self._stop_sequence,
-            stop_logprob=self._stop_logprob,
+            self._text,
+            tuple(self._token_ids),
+            self._finish_reason,
+            None if self._finish_reason is None else self._usage(),
+            tuple(self._logprobs),
+            tuple(self._prompt_logprobs),
+            self._stop_sequence,
+            self._stop_logprob,
         )
-        for taken in (self._text, self._token_ids, self._logprobs, self._prompt_logprobs):
-            taken.clear()
-        if not self.ended:
-            self._wakeup.clear()
+        self._text = ""
+        self._token_ids.clear()
+        self._logprobs.clear()
+        self._prompt_logprobs.clear()
+        if self._error is not None:
+            self.bell.ring()  # the reader has to come again for it
         return delta
 
     def _usage(self) -> Usage:
@@ -180,15 +216,29 @@ class TextStream(AsyncIterator[TextDelta]):
         """Number of tokens of the prompt."""
         return self._mailbox.prompt_tokens
 
+    def poll(self) -> TextDelta | None:
+        """What has come since the last call, as one delta; None if nothing has. Call it no more after the last one.
+
+        Raises the error of a failed request.
+        """
+        try:
+            delta = self._mailbox.take()
+        except CupolaError:
+            self._exhausted = True
+            raise
+        if delta is not None:
+            self._exhausted = delta.finish_reason is not None
+        return delta
+
     async def __anext__(self) -> TextDelta:
         if self._exhausted:
             raise StopAsyncIteration
         try:
-            delta = await self._mailbox.take()
+            while (delta := self.poll()) is None:
+                await self._mailbox.bell.wait()
         except BaseException:
             await self.aclose()
             raise
-        self._exhausted = delta.finish_reason is not None
         return delta
 
     async def aclose(self) -> None:

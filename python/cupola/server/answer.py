@@ -103,8 +103,13 @@ async def stream(request: Request, run: Run[Delta, Answer], frames: Frames[Delta
 async def _frames(run: Run[Delta, Answer], frames: Frames[Delta]) -> AsyncGenerator[bytes, None]:
     yield b"".join(frames.begin(index) for index in range(len(run.jobs)))
     async for index, delta in run.deltas():
-        yield frames.more(index, delta)
-        yield frames.finish(index, delta)
+        more = frames.more(index, delta)
+        try:
+            end = frames.finish(index, delta)
+        except Exception:
+            yield more  # what came before an end that is no success is told first
+            raise
+        yield more + end
     yield frames.usage(run.usage)
 
 

@@ -1,4 +1,4 @@
-"""A request that is not streamed, as long as its client is there. Knows ASGI's disconnect message, no endpoint."""
+"""Whether a client is still there, and work that ends when it is not. Knows ASGI's disconnect message, no endpoint."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
+from starlette.types import Receive
 
 Result = TypeVar("Result")
 
@@ -17,7 +18,7 @@ async def until_disconnect(request: Request, work: Coroutine[Any, Any, Result]) 
     The body of the request has to be read already: what arrives after it can only be the end of the connection.
     """
     working = asyncio.create_task(work)
-    watching = asyncio.create_task(_disconnect(request))
+    watching = asyncio.create_task(disconnected(request.receive))
     try:
         await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -29,6 +30,7 @@ async def until_disconnect(request: Request, work: Coroutine[Any, Any, Result]) 
     return working.result()
 
 
-async def _disconnect(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def disconnected(receive: Receive) -> None:
+    """Returns when the client has gone. The body of the request has to be read already."""
+    while (await receive())["type"] != "http.disconnect":
         pass

@@ -6,7 +6,6 @@ away) also ends every choice that still runs, and with it frees its pages.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Literal
 from cupola.engine.async_engine import AsyncEngine
 from cupola.engine.output import Completion, TextDelta
 from cupola.engine.request import PLAIN, FinishReason, RequestOptions, SamplingParams
-from cupola.engine.stream import TextStream
+from cupola.engine.stream import Bell, TextStream
 from cupola.errors import CupolaError, DeadlineError, EngineError, RequestError
 from cupola.protocol.generation import Usage
 
@@ -47,6 +46,7 @@ class Generation:
         self._jobs = tuple(jobs)
         self._param_names = param_names or {}
         self._streams: list[TextStream] = []
+        self._bell = Bell()
         self._prompt_tokens: dict[int, int] = {}
         self._cached_tokens: dict[int, int] = {}
         self._completion_tokens = [0] * len(self._jobs)
@@ -57,7 +57,7 @@ class Generation:
         try:
             grammars = [await self._engine.prepare(job.sampling) for job in self._jobs]
             for job, grammar in zip(self._jobs, grammars, strict=True):
-                stream = self._engine.submit(job.prompt, job.sampling, job.options, grammar=grammar)
+                stream = self._engine.submit(job.prompt, job.sampling, job.options, grammar=grammar, bell=self._bell)
                 self._streams.append(stream)
                 self._prompt_tokens[job.prompt_index] = stream.prompt_tokens
         except RequestError as error:
@@ -96,9 +96,16 @@ class Generation:
 
     async def deltas(self) -> AsyncGenerator[tuple[int, TextDelta], None]:
         """(index of the choice, what is new about it), in the order in which the engine produces them."""
-        async with contextlib.aclosing(_merge(self._streams)) as merged:
-            async for index, delta in merged:
+        running = dict(enumerate(self._streams))
+        while running:
+            await self._bell.wait()
+            for index, stream in tuple(running.items()):
+                delta = stream.poll()
+                if delta is None:
+                    continue
                 self._count(index, delta)
+                if delta.finish_reason is not None:
+                    del running[index]
                 yield index, delta
 
     async def answers(self) -> list[Completion]:
@@ -134,39 +141,3 @@ def wire_reason(reason: FinishReason) -> WireFinishReason:
     if reason is FinishReason.DEADLINE:
         raise DeadlineError("The request was not done within its `timeout`.")
     raise EngineError("The engine ended the request before it was complete.")
-
-
-async def _merge(streams: Sequence[TextStream]) -> AsyncGenerator[tuple[int, TextDelta], None]:
-    """What all streams yield, as it comes. One stream, the common case, needs no task of its own."""
-    if len(streams) == 1:
-        async for delta in streams[0]:
-            yield 0, delta
-        return
-    arrivals: asyncio.Queue[tuple[int, TextDelta] | BaseException | None] = asyncio.Queue()
-    tasks = [asyncio.create_task(_pump(index, stream, arrivals)) for index, stream in enumerate(streams)]
-    try:
-        running = len(tasks)
-        while running:
-            arrival = await arrivals.get()
-            if arrival is None:
-                running -= 1
-            elif isinstance(arrival, BaseException):
-                raise arrival
-            else:
-                yield arrival
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-
-
-async def _pump(
-    index: int, stream: TextStream, arrivals: asyncio.Queue[tuple[int, TextDelta] | BaseException | None]
-) -> None:
-    try:
-        async for delta in stream:
-            arrivals.put_nowait((index, delta))
-    except Exception as error:  # raised again by the reader of the queue
-        arrivals.put_nowait(error)
-    else:
-        arrivals.put_nowait(None)

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from cupola.errors import CupolaError
 from cupola.protocol.errors import ApiError, api_error
+from cupola.server.connection import disconnected
 from cupola.server.dialect import Dialect, dialect_of
 from cupola.server.record import record_of
 
@@ -43,11 +44,10 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         dialect = dialect_of(scope["path"])
-        frames = _with_end(self._frames, dialect, record_of(scope).id)
-        sending = asyncio.create_task(self._send_frames(frames, send))
-        watching = asyncio.create_task(self._watch(dialect.ping, receive, send))
+        sending = asyncio.create_task(self._send_frames(dialect, record_of(scope).id, send))
+        watching = asyncio.create_task(disconnected(receive))
         try:
-            await asyncio.wait((sending, watching), return_when=asyncio.FIRST_COMPLETED)
+            await self._wait_for_either(sending, watching, send, dialect.ping)
         finally:
             await _end(watching)
             await _end(sending)
@@ -55,47 +55,42 @@ class EventStream(Response):
         if not sending.cancelled():
             sending.result()
 
-    async def _send_frames(self, frames: AsyncGenerator[bytes, None], send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        async with contextlib.aclosing(frames):
-            async for data in frames:
-                if not data:
-                    continue
-                self._sent += 1
-                await send({"type": "http.response.body", "body": data, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def _watch(self, ping: bytes, receive: Receive, send: Send) -> None:
-        """Returns when the client has gone; pings it while nothing else is sent."""
+    async def _wait_for_either(
+        self, sending: asyncio.Task[None], watching: asyncio.Task[None], send: Send, ping: bytes
+    ) -> None:
+        """Returns when one is done; pings the client while nothing else is sent."""
         while True:
             sent = self._sent
-            try:
-                message = await asyncio.wait_for(receive(), PING_INTERVAL)
-            except TimeoutError:
-                if sent == self._sent:
-                    await send({"type": "http.response.body", "body": ping, "more_body": True})
-                continue
-            if message["type"] == "http.disconnect":
+            done, _ = await asyncio.wait(
+                (sending, watching), timeout=PING_INTERVAL, return_when=asyncio.FIRST_COMPLETED
+            )
+            if done:
                 return
+            if sent == self._sent:
+                await send({"type": "http.response.body", "body": ping, "more_body": True})
 
-
-async def _with_end(
-    frames: AsyncGenerator[bytes, None], dialect: Dialect, request_id: str
-) -> AsyncGenerator[bytes, None]:
-    """Adds the end of the stream; an exception in the middle becomes an error frame before it."""
-    async with contextlib.aclosing(frames):
+    async def _send_frames(self, dialect: Dialect, request_id: str, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        last = b""
         try:
-            async for data in frames:
-                yield data
-        except ApiError as error:
-            yield dialect.error_frame(error, request_id)
-        except CupolaError as error:
-            yield dialect.error_frame(api_error(error), request_id)
-        except Exception:
-            _LOG.exception("a stream failed")
-            bug = ApiError(500, "The server failed while it streamed.", code="internal_error")
-            yield dialect.error_frame(bug, request_id)
-    yield dialect.done
+            async with contextlib.aclosing(self._frames) as frames:
+                async for data in frames:
+                    if data:
+                        self._sent += 1
+                        await send({"type": "http.response.body", "body": data, "more_body": True})
+        except Exception as error:  # an exception in the middle of a stream becomes its last frame but one
+            last = dialect.error_frame(_told(error), request_id)
+        await send({"type": "http.response.body", "body": last + dialect.done, "more_body": False})
+
+
+def _told(error: Exception) -> ApiError:
+    """What the client is told of an exception."""
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, CupolaError):
+        return api_error(error)
+    _LOG.error("a stream failed", exc_info=error)
+    return ApiError(500, "The server failed while it streamed.", code="internal_error")
 
 
 async def _end(task: asyncio.Task[None]) -> None:
