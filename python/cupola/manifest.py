@@ -130,6 +130,7 @@ class Manifest(_Frozen):
     shape: Shape
     kv_cache: KvCache
     embedding: Embedding | None = None
+    reply_format: str | None = None  # how replies are written, CALLS[+REASONING]; None: the chat template tells
     limits: Limits
     special_ids: SpecialIds
     functions: Functions = Functions()

@@ -31,6 +31,7 @@ class _Plan:
     lazy: bool
     idle_unload: float | None
     otel: bool
+    reply_format: str | None
     options: EngineOptions
     settings: ServerSettings
 
@@ -59,6 +60,7 @@ def serve_command(
     prefix_cache: own.PrefixCache = True,
     admission: own.Admission = "predicted",
     prefill_rows: own.PrefillRows = 0,
+    reply_format: own.ReplyFormat = None,
     responses_ttl: own.ResponsesTtl = 24 * 3600.0,
     responses_entries: own.ResponsesEntries = 10_000,
     responses_memory: own.ResponsesMemory = "64MiB",
@@ -90,6 +92,7 @@ def serve_command(
         lazy=lazy,
         idle_unload=idle_unload,
         otel=otel,
+        reply_format=reply_format,
         options=EngineOptions(
             max_batch=max_batch,
             max_context=max_context,
@@ -149,7 +152,7 @@ def _slot(plan: _Plan, source: ModelSource) -> ModelSlot:
     from cupola.server.opening import open_served
     from cupola.server.slot import ModelSlot, SlotLimits
 
-    opener = partial(open_served, source, plan.backend, plan.options)
+    opener = partial(open_served, source, plan.backend, plan.options, plan.reply_format)
     return ModelSlot(source.early_names(), opener, SlotLimits(plan.idle_unload, plan.options.max_queue))
 
 

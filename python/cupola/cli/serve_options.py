@@ -123,6 +123,15 @@ Format = Annotated[
     LogFormat,
     typer.Option("--log-format", help="Text for people, or JSON, one object a line.", rich_help_panel=_OPERATION),
 ]
+ReplyFormat = Annotated[
+    str | None,
+    typer.Option(
+        "--reply-format",
+        metavar="CALLS[+REASONING]",
+        help="How the models write tool calls and reasoning. Default: what their chat templates say.",
+        rich_help_panel=_MODELS,
+    ),
+]
 Alias = Annotated[
     MetricsAlias | None,
     typer.Option(

@@ -60,10 +60,10 @@ def model_sources(models: Sequence[str], served_names: Sequence[str]) -> tuple[M
     return (replace(sources[0], names=(*sources[0].names, *served_names)),)
 
 
-def open_served(source: ModelSource, backend: str, options: EngineOptions) -> Served:
+def open_served(source: ModelSource, backend: str, options: EngineOptions, reply_format: str | None = None) -> Served:
     """Opens a model; blocks. By itself it has the name that was typed, unless that is a path, and its own."""
     engine = AsyncEngine(source.model, backend=backend, config=options)
     names = source.names or tuple(dict.fromkeys((*source.early_names(), engine.model_name)))
     if engine.manifest.task == "embed":
         return ServedEncoder.of(engine, names)
-    return ServedModel.of(engine, names)
+    return ServedModel.of(engine, names, reply_format)

@@ -26,13 +26,14 @@ class ServedModel(ServedEngine):
     style: ChatStyle
 
     @classmethod
-    def of(cls, engine: AsyncEngine, names: Sequence[str] = (), reply_format: str = "auto") -> ServedModel:
+    def of(cls, engine: AsyncEngine, names: Sequence[str] = (), reply_format: str | None = None) -> ServedModel:
         """The engine's model under `names`, or under its own name.
 
         Raises:
-            UsageError: there is no `reply_format` of that name; "auto" asks the chat template.
+            UsageError: there is no `reply_format` of that name; None takes the manifest's, or asks the chat template.
         """
-        style = ChatStyle.of(engine.chat_template, engine.tokenizer, reply_format)
+        chosen = reply_format or engine.manifest.reply_format or "auto"
+        style = ChatStyle.of(engine.chat_template, engine.tokenizer, chosen)
         return cls(engine, tuple(names) or (engine.model_name,), int(time.time()), style)
 
     @property
