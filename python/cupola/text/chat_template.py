@@ -88,7 +88,7 @@ class ChatTemplate:
         self._special_tokens = dict(special_tokens or {})
         try:
             self._template = _environment().from_string(source)
-        except jinja2.TemplateError as error:
+        except Exception as error:  # Jinja's own, and Python's of what Jinja made of it: a `break` outside of a loop
             raise ModelError(
                 f"The chat template of the model is not valid Jinja: {error}",
                 hint="Correct `chat_template.jinja` in the compiled folder, and compile again.",
