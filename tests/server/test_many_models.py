@@ -46,6 +46,29 @@ def test_two_models_of_one_server_come_and_go() -> None:
         assert errors.count("it is unloaded") == 4
 
 
+def test_one_server_has_models_of_both_kinds() -> None:
+    with ServerProcess("scripted", "scripted-encoder", "--max-context", "256", "--idle-unload", "0.3") as server:
+
+        def embed(name: str) -> httpx.Response:
+            return server.client.post("/v1/embeddings", json={"model": name, "input": ["one", "two"]})
+
+        for _ in range(2):
+            assert len(embed("scripted-encoder").json()["data"]) == 2
+            assert len(ask(server, "scripted")) == 3
+            server.wait_for(lambda: server.metric("cupola:model_loaded") == 0)
+        for answer in (
+            embed("scripted"),
+            server.client.post(COMPLETIONS, json={"model": "scripted-encoder", "prompt": "x"}),
+        ):
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "wrong_model")
+        counted = re.findall(r"prompt_tokens_total\{model_name=\"scripted-encoder\"\} (\S+)", metrics_of(server))
+        assert float(counted[0]) >= 12, "the encoder's counters go on, too"
+
+
+def metrics_of(server: ServerProcess) -> str:
+    return server.client.get("/metrics").text
+
+
 def test_a_server_ends_while_a_model_is_being_compiled(tmp_path: Path) -> None:
     endless = tmp_path / "model.gguf"
     os.mkfifo(endless)  # whoever reads it waits for ever
