@@ -156,3 +156,31 @@ async def test_a_prompt_can_be_pinned(stand: Stand) -> None:
     body = BASE | {"prompt": "q" * 100, "pin_prefix": True}
     assert (await stand.client.post(COMPLETIONS, json=body)).status_code == 200
     assert stand.engine.stats().pages_pinned >= 6
+    for kept in ({"pin_prefix": None}, {"prompt": "r" * 100, "pin_prefix": False}, {"cache_salt": "other"}):
+        await stand.client.post(COMPLETIONS, json=body | {"pin_prefix": False} | kept)
+    assert stand.engine.stats().pages_pinned >= 6, "only the same prompt and salt lift a pin"
+    await stand.client.post(COMPLETIONS, json=body | {"pin_prefix": False})
+    assert stand.engine.stats().pages_pinned == 0
+    await stand.client.post(COMPLETIONS, json=body)
+    assert stand.engine.stats().pages_pinned >= 6
+    stand.engine.unpin("q" * 100)
+    await stand.client.post(COMPLETIONS, json=body | {"pin_prefix": None})
+    assert stand.engine.stats().pages_pinned == 0
+
+
+async def test_a_full_queue_refuses_before_it_tokenizes(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def tokenized(*_: object, **__: object) -> list[int]:
+        raise AssertionError("what is refused in any case need not be tokenized")
+
+    config = stand.engine.config
+    monkeypatch.setattr(stand.engine._mailroom, "_mailboxes", dict.fromkeys(range(config.max_queue + config.max_batch)))
+    monkeypatch.setattr(stand.engine, "tokenize", tokenized)
+    for path, extra in (
+        (COMPLETIONS, {"prompt": "a"}),
+        (CHAT, {"messages": [{"role": "user", "content": "a"}]}),
+        (SCORE, {"prompt": "a", "continuations": ["b"]}),
+    ):
+        answer = await stand.client.post(path, json={"model": "scripted"} | extra)
+        assert answer.status_code == 429
+        assert int(answer.headers["retry-after"]) >= 1
+    monkeypatch.undo()

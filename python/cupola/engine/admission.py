@@ -64,8 +64,8 @@ def native_request(
         bad_words=tuple(tuple(word) for word in bad_words),
         priority=options.priority,
         logprobs_from=None if params.prompt_logprobs is None else params.prompt_logprobs_from,
-        cache_seed=_cache_seed(manifest.name, options.cache_salt),
-        pin_prefix=options.pin_prefix,
+        cache_seed=cache_seed(manifest.name, options.cache_salt),
+        pin_prefix=bool(options.pin_prefix),
         deadline=None if options.timeout is None else time.monotonic() + options.timeout,
         grammar=grammar,
     )
@@ -143,7 +143,7 @@ def _check_options(options: RequestOptions) -> None:
         raise _refusal("cache_salt", salt, f"a string of 1 to {_MAX_SALT_CHARACTERS} characters")
 
 
-def _cache_seed(model: str, salt: str | None) -> int:
+def cache_seed(model: str, salt: str | None) -> int:
     """64 bits that two requests share only if they may share computed pages."""
     owner = repr((model, salt)).encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(owner, digest_size=8).digest(), "little")

@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from types import TracebackType
 
-from cupola.engine.admission import check_params, native_request
+from cupola.engine.admission import cache_seed, check_params, native_request
 from cupola.engine.backends.encoder import no_generation
 from cupola.engine.backends.select import open_model
 from cupola.engine.embedding import Embedding, EmbeddingDesk, no_embeddings
@@ -26,7 +26,7 @@ from cupola.engine.report import RequestReport
 from cupola.engine.request import PLAIN, EngineConfig, EngineStats, RequestOptions, SamplingParams
 from cupola.engine.score import score_all
 from cupola.engine.stream import Bell, Mailbox, TextStream
-from cupola.errors import EngineError, RequestError
+from cupola.errors import EngineError, OverloadedError, RequestError
 from cupola.manifest import Manifest
 from cupola.text.chat_template import ChatTemplate, Message
 from cupola.text.tokenizer import Tokenizer
@@ -280,6 +280,8 @@ class AsyncEngine:
             grammar=grammar,
         )
         sampling = request.sampling
+        if options.pin_prefix is False:
+            self._backend.unpin(request.token_ids, request.cache_seed)
         prompt_tokens, shown = len(request.token_ids), sampling.shown_ids
         mailbox = Mailbox(request.id, prompt_tokens, self.tokenizer, sampling.stop, shown, bell)
         self._mailroom.submit(request, mailbox)
@@ -338,6 +340,21 @@ class AsyncEngine:
     async def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Completion:
         """The assistant's next message. Raises as `render_chat` and `submit` do."""
         return await self.complete(await self.tokenize_chat(messages), params)
+
+    def unpin(self, prompt: Prompt, cache_salt: str | None = None) -> None:
+        """Let the pages go that a request with this prompt, `pin_prefix` and this salt pinned; others are ignored."""
+        token_ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else prompt
+        self._backend.unpin(token_ids, cache_seed(self.manifest.name, cache_salt))
+
+    def check_room(self) -> None:
+        """For those who want to refuse before they render and tokenize what `submit` would refuse in any case.
+
+        Raises:
+            OverloadedError: the queue is full.
+        """
+        config = self.config
+        if self.active >= config.max_queue + min(config.max_batch, config.max_step_tokens):
+            raise OverloadedError(f"{config.max_queue} requests are waiting already", hint="try again later")
 
     def abort(self, request_id: int) -> None:
         """End a request: its stream ends with finish_reason ABORT. Unknown and ended requests are ignored."""

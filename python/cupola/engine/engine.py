@@ -136,6 +136,10 @@ class Engine:
         """The log-probabilities of given continuations of a prompt; see `AsyncEngine.score`."""
         return self._wait(self._engine.score(prompt, continuations, options, top=top))
 
+    def unpin(self, prompt: Prompt, cache_salt: str | None = None) -> None:
+        """Let the pages go that a request with this prompt and `pin_prefix` pinned; see `AsyncEngine.unpin`."""
+        self._engine.unpin(prompt, cache_salt)
+
     def embed(
         self, inputs: Sequence[Prompt], *, dimensions: int | None = None, truncate: int | None = None
     ) -> list[Embedding]:

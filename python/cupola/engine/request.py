@@ -104,13 +104,14 @@ class RequestOptions:
         priority: larger is served first.
         timeout: seconds from now until the request is ended, finished or not; None waits for ever.
         cache_salt: only requests with the same salt share pages of the prefix cache.
-        pin_prefix: keep the pages of the prompt in the prefix cache.
+        pin_prefix: True keeps the pages of the prompt in the prefix cache, False lets those go that a request with
+            this prompt and salt kept; None does neither.
     """
 
     priority: int = 0
     timeout: float | None = None
     cache_salt: str | None = None
-    pin_prefix: bool = False
+    pin_prefix: bool | None = None
 
 
 PLAIN = RequestOptions()

@@ -45,7 +45,8 @@ class EngineFields(WireModel):
     """How the engine shall treat a request, whatever it generates: extensions of every endpoint that uses the model.
 
     priority: larger is served first. timeout: seconds until the request is ended. cache_salt: only requests with the
-    same one share computed prompts. pin_prefix: keep the computed prompt in the prefix cache.
+    same one share computed prompts. pin_prefix: true keeps the computed prompt in the prefix cache, false lets it go
+    again.
     """
 
     priority: int | None = Field(None, ge=-(2**31) + 1, le=2**31 - 1)

@@ -136,6 +136,7 @@ def _frame(
 
 async def _generation(model: ServedModel, body: CompletionRequest) -> Generation:
     model.check_name(body.model)
+    model.engine.check_room()
     options = request_options(body)
     samplings = choice_sampling(body, model.engine.default_params)
     if body.suffix:

@@ -84,9 +84,11 @@ async def open_reply(
         clip: more tokens may be asked for than the context has room for; the answer then ends where it does.
 
     Raises:
+        OverloadedError: the queue is full.
         RequestError: the conversation is not valid, or the model's chat template refuses it.
     """
     names = {"prompt": "messages", "grammar": grammar_field(fields), **(param_names or {})}
+    model.engine.check_room()
     try:
         conversation.validate()
         text = model.style.render(conversation)

@@ -30,7 +30,7 @@ def request_options(request: EngineFields) -> RequestOptions:
         priority=request.priority or 0,
         timeout=request.timeout,
         cache_salt=request.cache_salt,
-        pin_prefix=bool(request.pin_prefix),
+        pin_prefix=request.pin_prefix,
     )
 
 

@@ -40,6 +40,7 @@ async def create_score(model: ServedModel, body: ScoreRequest) -> ScoreList:
         CupolaError: the request does not fit, or the engine failed.
     """
     model.check_name(body.model)
+    model.engine.check_room()
     prompt = body.prompt_token_ids if body.prompt is None else body.prompt
     assert prompt is not None, "the request's own check demands one"
     try:

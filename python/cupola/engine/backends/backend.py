@@ -5,7 +5,7 @@ A backend takes `GenerateRequest`s and publishes `Delta`s. It knows token ids on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,9 @@ class Backend(Protocol):
 
     def abort(self, request_id: int) -> None:
         """End a request; its last delta says ABORT unless it had ended already. Unknown ids are ignored."""
+
+    def unpin(self, token_ids: Sequence[int], cache_seed: int = 0) -> None:
+        """Let the pages go that a request with this prompt pinned. Unknown prompts are ignored."""
 
     def take(self) -> list[Delta]:
         """Everything published since the last call. Every accepted request gets exactly one finish_reason."""

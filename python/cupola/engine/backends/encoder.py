@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cupola.engine.backends.backend import OpenedModel
@@ -45,6 +45,9 @@ class EncoderBackend:
         raise no_generation(self._name)
 
     def abort(self, request_id: int) -> None:  # noqa: ARG002
+        return
+
+    def unpin(self, token_ids: Sequence[int], cache_seed: int = 0) -> None:  # noqa: ARG002
         return
 
     def take(self) -> list[Delta]:
