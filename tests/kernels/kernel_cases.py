@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +11,19 @@ from tvm import tirx
 from cupola.kernels.cpu import activation, rows
 from cupola.kernels.cpu.attention import attention
 from cupola.kernels.cpu.attention_step import AttentionSpec
+from cupola.kernels.cpu.encoder_attention import EncoderAttentionSpec, encoder_attention
+from cupola.kernels.cpu.encoder_rows import EmbedSpec, pool
+from cupola.kernels.cpu.encoder_rows import embed as embed_encoder
 from cupola.kernels.cpu.isa import Isa
+from cupola.kernels.cpu.layer_norm import Codes, activate, layer_norm
 from cupola.kernels.cpu.linear import linear
 from cupola.kernels.cpu.linear_spec import LinearSpec
 from cupola.kernels.cpu.pages import HeadShape, PageLayout
 from cupola.kernels.cpu.position import AppendSpec, rotary_table, rotate_append
+from cupola.kernels.cpu.wide import quantize_wide
 from cupola.quantize.formats import GROUP, Format
 from cupola.quantize.layouts import pack
+from cupola.quantize.wide import LIMIT
 from kernels.paged import Pool, Rows, output_arguments, step_arguments
 
 Arguments = tuple[np.ndarray, ...]
@@ -42,6 +48,12 @@ def random_activations(rng: np.random.Generator, count: int, inputs: int) -> tup
     return q, np.stack([scale, total], axis=-1)
 
 
+def random_wide_activations(rng: np.random.Generator, count: int, inputs: int) -> tuple[np.ndarray, np.ndarray]:
+    """The same in 14 bits."""
+    q = rng.integers(-LIMIT, LIMIT + 1, (count, inputs), np.int16)
+    return q, rng.uniform(0.00001, 0.001, (count, inputs // GROUP)).astype(np.float32)
+
+
 def linear_case(spec: LinearSpec, isa: Isa) -> Case:
     """A matrix product over ROWS rows."""
     rng = np.random.default_rng(spec.outputs)
@@ -50,6 +62,8 @@ def linear_case(spec: LinearSpec, isa: Isa) -> Case:
     for count in ROWS:
         x = rng.standard_normal((count, spec.inputs)).astype(np.float32)
         inputs = random_activations(rng, count, spec.inputs) if spec.format.grouped else (x,)
+        if spec.format is Format.Q16:
+            inputs = random_wide_activations(rng, count, spec.inputs)
         residual = rng.standard_normal((count, spec.width)).astype(np.float32)
         y = np.zeros((count, spec.width), np.float32)
         calls.append((*inputs, packed, *([residual] if spec.residual else []), y))
@@ -79,6 +93,47 @@ def activation_cases() -> Iterator[Case]:
     yield Case("quantize", activation.quantize(width, None), tuple((x, *quantized(x)) for x in xs), inputs=1)
     calls = tuple((x, weight, *quantized(x)) for x in xs)
     yield Case("norm_quantize", activation.quantize(width, 1e-5), calls, inputs=2)
+
+
+def encoder_cases() -> Iterator[Case]:
+    """What only encoders have."""
+    width, rng = 96, np.random.default_rng(0)
+    vectors = [rng.standard_normal(width).astype(np.float32) for _ in range(3)]
+    codes: Mapping[Codes, Callable[[int], Arguments]] = {
+        None: lambda _: (),
+        "int8": lambda n: (np.zeros((n, width), np.int8), np.zeros((n, 3, 2), np.float32)),
+        "int16": lambda n: (np.zeros((n, width), np.int16), np.zeros((n, 3), np.float32)),
+    }
+    xs = [rng.standard_normal((count, width)).astype(np.float32) for count in ROWS]
+    for kind, out in codes.items():
+        calls = tuple((x, *vectors, np.zeros_like(x), *out(len(x))) for x in xs)
+        yield Case(f"layer_norm {kind}", layer_norm(width, 1e-5, kind), calls, inputs=4)
+        calls = tuple((x, vectors[0], *(out(len(x)) or (np.zeros_like(x),))) for x in xs)
+        yield Case(f"gelu {kind}", activate(width, "gelu", kind), calls, inputs=2)
+    wide = tuple((x, *codes["int16"](len(x))) for x in xs)
+    yield Case("quantize_wide", quantize_wide(width), wide, inputs=1)
+    indptr = np.array([0, 1, 9, 21], np.int32)
+    for how in ("mean", "cls", "last"):
+        call = (xs[-1], indptr, np.zeros((3, width), np.float32))
+        yield Case(f"pool {how}", pool(width, how, normalize=True), (call,), inputs=2)
+    ids, positions, kinds = (np.array(v, np.int32) for v in ([40, 0, 7], [8, 0, 3], [1, 0, 1]))
+    tables = [rng.standard_normal((rows, width)).astype(np.float32) for rows in (41, 10, 2)]
+    tables[0] = tables[0].astype(np.float16)
+    call = (ids, positions, kinds, *tables, *vectors[:2], np.zeros((3, width), np.float32))
+    yield Case("encoder_embed", embed_encoder(EmbedSpec(width, 41, 10, 2, 1, "float16", 1e-5)), (call,), inputs=8)
+
+
+def encoder_attention_cases(isa: Isa) -> Iterator[Case]:
+    """Attention of encoders over sequences of one token, of a whole block, and of the most tokens."""
+    rng = np.random.default_rng(0)
+    lengths = (1, 5, 128, 8, 150)
+    indptr = np.cumsum([0, *lengths]).astype(np.int32)
+    for dtype in ("float32", "int16"):
+        spec = EncoderAttentionSpec(heads=3, dim=16, max_tokens=150, dtype=dtype)
+        qkv = rng.standard_normal((indptr[-1], 3 * spec.width)).astype(np.float32)
+        bias = rng.standard_normal(3 * spec.width).astype(np.float32)
+        call = (qkv, bias, indptr, np.zeros((indptr[-1], spec.width), np.float32))
+        yield Case(f"encoder attention {dtype}", encoder_attention(spec, isa), (call,), inputs=3)
 
 
 def row_cases() -> Iterator[Case]:

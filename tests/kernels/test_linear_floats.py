@@ -22,7 +22,7 @@ from cupola.quantize.layouts import pack, unpack
 from kernels.kernel_cases import linear_case
 from kernels.kernel_driver import INSTRUCTION_SETS, NATIVE, TARGET, build
 
-FLOATS = [fmt for fmt in Format if not fmt.grouped]
+FLOATS = [fmt for fmt in Format if not fmt.integer]
 SHAPES = ((1, 16), (5, 1), (50, 33), (64, 47), (577, 20))  # (inputs, outputs)
 MOST_ROWS = 14
 EPSILON = float(np.finfo(np.float32).eps)

@@ -14,7 +14,7 @@ from cupola.errors import UsageError
 from cupola.manifest import Task
 
 # A decoder's token costs the bytes of its weights; an encoder's does not, and its vectors shall be the checkpoint's.
-AUTO_QUANT: Mapping[Task, str] = MappingProxyType({"generate": "q4", "embed": "f16"})
+AUTO_QUANT: Mapping[Task, str] = MappingProxyType({"generate": "q4", "embed": "q16"})
 
 
 class _Section(BaseModel):
@@ -32,7 +32,7 @@ class TargetConfig(_Section):
 class ModelConfig(_Section):
     """How the model is stored."""
 
-    quant: Literal["auto", "f32", "f16", "bf16", "q8", "q4"] = "auto"
+    quant: Literal["auto", "f32", "f16", "bf16", "q16", "q8", "q4"] = "auto"
     max_context: int = Field(default=0, ge=0)
 
 

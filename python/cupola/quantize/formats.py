@@ -24,12 +24,18 @@ class Format(str, Enum):
     BF16 = "bf16"  # the upper half of a float32
     Q8 = "q8"  # int8, w = scale * q
     Q4 = "q4"  # 4 bits unsigned, w = scale * q + minimum
+    Q16 = "q16"  # int16 of 14 bits, w = scale * q with a scale for each output; see `wide.py`
     Q4S = "q4s"  # symmetric: 4 bits unsigned, w = scale * (q - 8)
 
     @property
     def grouped(self) -> bool:
         """True for integers in groups of `GROUP` inputs, which need activations of the same kind; else floats."""
         return self in (Format.Q8, Format.Q4, Format.Q4S)
+
+    @property
+    def integer(self) -> bool:
+        """True for integers of any kind; their inputs are a multiple of `GROUP`."""
+        return self.grouped or self is Format.Q16
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ A matrix has N outputs and K inputs. Outputs come in blocks of 16 (N is padded w
     f32   float32 [Nb, K, 16]
     f16   float16 [Nb, K, 16]
     bf16  uint16 [Nb, K, 16]   the upper halves of float32s (NumPy has no such type)
+    q16   see `wide.py`
     q8    uint8 [Nb, G, 544]   16 float16 scales, then 8 steps s x 64 bytes:
                                byte o*4+j of s is the int8 of output o, input 32g+4s+j
     q4    uint8 [Nb, G, 320]   16 float16 scales, 16 float16 minima, then 4 steps s x 64 bytes:
@@ -27,6 +28,7 @@ from cupola.errors import ModelError
 from cupola.quantize.floats import FLOAT_DTYPES, narrow, widen
 from cupola.quantize.formats import GROUP, Format, Quantized
 from cupola.quantize.rounding import dequantize, quantize, requantize
+from cupola.quantize.wide import pack_q16, packed_shape_q16, unpack_q16
 
 OUT_BLOCK = 16  # outputs of one block
 LANE = 4  # neighbouring inputs of one output in a vector
@@ -51,18 +53,18 @@ def packed_shape(fmt: Format, shape: tuple[int, int]) -> tuple[int, int, int]:
     """
     rows, inputs = shape
     blocks = -(-rows // OUT_BLOCK)
-    if not fmt.grouped:
+    if not fmt.integer:
         return blocks, inputs, OUT_BLOCK
     if inputs % GROUP:
         raise ModelError(
             f"a matrix with {inputs} inputs cannot be stored as {fmt.value}: it needs a multiple of {GROUP}"
         )
-    return blocks, inputs // GROUP, block_bytes(fmt)
+    return packed_shape_q16(shape) if fmt is Format.Q16 else (blocks, inputs // GROUP, block_bytes(fmt))
 
 
 def packed_dtype(fmt: Format) -> np.dtype:
     """Element type of the packed array."""
-    return np.dtype(np.uint8) if fmt.grouped else FLOAT_DTYPES[fmt]
+    return np.dtype(np.uint8) if fmt.integer else FLOAT_DTYPES[fmt]
 
 
 def pack(matrix: np.ndarray | Quantized, fmt: Format) -> np.ndarray:
@@ -80,7 +82,8 @@ def pack(matrix: np.ndarray | Quantized, fmt: Format) -> np.ndarray:
     shape = matrix.shape
     packed_shape(fmt, shape)  # refuses an unsuitable K before any work
     if not fmt.grouped:
-        return _pack_floats(narrow(dequantize(matrix) if isinstance(matrix, Quantized) else matrix, fmt))
+        floats = dequantize(matrix) if isinstance(matrix, Quantized) else matrix
+        return pack_q16(floats) if fmt is Format.Q16 else _pack_floats(narrow(floats, fmt))
     matrix = requantize(matrix, fmt) if isinstance(matrix, Quantized) else quantize(matrix, fmt)
     out = np.empty(packed_shape(fmt, shape), np.uint8)
     blocks, groups, _ = out.shape
@@ -95,6 +98,8 @@ def pack(matrix: np.ndarray | Quantized, fmt: Format) -> np.ndarray:
 def unpack(packed: np.ndarray, fmt: Format, shape: tuple[int, int]) -> np.ndarray:
     """The float32 [N, K] matrix that a packed array stands for."""
     rows, inputs = shape
+    if fmt is Format.Q16:
+        return unpack_q16(packed, shape)
     if not fmt.grouped:
         return widen(np.ascontiguousarray(packed.transpose(0, 2, 1)).reshape(-1, inputs)[:rows], fmt)
     return dequantize(unpack_quantized(packed, fmt, shape))

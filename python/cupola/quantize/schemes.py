@@ -44,6 +44,7 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
             Scheme("f32", Format.F32, Format.F32),
             Scheme("f16", Format.F16, Format.F16),
             Scheme("bf16", Format.BF16, Format.BF16),
+            Scheme("q16", Format.Q16, Format.Q16),
             Scheme("q8", Format.Q8, Format.Q8),
             Scheme("q4", Format.Q4, Format.Q8),
         )
@@ -80,4 +81,4 @@ def choose_format(role: str, sources: Sequence[HeldTensor], scheme: Scheme) -> F
     else:
         chosen = Format.Q8 if wanted.grouped else wanted
     divisible = all(len(s.shape) == 2 and s.shape[1] % GROUP == 0 for s in sources)
-    return chosen if divisible or not chosen.grouped else Format.F32
+    return chosen if divisible or not chosen.integer else Format.F32

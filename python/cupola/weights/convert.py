@@ -15,7 +15,7 @@ import numpy as np
 from cupola.errors import ModelError
 from cupola.manifest import Weight
 from cupola.quantize.floats import FLOAT_DTYPES, narrow
-from cupola.quantize.formats import Quantized
+from cupola.quantize.formats import Format, Quantized
 from cupola.quantize.layouts import OUT_BLOCK, pack, packed_dtype, packed_shape
 from cupola.quantize.parameter import Parameter, Role
 from cupola.quantize.rounding import dequantize, quantize, requantize
@@ -139,7 +139,9 @@ def _rows(checkpoint: Checkpoint, parameter: Parameter, start: int, stop: int) -
         if low < high:
             part = checkpoint.read_rows(source.name, low, high)
             with _naming(checkpoint, source.name):
-                if not parameter.format.grouped:
+                if parameter.format is Format.Q16:
+                    floats.append(_widened(part))
+                elif not parameter.format.grouped:
                     floats.append(narrow(_widened(part), parameter.format))
                 elif isinstance(part, Quantized):
                     quantized.append(requantize(part, parameter.format))

@@ -35,6 +35,7 @@ class Isa:
         as_factor: integers int8 -> what `add_integers` takes: the work that all rows share.
         add_integers: (factor, activations, int32 sums) -> sums with the products added.
         add_dot2: (int32x8 sums, int16x16 a, int16x16 b) -> sums + the products of two neighbours, added.
+        add_pairs: (int32 sums, int16 a, int16 b) -> the same over a whole vector.
         excess: what `add_integers` adds for each activation too much, as a multiple of it.
     """
 
@@ -46,6 +47,7 @@ class Isa:
     as_factor: Callable[[Expr], tuple[Expr, ...]]
     add_integers: Callable[[tuple[Expr, ...], Expr, Sums], Expr]
     add_dot2: Callable[[Expr, Expr, Expr], Expr]
+    add_pairs: Callable[[Expr, Expr, Expr], Expr]
     excess: int = 0
 
     @property
@@ -84,6 +86,7 @@ def _by_pairs(
         as_factor=lambda w: (w, bits(let(tirx.abs(w)), "uint8x32")),
         add_integers=add_integers,
         add_dot2=lambda sums, a, b: let(sums + dot2(a, b)),
+        add_pairs=lambda sums, a, b: let(sums + dot2(a, b)),
     )
 
 
@@ -110,6 +113,7 @@ def _by_fours(name: str, lanes: int, registers: int) -> Isa:
         as_factor=unsigned,
         add_integers=lambda factor, a, sums: add(factor[0], a, sums),
         add_dot2=lambda sums, a, b: _intrinsic("int32x8", "llvm.x86.avx512.vpdpwssd.256", sums, a, b),
+        add_pairs=lambda sums, a, b: _intrinsic(f"int32x{lanes}", f"llvm.x86.avx512.vpdpwssd.{lanes * 32}", sums, a, b),
         excess=OFFSET,
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Literal, TypeAlias
 
 from tvm import tirx
 
@@ -31,10 +32,13 @@ from cupola.kernels.cpu.emit import (
     splat,
     sum_lanes,
 )
+from cupola.kernels.cpu.wide import quantize_row, wide_arguments
 from cupola.quantize.formats import GROUP
 
+Codes: TypeAlias = Literal["int8", "int16"] | None  # what the following product takes; None: floats
 
-def layer_norm(width: int, eps: float, quantized: bool) -> tirx.PrimFunc:
+
+def layer_norm(width: int, eps: float, codes: Codes) -> tirx.PrimFunc:
     """LayerNorm(x + bias) (Ba et al., 2016): (x[n, K], bias[K], weight[K], shift[K]) -> y[n, K], and y quantized."""
     n = size_var("n")
 
@@ -45,17 +49,17 @@ def layer_norm(width: int, eps: float, quantized: bool) -> tirx.PrimFunc:
             base = let(i * width)
             norm_row(width, eps, lambda at: let(x.load(base + at) + bias.load(at)), weight, shift, y, base)
             if q is not None and s is not None:
-                _quantize_row(width, lambda at: y.load(base + at), q, s, base)
+                _quantize_row(codes, width, lambda at: y.load(base + at), q, s, base)
 
         for_each_row(n, row)
 
     vectors = {name: Arg((width,), "float32") for name in ("bias", "weight", "shift")}
     args = {"x": Arg((n, width), "float32"), **vectors, "y": Arg((n, width), "float32")}
-    return kernel("layer_norm", args | (_quantized(n, width) if quantized else {}), body)
+    return kernel("layer_norm", args | (_arguments(codes, n, width) if codes else {}), body)
 
 
-def activate(width: int, function: str, quantized: bool) -> tirx.PrimFunc:
-    """f(x + bias), with `function` one of FUNCTIONS: (x[n, K], bias[K]) -> float32[n, K], or (q, s) if quantized."""
+def activate(width: int, function: str, codes: Codes) -> tirx.PrimFunc:
+    """f(x + bias), with `function` one of FUNCTIONS: (x[n, K], bias[K]) -> float32[n, K], or (q, s)."""
     n = size_var("n")
 
     def body(x: Span, bias: Span, y: Span | None = None, q: Span | None = None, s: Span | None = None) -> None:
@@ -66,7 +70,7 @@ def activate(width: int, function: str, quantized: bool) -> tirx.PrimFunc:
                 return FUNCTIONS[function](let(x.load(base + at) + bias.load(at)))
 
             if q is not None and s is not None:
-                _quantize_row(width, value, q, s, base)
+                _quantize_row(codes, width, value, q, s, base)
             elif y is not None:
                 with serial(width // LANES) as c:
                     y.store(base + c * LANES, value(let(c * LANES)))
@@ -74,7 +78,7 @@ def activate(width: int, function: str, quantized: bool) -> tirx.PrimFunc:
         for_each_row(n, row)
 
     args = {"x": Arg((n, width), "float32"), "bias": Arg((width,), "float32")}
-    out = _quantized(n, width) if quantized else {"y": Arg((n, width), "float32")}
+    out = _arguments(codes, n, width) if codes else {"y": Arg((n, width), "float32")}
     return kernel(f"{function}_activation", args | out, body)
 
 
@@ -97,11 +101,16 @@ def norm_row(width: int, eps: float, x: Callable[[Expr], Expr], weight: Span, sh
         y.store(base + c * LANES, fma(normed, weight.load(c * LANES), shift.load(c * LANES)))
 
 
-def _quantized(n: Expr, width: int) -> dict[str, Arg]:
+def _arguments(codes: Codes, n: Expr, width: int) -> dict[str, Arg]:
+    if codes == "int16":
+        return wide_arguments(n, width)
     return {"q": Arg((n, width), "int8"), "s": Arg((n, width // GROUP, 2), "float32")}
 
 
-def _quantize_row(width: int, value: Callable[[Expr], Expr], q: Span, s: Span, base: Expr) -> None:
+def _quantize_row(codes: Codes, width: int, value: Callable[[Expr], Expr], q: Span, s: Span, base: Expr) -> None:
+    if codes == "int16":
+        quantize_row(width, value, q, s, base)
+        return
     with serial(width // GROUP) as group:
         values = [value(let(group * GROUP + part * LANES)) for part in range(GROUP // LANES)]
         quantize_group(values, q, base + group * GROUP, s, let((base // GROUP + group) * 2))

@@ -33,6 +33,7 @@ from cupola.kernels.cpu.isa import Isa
 from cupola.kernels.cpu.linear_float import float_product
 from cupola.kernels.cpu.linear_integer import q4_product, q8_product
 from cupola.kernels.cpu.linear_spec import Finish, LinearSpec, Product
+from cupola.kernels.cpu.wide import q16_product, wide_arguments
 from cupola.quantize.formats import GROUP, Format
 from cupola.quantize.layouts import OUT_BLOCK, packed_dtype, packed_shape
 
@@ -43,6 +44,8 @@ def linear(spec: LinearSpec, isa: Isa) -> tirx.PrimFunc:
     groups = spec.inputs // GROUP
     if spec.format.grouped:
         args = {"q": Arg((n, spec.inputs), "int8"), "s": Arg((n, groups, 2), "float32")}
+    elif spec.format is Format.Q16:
+        args = wide_arguments(n, spec.inputs)
     else:
         args = {"x": Arg((n, spec.inputs), "float32")}
     args["w"] = Arg(packed_shape(spec.format, (spec.outputs, spec.inputs)), packed_dtype(spec.format).name)
@@ -93,6 +96,7 @@ _PRODUCTS: dict[Format, Product] = {
     Format.F32: float_product,
     Format.F16: float_product,
     Format.BF16: float_product,
+    Format.Q16: q16_product,
     Format.Q8: q8_product,
     Format.Q4: q4_product,
     Format.Q4S: q4_product,

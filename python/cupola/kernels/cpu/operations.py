@@ -13,6 +13,7 @@ from cupola.kernels.cpu.isa import Isa
 from cupola.kernels.cpu.pages import HeadShape, PageLayout
 from cupola.kernels.cpu.products import CpuProducts, f32_tensor, quantized_tensors
 from cupola.kernels.operations import Activation, Matrix, Pages, Step
+from cupola.quantize.formats import Format
 
 
 class CpuOperations(CpuProducts):
@@ -38,6 +39,9 @@ class CpuOperations(CpuProducts):
 
     def normed_activation(self, x: nn.Tensor, weight: nn.Tensor, eps: float, matrix: Matrix) -> Activation:
         n, k = x.shape[0], matrix.inputs
+        if matrix.format is Format.Q16:
+            function = self._kernel(activation.rms_norm, k, eps)
+            return self.activation(op.tensor_ir_op(function, "rms_norm", [x, weight], f32_tensor(n, k)), matrix)
         if not matrix.format.grouped:
             return (
                 op.tensor_ir_op(self._kernel(activation.rms_norm, k, eps), "rms_norm", [x, weight], f32_tensor(n, k)),

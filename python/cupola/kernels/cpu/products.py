@@ -8,7 +8,7 @@ from tvm import tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
-from cupola.kernels.cpu import activation
+from cupola.kernels.cpu import activation, wide
 from cupola.kernels.cpu.isa import Isa
 from cupola.kernels.cpu.linear import linear as emit_linear
 from cupola.kernels.cpu.linear_spec import LinearSpec
@@ -37,6 +37,9 @@ class CpuProducts:
         return Matrix(packed_shape(fmt, (rows, inputs)), packed_dtype(fmt).name, fmt, rows, inputs)
 
     def activation(self, x: nn.Tensor, matrix: Matrix) -> Activation:
+        if matrix.format is Format.Q16:
+            function = self._kernel(wide.quantize_wide, matrix.inputs)
+            return tuple(op.tensor_ir_op(function, "quantize_wide", [x], wide_tensors(x.shape[0], matrix.inputs)))
         if not matrix.format.grouped:
             return (x,)
         function = self._kernel(activation.quantize, matrix.inputs, None)
@@ -63,3 +66,8 @@ def f32_tensor(*shape: object) -> nn.Tensor:
 def quantized_tensors(n: object, width: int) -> list[nn.Tensor]:
     """The results of a kernel that quantizes n rows: integers, and for each group its scale and sum."""
     return [nn.Tensor.placeholder([n, width], "int8"), f32_tensor(n, width // GROUP, 2)]
+
+
+def wide_tensors(n: object, width: int) -> list[nn.Tensor]:
+    """The results of a kernel that quantizes n rows to 14 bits: integers, and the scale of each group."""
+    return [nn.Tensor.placeholder([n, width], "int16"), f32_tensor(n, width // GROUP)]

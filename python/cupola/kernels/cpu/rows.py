@@ -25,6 +25,7 @@ from cupola.kernels.cpu.emit import (
 )
 from cupola.quantize.formats import GROUP, Q4S_ZERO, Format
 from cupola.quantize.layouts import OUT_BLOCK, block_bytes, codes_offset, packed_dtype, packed_shape
+from cupola.quantize.wide import ROW_BYTES
 
 _Write = Callable[[Expr, Expr], None]  # (offset in the row, one value or neighbours)
 _ReadRow = Callable[[Span, Expr, int, _Write], None]  # (table, row, width, where the values go)
@@ -37,6 +38,7 @@ def embed(fmt: Format, vocabulary: int, width: int) -> tirx.PrimFunc:
         Format.F32: _read_floats,
         Format.F16: _read_floats,
         Format.BF16: partial(_read_floats, bfloat=True),
+        Format.Q16: _read_q16,
         Format.Q8: _read_q8,
         Format.Q4: partial(_read_q4, fmt=Format.Q4),
         Format.Q4S: partial(_read_q4, fmt=Format.Q4S),
@@ -83,6 +85,16 @@ def _read_floats(w: Span, row: Expr, width: int, write: _Write, bfloat: bool = F
             write(k, bits(let(cast(value, "uint32") << tirx.IntImm("uint32", 16)), "float32"))
         else:
             write(k, cast(value, "float32"))
+
+
+def _read_q16(w: Span, row: Expr, width: int, write: _Write) -> None:
+    block, out = _block(row)
+    base = let(block * ((width // 2 + 1) * ROW_BYTES))
+    scale = splat(w.viewed("float32").at(base // 4 + out), 2)
+    codes = w.viewed("int16")
+    with serial(width // 2) as pair:
+        values = codes.load((base + (pair + 1) * ROW_BYTES) // 2 + out * 2, 2)
+        write(let(pair * 2), let(cast(values, "float32x2") * scale))
 
 
 def _read_q8(w: Span, row: Expr, width: int, write: _Write) -> None:
