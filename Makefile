@@ -146,7 +146,8 @@ $(GOLDENS_READY): scripts/goldens/requirements.txt
 goldens-new: $(INSTALLED) $(GOLDENS_READY)
 	@$(BIN)/python scripts/goldens/inputs.py $(GOLDENS_IN)
 	@PYTHONPATH=tests $(GOLDENS_VENV)/bin/python scripts/goldens/write.py --out $(GOLDENS_NEW) \
-	  --gguf $(GOLDENS_IN)/model.gguf --tokenizer $(GOLDENS_IN)/tokenizer.json
+	  --gguf $(GOLDENS_IN)/model.gguf --tokenizer $(GOLDENS_IN)/tokenizer.json \
+	  --encoder $(GOLDENS_IN)/encoder
 
 goldens: goldens-new  ## write tests/goldens anew with transformers and torch
 	@cp -r $(GOLDENS_NEW)/. tests/goldens/
@@ -161,4 +162,4 @@ lm-eval: $(INSTALLED) $(TOOLS) $(GOLDENS_READY)  ## lm-eval through /v1/completi
 	  --inputs $(GOLDENS_IN) --out build/lm-eval
 
 clean:  ## remove the environments and everything built (not the cache of models)
-	rm -rf $(VENV) $(GOLDENS_VENV) build dist artifacts .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(GOLDENS_VENV) build dist artifacts .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .schemathesis
