@@ -15,7 +15,7 @@ import pytest
 from cupola.engine.async_engine import AsyncEngine
 from cupola.server.choices import LogFormat
 from cupola.server.logs import JsonFormatter, TextFormatter
-from stand import COMPLETIONS, Stand
+from stand import COMPLETIONS, Stand, open_stand
 
 BODY = {"model": "scripted", "prompt": "x", "max_tokens": 2}
 
@@ -81,6 +81,20 @@ async def test_every_line_of_a_request_has_its_id(
     for request_id in (*(f"id-{i}" for i in range(5)), "bug"):
         assert sum(request_id in line for line in starts) >= 2, f"the engine's line or the server's lacks {request_id}"
     assert all(any(request_id in line for request_id in ("id-", "bug")) for line in starts)
+
+
+async def test_a_stream_that_fails_leaves_its_error_in_the_log() -> None:
+    async with open_stand("scripted:fail_at_step=3") as stand:
+        with log_of("json") as written:
+            body = BODY | {"max_tokens": 10, "ignore_eos": True, "stream": True}
+            answer = await stand.client.post(COMPLETIONS, json=body, headers={"x-request-id": "mine"})
+    assert answer.status_code == 200
+    assert "engine_error" in answer.text
+    lines = [json.loads(line) for line in written.getvalue().splitlines()]
+    assert {line["request_id"] for line in lines} == {"mine"}
+    (failed,) = (line for line in lines if line["level"] == "error")
+    assert failed["message"].startswith("a stream failed: ")
+    assert (lines[-1]["status"], lines[-1]["error"]) == (200, "engine_error")
 
 
 def test_a_json_line_is_one_line() -> None:

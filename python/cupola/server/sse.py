@@ -18,7 +18,7 @@ from cupola.errors import CupolaError
 from cupola.protocol.errors import ApiError, api_error
 from cupola.server.connection import disconnected
 from cupola.server.dialect import Dialect, dialect_of
-from cupola.server.record import record_of
+from cupola.server.record import RequestRecord, record_of
 
 PING_INTERVAL = 15.0  # seconds of silence after which proxies and clients get a sign of life
 
@@ -44,7 +44,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         dialect = dialect_of(scope["path"])
-        sending = asyncio.create_task(self._send_frames(dialect, record_of(scope).id, send))
+        sending = asyncio.create_task(self._send_frames(dialect, record_of(scope), send))
         watching = asyncio.create_task(disconnected(receive))
         try:
             await self._wait_for_either(sending, watching, send, dialect.ping)
@@ -69,7 +69,7 @@ class EventStream(Response):
             if sent == self._sent:
                 await send({"type": "http.response.body", "body": ping, "more_body": True})
 
-    async def _send_frames(self, dialect: Dialect, request_id: str, send: Send) -> None:
+    async def _send_frames(self, dialect: Dialect, record: RequestRecord, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         last = b""
         try:
@@ -79,7 +79,9 @@ class EventStream(Response):
                         self._sent += 1
                         await send({"type": "http.response.body", "body": data, "more_body": True})
         except Exception as error:  # an exception in the middle of a stream becomes its last frame but one
-            last = dialect.error_frame(_told(error), request_id)
+            told = _told(error)
+            record.error_code = told.code
+            last = dialect.error_frame(told, record.id)
         await send({"type": "http.response.body", "body": last + dialect.done, "more_body": False})
 
 
@@ -88,7 +90,10 @@ def _told(error: Exception) -> ApiError:
     if isinstance(error, ApiError):
         return error
     if isinstance(error, CupolaError):
-        return api_error(error)
+        told = api_error(error)
+        if told.status >= 500:
+            _LOG.error("a stream failed: %s", error.message)
+        return told
     _LOG.error("a stream failed", exc_info=error)
     return ApiError(500, "The server failed while it streamed.", code="internal_error")
 
