@@ -26,6 +26,7 @@ GOLDENS_READY := $(GOLDENS_VENV)/.installed
 GOLDENS_IN := build/goldens/inputs
 GOLDENS_NEW := build/goldens/new
 CONFORMANCE := build/conformance
+CONFORMANCE_READY := $(patsubst %,$(CONFORMANCE)/%/.installed,clients clients-openai2 node) $(CONFORMANCE)/jsonschema/.unpacked
 
 CPP := $(shell find cpp -name '*.h' -o -name '*.cc')
 
@@ -83,8 +84,7 @@ test: $(INSTALLED) $(TOOLS)  ## all fast tests, also those on the real model
 chaos: $(INSTALLED) $(TOOLS)  ## faults, overload and clients that leave, at full size; prints what it measured
 	@CUPOLA_CHAOS=full $(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS)
 
-conformance: $(INSTALLED) $(TOOLS) $(CONFORMANCE)/clients/.installed $(CONFORMANCE)/clients-openai2/.installed \
-	    $(CONFORMANCE)/node/.installed $(CONFORMANCE)/jsonschema/.unpacked  ## run other people's clients against the server, write docs/conformance.md
+conformance: $(INSTALLED) $(TOOLS) $(CONFORMANCE_READY)  ## run other people's clients against the server, write docs/conformance.md
 	@$(BIN)/python scripts/conformance/run.py
 
 lint: $(INSTALLED) $(TOOLS)  ## style, types, import rule, C++ format
