@@ -82,6 +82,7 @@ def bench_command(
     import asyncio
     import signal
 
+    import uvloop
     from rich.console import Console
 
     from cupola.bench.open_targets import EngineChoice, ServerChoice
@@ -110,7 +111,7 @@ def bench_command(
     limit = float("inf") if quiet is None else quiet
     wanted = _Wanted(tuple(choices), tuple(only or ()), rounds, seed, num_threads, limit)
     try:
-        report = asyncio.run(_bench(wanted))
+        report = uvloop.run(_bench(wanted))
     except asyncio.CancelledError:
         raise typer.Exit(128 + signal.SIGTERM) from None
     Console().print(report.table())
