@@ -152,6 +152,26 @@ def test_a_guaranteed_call_that_is_cut_ends_all_the_same() -> None:
     assert last == ToolCallEnd(0)
 
 
+@pytest.mark.parametrize(
+    ("form", "opener"),
+    [
+        ("hermes", '<tool_call>{"a":['),
+        ("hermes", '<tool_call>{"name":"f","arguments":{"'),
+        ("lfm", "<|tool_call_start|>[f(a="),
+        ("lfm", "<|tool_call_start|>[f(a='"),
+        ("functiongemma", "<start_function_call>call:f{a:<escape>"),
+        ("mistral", '[TOOL_CALLS][{"name":"f","arguments":{"a":{'),
+    ],
+)
+def test_the_beginning_of_a_call_soon_ends_what_only_looked_like_one(form: str, opener: str) -> None:
+    """Else each of many would read on to the end of the text, and the work would grow with its square."""
+    parser = ReplyParser(reading(Case(form, "")))
+    told = 0
+    for count in range(1, 100):
+        told += sum(len(event.text) for event in parser.push(opener) if isinstance(event, ContentDelta))
+        assert told >= (count - 3) * len(opener)
+
+
 def test_only_the_first_call_counts_where_one_was_asked_for() -> None:
     for case in CASES:
         events = parse(reading(case, CallRules(SCHEMAS, single=True)), [case.text])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import string
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -20,6 +21,9 @@ Schema = Mapping[str, object]
 
 _NAME = re.compile(r"[A-Za-z0-9_.\-]+")
 _SCALAR_END = re.compile(r"[\s,}\]]")
+# What is none of these ends a call at once: else each of many openers in a text would read on to its end.
+_OUTSIDE_STRINGS = frozenset('{}[]",:+-. \t\r\n' + string.ascii_letters + string.digits)
+_OUTSIDE_PYTHON_STRINGS = _OUTSIDE_STRINGS | frozenset("()'_")
 _MOST_BETWEEN = 256  # characters between a name and its arguments
 
 
@@ -98,7 +102,7 @@ def until(source: Source, text: str) -> Generator[None, None, str]:
 
 
 def json_text(source: Source, tell: Callable[[str], None]) -> Steps:
-    """Reads one JSON value and tells its text as it comes. Its brackets have to match; more is not looked at."""
+    """Reads one JSON value and tells its text as it comes. Its brackets have to match; little more is looked at."""
     yield from skip_space(source)
     if source.at >= len(source.text):
         yield from source.more()
@@ -115,6 +119,8 @@ def json_text(source: Source, tell: Callable[[str], None]) -> Steps:
                 escaped = False
             elif quoted:
                 escaped, quoted = character == "\\", character != '"'
+            elif character not in _OUTSIDE_STRINGS:
+                raise Malformed("a value is not JSON")
             else:
                 quoted = character == '"'
                 depth += (character in "{[") - (character in "}]")
@@ -267,6 +273,8 @@ def _python_text(source: Source) -> Generator[None, None, str]:
             elif not depth and character in ",)":
                 source.at = at
                 return source.text[begin:at]
+            elif character not in _OUTSIDE_PYTHON_STRINGS:
+                raise Malformed("a value is no literal")
             else:
                 quote = character if character in "\"'" else ""
                 depth += (character in "([{") - (character in ")]}")
@@ -298,6 +306,8 @@ def _read_keyed(source: Source, form: CallFormat, sink: CallSink) -> Steps:
     while depth:
         while (match := brackets.search(source.text, source.at)) is None:
             yield from source.more()
+        if "<" in source.text[source.at : match.start()]:
+            raise Malformed("a value has a delimiter in it")
         source.at = match.end()
         if match.group() == form.string_mark:
             yield from until(source, form.string_mark)
