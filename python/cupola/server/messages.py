@@ -44,19 +44,6 @@ async def messages(services: Services, request: Request) -> Response:
     return await whole(request, reply, lambda answers, usage: _message(message_id, model, body, answers, usage))
 
 
-async def create_message(model: ServedModel, body: MessagesRequest) -> AnthropicMessage:
-    """The same without HTTP, always whole.
-
-    Raises:
-        ApiError: the model's name is not served.
-        CupolaError: the request does not fit, or the engine failed.
-    """
-    model.check_name(body.model)
-    async with await _open(model, body) as reply:
-        answers = await reply.answers()
-    return _message(new_id("msg"), model, body, answers, reply.usage)
-
-
 async def count_tokens(services: Services, request: Request) -> Response:
     """How many tokens the prompt of a request has."""
     body = await parse_body(request, MessagesContext)
