@@ -77,11 +77,16 @@ class Layer(nn.Module):
         self.gate_up = weights.matrix(f"{name}.gate_up")
         self.down = weights.matrix(f"{name}.down")
 
-    def forward(self, x: nn.Tensor, table: nn.Tensor, step: Step, pages: Pages) -> tuple[nn.Tensor, Pages]:
+    def forward(
+        self, x: nn.Tensor, table: nn.Tensor, step: Step, pages: Pages, wanted: nn.Tensor | None = None
+    ) -> tuple[nn.Tensor, Pages]:
+        """The layer's output and pages; with `wanted`, of these rows alone: the keys and values are those of all."""
         ops = self.ops
         qkv = ops.linear(self._normed(x, self.attention_norm, self.qkv), self.qkv)
         q, pages = ops.rotate_append(qkv, table, step, pages)
         attended = ops.attention(q, step, pages)
+        if wanted is not None:
+            x, attended = ops.take(x, wanted), ops.take(attended, wanted)
         x = ops.linear(ops.activation(attended, self.output), self.output, residual=x)
         hidden = ops.gated_linear(self._normed(x, self.ffn_norm, self.gate_up), self.gate_up)
         return ops.linear(ops.activation(hidden, self.down), self.down, residual=x), pages
@@ -107,8 +112,8 @@ class Decoder(nn.Module):
         ops = self.ops
         x = ops.embed(step.ids, self.embedding)
         table = ops.rotary_table(step.positions, self.spec.rotary.frequencies, self.spec.rotary.magnitude)
-        for layer, pages in zip(self.layers, kv, strict=True):
-            x, _ = layer(x, table, step, pages)
+        last = len(kv) - 1
+        for i, (layer, pages) in enumerate(zip(self.layers, kv, strict=True)):
+            x, _ = layer(x, table, step, pages, step.out_rows if i == last else None)
         head = self.embedding if self.spec.tied else self.head
-        last = ops.take(x, step.out_rows)
-        return ops.linear(ops.normed_activation(last, self.norm, self.spec.norm_eps, head), head)
+        return ops.linear(ops.normed_activation(x, self.norm, self.spec.norm_eps, head), head)

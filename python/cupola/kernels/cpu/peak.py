@@ -9,7 +9,7 @@ from cupola.kernels.cpu.isa import Isa
 
 _ROWS, _COLUMNS = 2, 4  # eight sums hide the latency; they and their operands fit into sixteen registers
 _LINES = 32  # all columns together are 4 or 8 kB, which stay in the first level of cache
-_REPEATS = 512
+_REPEATS = 1 << 15  # milliseconds, beside which a launch is nothing
 
 
 def data_bytes(isa: Isa) -> int:
