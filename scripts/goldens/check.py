@@ -21,7 +21,7 @@ _APPROXIMATE = {"margin"}
 def main() -> int:
     committed, fresh = Path(sys.argv[1]), Path(sys.argv[2])
     problems: list[str] = []
-    for name in ("tiny_logits.npz", "smollm2_logits.npz"):
+    for name in ("tiny_logits.npz", "smollm2_logits.npz", "tiny_encoders.npz", "embeddings.npz"):
         problems += _compare_arrays(name, committed / name, fresh / name)
     problems += _compare_greedy("smollm2_greedy.json", committed, fresh)
     problems += _compare_renderings("templates/rendered.json", committed, fresh)

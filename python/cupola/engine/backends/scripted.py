@@ -2,7 +2,7 @@
 
 It is the real C++ engine on a scripted model, with a tokenizer of one token a byte, whose id is the byte. What it
 generates are the letters a to z, unless the model's name says otherwise: `scripted:eos_every=20,step_us=1000`. The
-`scripted-encoder` is its like for embeddings; a text with the token `<|im_end|>` makes it fail.
+`scripted-encoder` is its like for embeddings, of which only `step_us` can be set; a text with the token `<|im_end|>` makes it fail.
 """
 
 from __future__ import annotations
@@ -114,10 +114,12 @@ def open_scripted(model: str, options: EngineOptions, reason: str) -> OpenedMode
     )
 
 
-def open_scripted_encoder(options: EngineOptions, reason: str) -> OpenedModel:
-    """Start a runner on the scripted encoder. UsageError: an option out of range."""
-    manifest = scripted_manifest().model_copy(
+def open_scripted_encoder(model: str, options: EngineOptions, reason: str) -> OpenedModel:
+    """Start a runner on the scripted encoder. UsageError: a wrong knob or an option out of range."""
+    plain = scripted_manifest()
+    manifest = plain.model_copy(
         update={
+            "shape": plain.shape.model_copy(update={"max_context": 256}),
             "name": "scripted-encoder",
             "embedding": EmbeddingInfo(dimensions=8, pooling="mean", normalized=False),
             "kv_cache": KvCache(page_size=16, dtype="int8", page_elements=0),
@@ -130,6 +132,7 @@ def open_scripted_encoder(options: EngineOptions, reason: str) -> OpenedModel:
         max_step_tokens=config.max_step_tokens,
         max_batch=config.max_batch,
         fail_id=EOS_ID,
+        step_us=parse_script(model).step_us,
     )
     embedder = NativeEmbedder(encoder, config)
     backend = EncoderBackend(embedder, manifest.name)

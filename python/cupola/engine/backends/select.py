@@ -20,7 +20,8 @@ def open_model(model: str, backend: str, options: EngineOptions) -> OpenedModel:
     """
     if backend not in BACKENDS:
         raise UsageError(f"`backend` is {backend!r}; allowed: {', '.join(BACKENDS)}")
-    scripted = model.partition(":")[0] in (SCRIPTED_MODEL, SCRIPTED_ENCODER)
+    kind = model.partition(":")[0]
+    scripted = kind in (SCRIPTED_MODEL, SCRIPTED_ENCODER)
     if backend == "scripted" and not scripted:
         raise UsageError(
             f"The scripted backend runs no real model, but `{model}` was asked for",
@@ -31,11 +32,8 @@ def open_model(model: str, backend: str, options: EngineOptions) -> OpenedModel:
         from cupola.engine.backends.scripted import open_scripted, open_scripted_encoder
 
         reason = _reason(backend, "scripted", f"the model's name is `{model}`")
-        return (
-            open_scripted_encoder(options, reason)
-            if model == SCRIPTED_ENCODER
-            else open_scripted(model, options, reason)
-        )
+        opener = open_scripted_encoder if kind == SCRIPTED_ENCODER else open_scripted
+        return opener(model, options, reason)
     from cupola.engine.backends.compiled import open_compiled
     from cupola.engine.prepare import prepare
 

@@ -1,0 +1,66 @@
+"""Encoders against transformers and sentence-transformers (`tests/goldens`), and against themselves bit for bit.
+
+pytest tests/numerics/test_encoders.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compiled import compiled_folder
+from cupola import Engine, EngineOptions
+from tiny_encoders import TINY_ENCODERS, TinyEncoder
+
+GOLDENS = Path(__file__).resolve().parents[1] / "goldens"
+LEAST_COSINE = 0.9999
+TOLERANCE = {"f32": 1e-3, "q16": 5e-3}
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return (a.astype(np.float64) * b).sum(axis=1) / lengths
+
+
+def vectors(engine: Engine, inputs: list[list[int]] | list[str]) -> np.ndarray:
+    return np.array([one.vector for one in engine.embed(inputs)])
+
+
+@pytest.mark.parametrize("tiny", TINY_ENCODERS, ids=lambda tiny: tiny.name)
+def test_vectors_are_those_of_transformers(tiny: TinyEncoder, tmp_path: Path) -> None:
+    tiny.write(tmp_path / tiny.name)
+    expected = np.load(GOLDENS / "tiny_encoders.npz")[tiny.name]
+    for quant in ("f32", "q16") if tiny is TINY_ENCODERS[0] else ("f32",):
+        with Engine(str(compiled_folder(str(tmp_path / tiny.name), quant))) as engine:
+            together = vectors(engine, tiny.texts())
+            assert np.abs(together - expected).max() < TOLERANCE[quant]
+            alone = np.concatenate([vectors(engine, [text]) for text in tiny.texts()])
+            np.testing.assert_array_equal(alone, together)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("quant", ["f32", None])
+def test_vectors_are_those_of_sentence_transformers(quant: str | None) -> None:
+    texts = json.loads((GOLDENS / "embedding_texts.json").read_text())
+    expected = np.load(GOLDENS / "embeddings.npz")["vectors"]
+    assert len(texts) >= 30
+    with Engine(str(compiled_folder("minilm", quant)), config=EngineOptions(max_batch=5)) as engine:
+        together = vectors(engine, texts)
+        assert cosines(together, expected).min() >= LEAST_COSINE
+        np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+        np.testing.assert_array_equal(vectors(engine, texts[::-1])[::-1], together)
+        front = np.array([one.vector for one in engine.embed(texts[:3], dimensions=100)])
+        np.testing.assert_allclose(np.linalg.norm(front, axis=1), 1, atol=1e-5)
+        np.testing.assert_allclose(cosines(front, together[:3, :100]), 1, atol=1e-6)
+
+
+@pytest.mark.model
+def test_a_long_text_is_cut_where_sentence_transformers_cuts_it() -> None:
+    with Engine(str(compiled_folder("minilm"))) as engine:
+        long = "word " * 400
+        cut, ids = engine.embed([long, [*engine.tokenizer.encode(long)[:255], 102]], truncate=-1)
+        assert cut.num_tokens == ids.num_tokens == 256
+        assert cut.vector == ids.vector
