@@ -10,6 +10,7 @@ from pathlib import Path
 
 from checkpoint import load_smollm2
 from encoders import write_encoders
+from families import write_families
 from smollm2 import write_smollm2
 from templates import write_templates
 from tiny import write_tiny
@@ -29,6 +30,7 @@ def main() -> None:
     logging.disable_progress_bar()
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_tiny(arguments.out)
+    write_families(arguments.out)
     write_encoders(arguments.encoder, INPUTS, arguments.out)
     write_templates(INPUTS / "templates", arguments.out / "templates")
     tokenizer = Tokenizer.from_file(str(arguments.tokenizer))

@@ -33,10 +33,10 @@ async def test_a_sample_of_the_engine() -> None:
 def test_the_cost_of_a_token() -> None:
     manifest = scripted_manifest()
     norm = weight("norm", 5, dtype="float32", kind="vector")
-    tied = manifest.model_copy(update={"weights": (weight("embedding", 10, 3), norm)})
+    tied = manifest.model_copy(update={"weights": (weight("embedding.weight", 10, 3), norm)})
     assert cost_of(tied).weights == 30 + 20
     assert cost_of(tied).kv_per_token == 1
-    untied = manifest.model_copy(update={"weights": (*tied.weights, weight("head", 7))})
+    untied = manifest.model_copy(update={"weights": (*tied.weights, weight("head.weight", 7))})
     assert cost_of(untied).weights == 20 + 7
     assert cost_of(untied).operations == 0
     layers = weight("qkv", 6, 2, 320), weight("gate", 6, 2, 544, kind="q8"), weight("down", 6, 8, 16, kind="f32")

@@ -55,7 +55,10 @@ def test_the_folder_holds_what_its_manifest_says(checkpoint_folder: Path, tmp_pa
     assert manifest.kv_cache.dtype == "float32"
     assert manifest.kv_cache.page_elements == 2 * 16 * tiny.kv_heads * tiny.head_dim
     assert manifest.special_ids.eos == (2,)
-    assert [w.name for w in manifest.weights[:3]] == ["embedding", "layers.0.attention_norm", "layers.0.qkv"]
+    assert [w.name for w in manifest.weights[:3]] == [
+        "embedding.weight",
+        *(f"layers.0.attention.{name}.weight" for name in ("qkv", "output")),
+    ]
     assert manifest.memory["forward"] > 0
 
 
@@ -64,8 +67,9 @@ def test_the_folder_holds_what_its_manifest_says(checkpoint_folder: Path, tmp_pa
     [
         ({"model_type": "mamba"}, UnsupportedError, "mamba"),
         ({"head_dim": 12}, CupolaError, "head_dim|q_proj"),
-        ({"attention_bias": True}, UnsupportedError, "attention_bias"),
-        ({"hidden_act": "gelu"}, UnsupportedError, "hidden_act"),
+        ({"attention_bias": True}, ModelError, "q_proj.bias"),
+        ({"hidden_act": "mish"}, UnsupportedError, "hidden_act"),
+        ({"model_type": "qwen2", "layer_types": ["mamba"]}, UnsupportedError, "mamba"),
         ({"rope_scaling": {"rope_type": "spiral"}}, UnsupportedError, "spiral"),
         ({"num_hidden_layers": "two"}, ModelError, "num_hidden_layers"),
         ({"num_hidden_layers": 3}, ModelError, "layers.2"),

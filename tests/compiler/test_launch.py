@@ -45,7 +45,9 @@ class Network(nn.Module):
         out = nn.Tensor.placeholder((n, WIDTH), "float32")
         for _ in range(4):
             _, x = op.tensor_ir_op(add_then_double(), "add_then_double", [x], [out, out])
-            x = op.tensor_ir_op(activation.rms_norm(WIDTH, 1e-5), "rms_norm", [x, self.weight], out)
+            x = op.tensor_ir_op(
+                activation.normed(WIDTH, activation.NormSpec(1e-5), None), "norm", [x, self.weight], out
+            )
         return x
 
 
@@ -92,7 +94,7 @@ def test_one_call_is_left_and_equal_layers_share_their_stages(planned: tvm.IRMod
         "add_then_double_stage1",
         "forward",
         "forward_launch",
-        "rms_norm_stage0",
+        "norm_stage0",
     ]
     assert merged["forward"].script().count("forward_launch(") == 1
 

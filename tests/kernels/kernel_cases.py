@@ -9,18 +9,18 @@ import numpy as np
 from tvm import tirx
 
 from cupola.kernels.cpu import activation, rows
+from cupola.kernels.cpu.activation import Codes, NormSpec
 from cupola.kernels.cpu.attention import attention
 from cupola.kernels.cpu.attention_step import AttentionSpec
 from cupola.kernels.cpu.encoder_attention import EncoderAttentionSpec, encoder_attention
 from cupola.kernels.cpu.encoder_rows import EmbedSpec, pool
 from cupola.kernels.cpu.encoder_rows import embed as embed_encoder
 from cupola.kernels.cpu.isa import Isa
-from cupola.kernels.cpu.layer_norm import Codes, activate, layer_norm
+from cupola.kernels.cpu.layer_norm import activate, layer_norm
 from cupola.kernels.cpu.linear import linear
 from cupola.kernels.cpu.linear_spec import LinearSpec
 from cupola.kernels.cpu.pages import HeadShape, PageLayout
-from cupola.kernels.cpu.position import AppendSpec, rotary_table, rotate_append
-from cupola.kernels.cpu.wide import quantize_wide
+from cupola.kernels.cpu.position import AppendSpec, HeadNormSpec, norm_heads, rotary_table, rotate_append
 from cupola.quantize.formats import GROUP, Format
 from cupola.quantize.layouts import pack
 from cupola.quantize.wide import LIMIT
@@ -66,7 +66,8 @@ def linear_case(spec: LinearSpec, isa: Isa) -> Case:
             inputs = random_wide_activations(rng, count, spec.inputs)
         residual = rng.standard_normal((count, spec.width)).astype(np.float32)
         y = np.zeros((count, spec.width), np.float32)
-        calls.append((*inputs, packed, *([residual] if spec.residual else []), y))
+        bias = rng.standard_normal(spec.outputs).astype(np.float32)
+        calls.append((*inputs, packed, *([bias] if spec.bias else []), *([residual] if spec.residual else []), y))
     name = f"{spec.name} {spec.outputs}x{spec.inputs} {isa.name}"
     return Case(name, linear(spec, isa), tuple(calls), inputs=len(calls[0]) - 1)
 
@@ -77,6 +78,11 @@ def linear_cases(isa: Isa) -> Iterator[Case]:
         yield linear_case(LinearSpec(fmt, inputs=32, outputs=41), isa)
         yield linear_case(LinearSpec(fmt, inputs=32 * 19, outputs=16, residual=True), isa)
         yield linear_case(LinearSpec(fmt, inputs=96, outputs=64, gated=True), isa)
+    # A bias that ends within the last block, and one that ends at another's beginning.
+    yield linear_case(
+        LinearSpec(Format.F32, inputs=32, outputs=41, bias=True, function="gelu", scale=0.5, cap=3.0), isa
+    )
+    yield linear_case(LinearSpec(Format.F32, inputs=32, outputs=64, bias=True, gated=True, function="relu"), isa)
 
 
 def activation_cases() -> Iterator[Case]:
@@ -88,11 +94,16 @@ def activation_cases() -> Iterator[Case]:
     def quantized(x: np.ndarray) -> Arguments:
         return np.zeros(x.shape, np.int8), np.zeros((len(x), groups, 2), np.float32)
 
-    normed = tuple((x, weight, np.zeros_like(x)) for x in xs)
-    yield Case("rms_norm", activation.rms_norm(width, 1e-5), normed, inputs=2)
-    yield Case("quantize", activation.quantize(width, None), tuple((x, *quantized(x)) for x in xs), inputs=1)
-    calls = tuple((x, weight, *quantized(x)) for x in xs)
-    yield Case("norm_quantize", activation.quantize(width, 1e-5), calls, inputs=2)
+    yield Case("quantize", activation.quantize(width), tuple((x, *quantized(x)) for x in xs), inputs=1)
+    for norm in (NormSpec(1e-5), NormSpec(1e-5, centered=True, bias=True)):
+        vectors = [weight, weight] if norm.bias else [weight]
+        calls = tuple((x, *vectors, np.zeros_like(x)) for x in xs)
+        inputs = 1 + len(vectors)
+        yield Case(f"{norm}", activation.normed(width, norm, None), calls, inputs)
+        quantizing = tuple((x, *vectors, *quantized(x)) for x in xs)
+        yield Case(f"{norm} quantize", activation.normed(width, norm, "int8"), quantizing, inputs)
+        adding = tuple((x, x.copy(), *vectors, np.zeros_like(x)) for x in xs)
+        yield Case(f"{norm} add", activation.add_normed(width, norm), adding, inputs + 1)
 
 
 def encoder_cases() -> Iterator[Case]:
@@ -111,7 +122,7 @@ def encoder_cases() -> Iterator[Case]:
         calls = tuple((x, vectors[0], *(out(len(x)) or (np.zeros_like(x),))) for x in xs)
         yield Case(f"gelu {kind}", activate(width, "gelu", kind), calls, inputs=2)
     wide = tuple((x, *codes["int16"](len(x))) for x in xs)
-    yield Case("quantize_wide", quantize_wide(width), wide, inputs=1)
+    yield Case("quantize_wide", activation.quantize(width, "int16"), wide, inputs=1)
     indptr = np.array([0, 1, 9, 21], np.int32)
     for how in ("mean", "cls", "last"):
         call = (xs[-1], indptr, np.zeros((3, width), np.float32))
@@ -160,6 +171,10 @@ def position_cases() -> Iterator[Case]:
         call = (qkv, table, slots, np.zeros((10, layout.elements), dtype), np.zeros((5, 6 * 64), np.float32))
         spec = AppendSpec(heads, layout, 10 * 64, rotary_dim=32)
         yield Case(f"rotate_append {dtype}", rotate_append(spec), (call,), inputs=3)
+
+    norms = [rng.standard_normal(64).astype(np.float32) for _ in range(2)]
+    norm = HeadNormSpec(heads, 10 * 64, by_head=True, eps=1e-5, centered=False)
+    yield Case("norm_heads", norm_heads(norm), ((qkv, *norms, np.zeros_like(qkv)),), inputs=3)
 
 
 def attention_cases(isa: Isa) -> Iterator[Case]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cupola.kernels.cpu.pages import HeadShape, PageLayout
-from cupola.kernels.cpu.position import AppendSpec, rotary_table, rotate_append
+from cupola.kernels.cpu.position import AppendSpec, HeadNormSpec, norm_heads, rotary_table, rotate_append
 from kernels.kernel_driver import build
 from kernels.paged import PageView, empty_pages
 
@@ -28,7 +28,7 @@ TOLERANCE = {"float16": 4e-3, "float32": 1e-4, "int8": 0.52 / 127 * 4, "int16": 
 
 @pytest.mark.parametrize(
     ("rotary_dim", "dtype"),
-    [(64, "float16"), (32, "float32"), (64, "int8"), (32, "int8"), (64, "int16"), (32, "int16")],
+    [(0, "float32"), (64, "float16"), (32, "float32"), (64, "int8"), (32, "int8"), (64, "int16"), (32, "int16")],
     ids=str,
 )
 def test_rotate_append(rotary_dim: int, dtype: str) -> None:
@@ -37,12 +37,14 @@ def test_rotate_append(rotary_dim: int, dtype: str) -> None:
     rng = np.random.default_rng(0)
     n, width = len(POSITIONS), 10 * 64
     qkv = rng.uniform(-2.5, 2.5, (n, width)).astype(np.float32)
-    frequencies = (1 / 10000 ** (np.arange(rotary_dim // 2) / (rotary_dim // 2))).astype(np.float32)
+    frequencies = (1 / 10000 ** (np.arange(rotary_dim // 2) / max(rotary_dim // 2, 1))).astype(np.float32)
     table = np.zeros((n, 2, rotary_dim // 2), np.float32)
-    build(rotary_table(rotary_dim // 2, 1.0))(POSITIONS, frequencies, table)
+    if rotary_dim:
+        build(rotary_table(rotary_dim // 2, 1.0))(POSITIONS, frequencies, table)
     pages, q = empty_pages(layout, 10), np.zeros((n, 6 * 64), np.float32)
     before = pages.copy()
-    build(rotate_append(AppendSpec(heads, layout, width, rotary_dim)))(qkv, table, SLOTS, pages, q)
+    append = build(rotate_append(AppendSpec(heads, layout, width, rotary_dim)))
+    append(qkv, *([table] if rotary_dim else []), SLOTS, pages, q)
 
     x = qkv.reshape(n, 10, 64).astype(np.float64)
     np.testing.assert_allclose(q.reshape(n, 6, 64), rotated(x[:, :6], frequencies, rotary_dim) / 8, atol=1e-5)
@@ -84,3 +86,22 @@ def test_the_scale_of_queries_is_the_models() -> None:
     q = np.zeros((1, 16), np.float32)
     build(rotate_append(spec))(np.ones((1, 48), np.float32), table, SLOTS[:1], empty_pages(spec.pages, 1), q)
     assert (q == 0.25).all()
+
+
+@pytest.mark.parametrize("by_head", [True, False])
+@pytest.mark.parametrize("centered", [True, False])
+def test_norm_heads(by_head: bool, centered: bool) -> None:
+    heads, n, width = HeadShape(6, 2, 16), 3, 176  # ten heads of 16, and padding
+    rng = np.random.default_rng(1)
+    qkv = rng.standard_normal((n, width)).astype(np.float32)
+    sizes = (16, 16) if by_head else (96, 32)
+    weights = [rng.standard_normal(size).astype(np.float32) for size in sizes]
+    y = np.zeros_like(qkv)
+    build(norm_heads(HeadNormSpec(heads, width, by_head, 1e-5, centered)))(qkv, *weights, y)
+    for first, count, weight in ((0, 6, weights[0]), (6, 2, weights[1])):
+        part = qkv[:, first * 16 : (first + count) * 16].astype(np.float64)
+        x = part.reshape(n, -1, 16) if by_head else part[:, None]
+        x = x - x.mean(axis=-1, keepdims=True) if centered else x
+        expected = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-5) * weight
+        np.testing.assert_allclose(y[:, first * 16 : (first + count) * 16], expected.reshape(n, -1), atol=1e-5)
+    np.testing.assert_array_equal(y[:, 128:160], qkv[:, 128:160])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from cupola.kernels.cpu.activation import quantize
 from cupola.kernels.cpu.isa import Isa
 from cupola.kernels.cpu.linear import linear
 from cupola.kernels.cpu.linear_spec import LinearSpec
-from cupola.kernels.cpu.wide import quantize_wide
 from cupola.quantize.formats import Format
 from cupola.quantize.layouts import pack, unpack
 from cupola.quantize.wide import LIMIT
@@ -34,7 +34,7 @@ def test_activations_come_back_within_half_a_step() -> None:
     x = np.random.default_rng(1).standard_normal((5, INPUTS)).astype(np.float32)
     x[2, 32:64] = 0
     q, s = np.zeros(x.shape, np.int16), np.zeros((5, INPUTS // 32), np.float32)
-    build(quantize_wide(INPUTS))(x, q, s)
+    build(quantize(INPUTS, "int16"))(x, q, s)
     assert np.abs(q.astype(int)).max() == LIMIT
     back = q.reshape(5, -1, 32) * s[..., None]
     assert (np.abs(back - x.reshape(5, -1, 32)) <= 0.501 * s[..., None] + 1e-12).all()

@@ -52,19 +52,23 @@ class EngineTarget:
         """Nothing to do."""
 
 
+_TABLES = ("embedding.weight", "head.weight")  # of which a prompt's token reads a row, or nothing
+
+
 def cost_of(manifest: Manifest) -> TokenCost:
     """What a token costs by the manifest of a compiled model.
 
     Of a table of embeddings that is not also the output matrix, one row is read and not the whole.
     """
     sizes = {weight.name: math.prod(weight.shape) * _BYTES[weight.dtype] for weight in manifest.weights}
-    if "head" in sizes:
-        del sizes["embedding"]
+    if "head.weight" in sizes:
+        del sizes["embedding.weight"]
     kv = manifest.kv_cache
     return TokenCost(
         weights=sum(sizes.values()),
         kv_per_token=manifest.shape.num_layers * kv.page_bytes // kv.page_size,
-        operations=2 * sum(_values(weight) for weight in manifest.weights if weight.name not in ("embedding", "head")),
+        operations=2
+        * sum(_values(weight) for weight in manifest.weights if weight.name not in ("embedding.weight", "head.weight")),
     )
 
 

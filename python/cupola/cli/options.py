@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-Quant = Annotated[str | None, typer.Option(help="Scheme for compile-on-first-use: `f32`, `f16`, `bf16`, `q16`, `q8`, `q4`.")]
+Quant = Annotated[
+    str | None, typer.Option(help="Scheme for compile-on-first-use: `f32`, `f16`, `bf16`, `q16`, `q8`, `q4`.")
+]
 Backend = Annotated[str, typer.Option(help="`auto`, `compiled` or `scripted`.")]
 MaxBatch = Annotated[int | None, typer.Option(min=1, help="Most requests that run at once.")]
 MaxContext = Annotated[int | None, typer.Option(min=1, help="Most tokens of one request.")]

@@ -15,8 +15,9 @@ from cupola.compiler.progress import OnProgress, Progress
 from cupola.compiler.target import CpuTarget
 from cupola.errors import StorageError, UsageError
 from cupola.manifest import FILE_NAME, Limits, Manifest, SpecialIds, Stamp
-from cupola.models import decoder, encoder, registry
+from cupola.models import encoder, registry
 from cupola.models.encoder_spec import EncoderSpec
+from cupola.models.parameters import declare as declare_decoder
 from cupola.models.spec import DecoderSpec
 from cupola.quantize.parameter import Parameter
 from cupola.quantize.schemes import SCHEMES, choose_format
@@ -100,7 +101,7 @@ def chosen_parameters(spec: DecoderSpec | EncoderSpec, checkpoint: Checkpoint, q
     if isinstance(spec, EncoderSpec):
         declared = tuple(encoder.declare(spec, checkpoint.tensors))
     else:
-        declared = tuple(decoder.declare(spec))
+        declared = tuple(declare_decoder(spec, checkpoint.tensors))
     check_sources(checkpoint, declared)
     chosen = {}
     for parameter in declared:

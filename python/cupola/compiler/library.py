@@ -122,7 +122,7 @@ def decoder_module(
 ) -> tuple[tvm.IRModule, tuple[str, ...]]:
     """The library's functions as Relax with calls of kernels, and the weights' names in order."""
     pages = page_layout(spec, kv_cache.page_size, kv_cache.dtype)
-    operations = CpuOperations(BY_NAME[target.isa], pages.heads, pages, spec.rotary.dim)
+    operations = CpuOperations(BY_NAME[target.isa], pages.heads, pages)
     module, weights = _export(spec, operations, parameters, kv_cache)
     module = _with_alloc_kv_cache(module, spec.num_layers, kv_cache)
     bounds = {"n": limits.max_step_tokens, "m": limits.max_batch, "b": limits.max_batch}

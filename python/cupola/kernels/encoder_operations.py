@@ -7,7 +7,7 @@ from typing import Protocol
 
 from tvm.relax.frontend import nn
 
-from cupola.kernels.operations import Activation, Matrix
+from cupola.kernels.operations import PLAIN, Activation, Epilogue, Matrix
 from cupola.quantize.formats import Format
 
 
@@ -50,8 +50,8 @@ class Norm:
 class EncoderOperations(Protocol):
     """The operations of one kind of device. Biases of products are added by what reads the product."""
 
-    def vector(self, size: int) -> nn.Parameter:
-        """Declares a float32 vector."""
+    def vector(self, *shape: int) -> nn.Parameter:
+        """Declares a plain float32 vector or table."""
         ...
 
     def table(self, fmt: Format, rows: int, width: int) -> nn.Parameter:
@@ -70,8 +70,8 @@ class EncoderOperations(Protocol):
         """x in the form in which `linear` with `matrix` wants it."""
         ...
 
-    def linear(self, x: Activation, matrix: Matrix, residual: nn.Tensor | None = None) -> nn.Tensor:
-        """x W^T (+ residual): float32 [n, rows of W]."""
+    def linear(self, x: Activation, matrix: Matrix, epilogue: Epilogue = PLAIN) -> nn.Tensor:
+        """x W^T and what follows it: float32 [n, rows of W]."""
         ...
 
     def attention(self, qkv: nn.Tensor, bias: nn.Tensor, step: EncoderStep) -> nn.Tensor:

@@ -52,6 +52,40 @@ class Step:
     out_rows: nn.Tensor
 
 
+@dataclass(frozen=True)
+class NormWeights:
+    """A norm of rows: RMSNorm (Zhang and Sennrich, 2019), or LayerNorm where it is `centered` (Ba et al., 2016)."""
+
+    weight: nn.Tensor
+    bias: nn.Tensor | None
+    eps: float
+    centered: bool
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What becomes of a product's sums, in this order.
+
+    Args:
+        bias: float32 [rows of W], added.
+        function: "silu", "gelu", "gelu_tanh" or "relu"; None: none.
+        gated: W is [G; U], and the result is function(x G^T) * (x U^T), half as wide (Shazeer, 2020).
+        scale: a factor.
+        residual: float32 [n, rows of W], added.
+        cap: y becomes cap * tanh(y / cap); 0: it stays.
+    """
+
+    bias: nn.Tensor | None = None
+    function: str | None = None
+    gated: bool = False
+    scale: float = 1.0
+    residual: nn.Tensor | None = None
+    cap: float = 0.0
+
+
+PLAIN = Epilogue()
+
+
 class Operations(Protocol):
     """The operations of one kind of device."""
 
@@ -60,44 +94,45 @@ class Operations(Protocol):
         """Elements of one page of one layer."""
         ...
 
-    def vector(self, size: int) -> nn.Parameter:
-        """Declares a float32 vector."""
+    def vector(self, *shape: int) -> nn.Parameter:
+        """Declares a plain float32 vector or table."""
         ...
 
     def matrix(self, fmt: Format, rows: int, inputs: int) -> Matrix:
         """Declares a packed matrix [rows, inputs]."""
         ...
 
-    def embed(self, ids: nn.Tensor, table: Matrix) -> nn.Tensor:
-        """Rows of a token table: float32 [n, inputs]."""
+    def embed(self, step: Step, table: Matrix, positions: nn.Tensor | None, scale: float) -> nn.Tensor:
+        """scale * table[ids], plus the rows of the positions if they have a table: float32 [n, inputs]."""
         ...
 
     def rotary_table(self, positions: nn.Tensor, frequencies: Sequence[float], magnitude: float) -> nn.Tensor:
         """Cosines and sines of the step's positions, for `rotate_append`."""
         ...
 
-    def activation(self, x: nn.Tensor, matrix: Matrix) -> Activation:
-        """x in the form in which `linear` with `matrix` wants it."""
+    def activation(self, x: nn.Tensor, matrix: Matrix, norm: NormWeights | None = None) -> Activation:
+        """x, behind a norm if one is given, in the form in which `linear` with `matrix` wants it."""
         ...
 
-    def normed_activation(self, x: nn.Tensor, weight: nn.Tensor, eps: float, matrix: Matrix) -> Activation:
-        """RMSNorm(x) in the form in which `linear` with `matrix` wants it."""
+    def add_normed(self, x: nn.Tensor, y: nn.Tensor, norm: NormWeights) -> nn.Tensor:
+        """x + norm(y)."""
         ...
 
-    def linear(self, x: Activation, matrix: Matrix, residual: nn.Tensor | None = None) -> nn.Tensor:
-        """x W^T (+ residual): float32 [n, rows of W]."""
+    def linear(self, x: Activation, matrix: Matrix, epilogue: Epilogue = PLAIN) -> nn.Tensor:
+        """x W^T and what follows it: float32 [n, rows of W], or half as many if gated."""
         ...
 
-    def gated_linear(self, x: Activation, matrix: Matrix) -> nn.Tensor:
-        """silu(x G^T) * (x U^T) for W = [G; U]: float32 [n, rows of W / 2]."""
+    def norm_heads(self, qkv: nn.Tensor, q_norm: nn.Tensor, k_norm: nn.Tensor, eps: float, centered: bool) -> nn.Tensor:
+        """qkv with q and k normed: each head by itself if the weights are one head long, else all heads together."""
         ...
 
     def rotate_append(
-        self, qkv: nn.Tensor, table: nn.Tensor, step: Step, pages: Pages, *, query_scale: float | None = None
+        self, qkv: nn.Tensor, table: nn.Tensor | None, step: Step, pages: Pages, *, query_scale: float | None = None
     ) -> tuple[nn.Tensor, Pages]:
         """Rotates q and k, scales q, writes k and v to their slots; returns q [n, heads * D] and the pages.
 
         Args:
+            table: of `rotary_table`; None: nothing rotates.
             query_scale: the factor on queries; None: 1 / sqrt(D).
         """
         ...

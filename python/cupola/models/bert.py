@@ -6,15 +6,7 @@ from cupola.errors import UnsupportedError
 from cupola.models.config import Config
 from cupola.models.encoder_spec import EncoderSpec
 from cupola.models.spec import Architecture
-
-# Hugging Face's names of activation functions, and the kernels'.
-ACTIVATIONS = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_fast": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-}
+from cupola.models.standard import function
 
 
 def read(config: Config) -> EncoderSpec:
@@ -28,11 +20,9 @@ def read_roberta(config: Config) -> EncoderSpec:
 
 
 def _read(config: Config, first_position: int, prefixes: tuple[str, ...]) -> EncoderSpec:
-    for key, only in (("position_embedding_type", "absolute"), ("hidden_act", None)):
-        value = config.text(key, only or "gelu")
-        if value not in ((only,) if only else ACTIVATIONS):
-            allowed = only or ", ".join(ACTIVATIONS)
-            raise UnsupportedError(f"config.json: `{key}` is `{value}`", hint=f"Supported: {allowed}.")
+    positions = config.text("position_embedding_type", "absolute")
+    if positions != "absolute":
+        raise UnsupportedError(f"config.json: `position_embedding_type` is `{positions}`", hint="supported: absolute")
     for key in ("is_decoder", "add_cross_attention"):
         if config.flag(key, False):
             raise UnsupportedError(f"config.json: `{key}` is true; only encoders of this architecture are supported")
@@ -43,7 +33,7 @@ def _read(config: Config, first_position: int, prefixes: tuple[str, ...]) -> Enc
         num_layers=config.integer("num_hidden_layers"),
         num_heads=config.integer("num_attention_heads"),
         norm_eps=config.number("layer_norm_eps", 1e-12),
-        activation=ACTIVATIONS[config.text("hidden_act", "gelu")],
+        activation=function(config, "hidden_act", "gelu"),
         max_positions=config.integer("max_position_embeddings", 512),
         first_position=first_position,
         type_vocab_size=config.integer("type_vocab_size", 2),

@@ -41,6 +41,25 @@ class Config:
             raise self._wrong(key, value, "a string")
         return value
 
+    def numbers(self, key: str) -> tuple[float, ...]:
+        value = self._get(key, None)
+        if not isinstance(value, list) or not all(isinstance(v, (int, float)) for v in value):
+            raise self._wrong(key, value, "a list of numbers")
+        return tuple(float(v) for v in value)
+
+    def texts(self, key: str) -> tuple[str, ...] | None:
+        """A list of strings; None when the key is missing or null."""
+        value = self._values.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
+            raise self._wrong(key, value, "a list of strings")
+        return tuple(value)
+
+    def has(self, key: str) -> bool:
+        """The key is there, and not null."""
+        return self._values.get(key) is not None
+
     def table(self, key: str) -> Config | None:
         """A nested object; None when the key is missing or null."""
         value = self._values.get(key)

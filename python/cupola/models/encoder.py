@@ -18,7 +18,7 @@ from tvm.relax.frontend import nn
 
 from cupola.errors import ModelError
 from cupola.kernels.encoder_operations import EncoderOperations, EncoderStep, Norm, Tables
-from cupola.kernels.operations import Activation, Matrix
+from cupola.kernels.operations import Activation, Epilogue, Matrix
 from cupola.models.encoder_spec import EncoderSpec
 from cupola.quantize.formats import Format
 from cupola.quantize.parameter import Parameter, Role, Source
@@ -116,10 +116,10 @@ class EncoderLayer(nn.Module):
         """x, also as the input of `qkv`, becomes the layer's output, also as the input of the `following` product."""
         ops = self.ops
         attended = ops.attention(ops.linear(input_, self.qkv), self.qkv_bias, step)
-        x = ops.linear(ops.activation(attended, self.output), self.output, residual=x)
+        x = ops.linear(ops.activation(attended, self.output), self.output, Epilogue(residual=x))
         x, input_ = ops.norm(x, self.output_bias, self.attention_norm.norm(), self.up)
         hidden = ops.activated(ops.linear(input_, self.up), self.up_bias, self.function, self.down)
-        x = ops.linear(hidden, self.down, residual=x)
+        x = ops.linear(hidden, self.down, Epilogue(residual=x))
         return ops.norm(x, self.down_bias, self.ffn_norm.norm(), following)
 
 

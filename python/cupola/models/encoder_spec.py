@@ -14,7 +14,7 @@ class EncoderSpec:
     Args:
         vocab_size, hidden_size, intermediate_size, num_layers, num_heads: as in config.json.
         norm_eps: of every layer norm.
-        activation: of the feed-forward network; a name of `ACTIVATIONS`.
+        activation: of the feed-forward network; a name of `kernels.operations.Epilogue`.
         max_positions: rows of the table of positions.
         first_position: the row of position 0.
         type_vocab_size: token types.

@@ -7,12 +7,52 @@ from collections.abc import Mapping
 from cupola.errors import UnsupportedError
 from cupola.manifest import Task
 from cupola.models.bert import BERT, ROBERTA
+from cupola.models.cohere import COHERE, COHERE2
 from cupola.models.config import Config
 from cupola.models.encoder_spec import EncoderSpec
+from cupola.models.gemma import GEMMA, GEMMA2, GEMMA3
+from cupola.models.glm import GLM, GLM4
+from cupola.models.gpt2 import GPT2
+from cupola.models.gpt_neox import GPT_NEOX
+from cupola.models.granite import GRANITE
+from cupola.models.internlm import INTERNLM2, INTERNLM3
 from cupola.models.llama import LLAMA
+from cupola.models.mistral import MISTRAL
+from cupola.models.olmo import OLMO2, OLMO3
+from cupola.models.phi import PHI, PHI3
+from cupola.models.qwen import QWEN2, QWEN3
+from cupola.models.smollm3 import SMOLLM3
 from cupola.models.spec import Architecture, DecoderSpec
+from cupola.models.stablelm import STABLELM
+from cupola.models.starcoder2 import STARCODER2
 
-ARCHITECTURES: tuple[Architecture, ...] = (LLAMA, BERT, ROBERTA)
+ARCHITECTURES: tuple[Architecture, ...] = (
+    LLAMA,
+    MISTRAL,
+    QWEN2,
+    QWEN3,
+    GEMMA,
+    GEMMA2,
+    GEMMA3,
+    PHI,
+    PHI3,
+    SMOLLM3,
+    OLMO2,
+    OLMO3,
+    GRANITE,
+    STABLELM,
+    COHERE,
+    COHERE2,
+    GLM,
+    GLM4,
+    INTERNLM2,
+    INTERNLM3,
+    STARCODER2,
+    GPT2,
+    GPT_NEOX,
+    BERT,
+    ROBERTA,
+)
 
 
 def find(model_type: str) -> Architecture:

@@ -19,10 +19,26 @@ class Role(str, Enum):
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One tensor of the checkpoint: its Hugging Face name and the shape that the configuration demands."""
+    """One tensor of the checkpoint, and what is taken of it.
+
+    Args:
+        name: its Hugging Face name.
+        shape: the shape that the configuration demands of it.
+        order: the rows that are taken, in this order; None: all, as they lie.
+        transposed: it lies as [inputs, outputs]; rows are its columns.
+        offset: added to every value.
+    """
 
     name: str
     shape: tuple[int, ...]
+    order: tuple[int, ...] | None = None
+    transposed: bool = False
+    offset: float = 0.0
+
+    @property
+    def rows(self) -> int:
+        """How many rows it gives."""
+        return (self.shape[-1] if self.transposed else self.shape[0]) if self.order is None else len(self.order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,5 +60,6 @@ class Parameter:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape before packing: rows add up over the sources."""
-        rows = sum(s.shape[0] for s in self.sources)
-        return (rows, *self.sources[0].shape[1:])
+        first = self.sources[0]
+        inputs = first.shape[:-1] if first.transposed else first.shape[1:]
+        return (sum(source.rows for source in self.sources), *inputs)

@@ -17,7 +17,7 @@ from cupola.manifest import Weight
 from cupola.quantize.floats import FLOAT_DTYPES, narrow
 from cupola.quantize.formats import Format, Quantized
 from cupola.quantize.layouts import OUT_BLOCK, pack, packed_dtype, packed_shape
-from cupola.quantize.parameter import Parameter, Role
+from cupola.quantize.parameter import Parameter, Role, Source
 from cupola.quantize.rounding import dequantize, quantize, requantize
 from cupola.weights.checkpoint import Checkpoint
 from cupola.weights.shards import ShardTensor, ShardWriter, split
@@ -117,7 +117,7 @@ def _pieces(checkpoint: Checkpoint, parameter: Parameter) -> Iterator[np.ndarray
     """The parameter's bytes in order, a bounded number of rows at a time."""
     if parameter.role is Role.VECTOR:
         for source in parameter.sources:
-            yield _widened(checkpoint.read_rows(source.name, 0, source.shape[0]))
+            yield _widened(_read(checkpoint, source, 0, source.rows)) + np.float32(source.offset)
         return
     rows, inputs = parameter.shape
     step = max(_CHUNK_ELEMENTS // inputs // OUT_BLOCK, 1) * OUT_BLOCK  # whole blocks, so that only the end is padded
@@ -135,9 +135,9 @@ def _rows(checkpoint: Checkpoint, parameter: Parameter, start: int, stop: int) -
     quantized: list[Quantized] = []
     first = 0
     for source in parameter.sources:
-        low, high = max(start - first, 0), min(stop - first, source.shape[0])
+        low, high = max(start - first, 0), min(stop - first, source.rows)
         if low < high:
-            part = checkpoint.read_rows(source.name, low, high)
+            part = _read(checkpoint, source, low, high)
             with _naming(checkpoint, source.name):
                 if parameter.format is Format.Q16:
                     floats.append(_widened(part))
@@ -147,8 +147,27 @@ def _rows(checkpoint: Checkpoint, parameter: Parameter, start: int, stop: int) -
                     quantized.append(requantize(part, parameter.format))
                 else:
                     quantized.append(quantize(part, parameter.format))
-        first += source.shape[0]
+        first += source.rows
     return _stacked(quantized) if quantized else np.concatenate(floats)
+
+
+def _read(checkpoint: Checkpoint, source: Source, low: int, high: int) -> np.ndarray | Quantized:
+    """Rows [low, high) of what is taken of a tensor."""
+    if source.transposed:
+        rows = _widened(checkpoint.read_rows(source.name, 0, source.shape[0])).T
+        return np.ascontiguousarray(rows[low:high] if source.order is None else rows[np.array(source.order[low:high])])
+    if source.order is None:
+        return checkpoint.read_rows(source.name, low, high)
+    wanted = np.array(source.order[low:high])
+    first = int(wanted.min())
+    return _taken(checkpoint.read_rows(source.name, first, int(wanted.max()) + 1), wanted - first)
+
+
+def _taken(part: np.ndarray | Quantized, rows: np.ndarray) -> np.ndarray | Quantized:
+    if not isinstance(part, Quantized):
+        return part[rows]
+    minimum = None if part.minimum is None else part.minimum[rows]
+    return Quantized(part.format, part.values[rows], part.scale[rows], minimum)
 
 
 @contextmanager

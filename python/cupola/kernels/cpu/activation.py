@@ -1,4 +1,4 @@
-"""Activations on their way into a matrix product: RMSNorm, and dynamic quantization to int8.
+"""Activations on their way into a matrix product: norms, and dynamic quantization to int8.
 
 A quantized row of K values is int8[K] and, for each group of 32, two float32: the scale d = max|x| / 127, and the sum
 of the group's integers, which multiplies what all weights of the group have in common.
@@ -6,8 +6,13 @@ of the group's integers, which multiplies what all weights of the group have in 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
 from tvm import tirx
 
+from cupola.kernels.cpu import wide
 from cupola.kernels.cpu.emit import (
     LANES,
     Arg,
@@ -29,61 +34,135 @@ from cupola.kernels.cpu.emit import (
 )
 from cupola.quantize.formats import GROUP
 
+Load = Callable[[Expr], Expr]  # offset in the row -> eight values
+Codes: TypeAlias = Literal["int8", "int16"] | None  # the integers that the following product takes; None: floats
 
-def rms_norm(width: int, eps: float) -> tirx.PrimFunc:
-    """y[n, K] = x / sqrt(mean(x^2) + eps) * weight (Zhang and Sennrich, 2019)."""
+
+@dataclass(frozen=True)
+class NormSpec:
+    """A norm of rows: RMSNorm (Zhang and Sennrich, 2019), or LayerNorm where it is `centered` (Ba et al., 2016)."""
+
+    eps: float
+    centered: bool = False
+    bias: bool = False
+
+
+def normed(width: int, norm: NormSpec, codes: Codes) -> tirx.PrimFunc:
+    """(x[n, K], weight[K], bias[K] if there is one) -> float32[n, K], or (q, s)."""
     n = size_var("n")
 
-    def body(x: Span, weight: Span, y: Span) -> None:
+    def body(
+        x: Span,
+        weight: Span,
+        y: Span | None = None,
+        q: Span | None = None,
+        s: Span | None = None,
+        bias: Span | None = None,
+    ) -> None:
         def row(i: Expr) -> None:
             base = let(i * width)
-            inverse = _inverse_rms(x, base, width, eps)
+            value = norm_row(width, norm, lambda at: x.load(base + at), weight, bias)
+            if q is not None and s is not None:
+                quantize_row(codes, width, value, q, s, base)
+            elif y is not None:
+                with serial(width // LANES) as j:
+                    y.store(base + j * LANES, value(j * LANES))
+
+        for_each_row(n, row)
+
+    args = {"x": Arg((n, width), "float32"), **norm_vectors(width, norm)}
+    return kernel("norm_quantize" if codes else "norm", args | row_args(codes, n, width), body)
+
+
+def add_normed(width: int, norm: NormSpec) -> tirx.PrimFunc:
+    """x + norm(y): (x[n, K], y[n, K], weight[K], bias[K] if there is one) -> float32[n, K]."""
+    n = size_var("n")
+
+    def body(x: Span, y: Span, weight: Span, z: Span, bias: Span | None = None) -> None:
+        def row(i: Expr) -> None:
+            base = let(i * width)
+            value = norm_row(width, norm, lambda at: y.load(base + at), weight, bias)
             with serial(width // LANES) as j:
-                scaled = let(x.load(base + j * LANES) * inverse)
-                y.store(base + j * LANES, let(scaled * weight.load(j * LANES)))
+                z.store(base + j * LANES, let(x.load(base + j * LANES) + value(j * LANES)))
 
         for_each_row(n, row)
 
-    args = {"x": Arg((n, width), "float32"), "weight": Arg((width,), "float32"), "y": Arg((n, width), "float32")}
-    return kernel("rms_norm", args, body)
+    rows = Arg((n, width), "float32")
+    return kernel("add_normed", {"x": rows, "y": rows, **norm_vectors(width, norm), "z": rows}, body)
 
 
-def quantize(width: int, eps: float | None) -> tirx.PrimFunc:
-    """(q int8[n, K], s float32[n, K/32, 2]) of x[n, K]; with `eps`, of the RMSNorm of x."""
+def quantize(width: int, codes: Codes = "int8") -> tirx.PrimFunc:
+    """x[n, K] -> (q, s): int8[n, K] and float32[n, K/32, 2], or int16[n, K] and float32[n, K/32]."""
     n = size_var("n")
 
-    def body(x: Span, q: Span, s: Span, weight: Span | None = None) -> None:
+    def body(x: Span, q: Span, s: Span) -> None:
         def row(i: Expr) -> None:
             base = let(i * width)
-            inverse = _inverse_rms(x, base, width, eps) if eps is not None else None
-            with serial(width // GROUP) as group:
-                values = []
-                for part in range(GROUP // LANES):
-                    offset = group * GROUP + part * LANES
-                    value = x.load(base + offset)
-                    if weight is not None:
-                        value = let(let(value * inverse) * weight.load(offset))
-                    values.append(value)
-                quantize_group(values, q, base + group * GROUP, s, let((base // GROUP + group) * 2))
+            quantize_row(codes, width, lambda at: x.load(base + at), q, s, base)
 
         for_each_row(n, row)
 
-    args = {"x": Arg((n, width), "float32")}
-    if eps is not None:
-        args["weight"] = Arg((width,), "float32")
-    args["q"] = Arg((n, width), "int8")
-    args["s"] = Arg((n, width // GROUP, 2), "float32")
-    return kernel("quantize" if eps is None else "norm_quantize", args, body)
+    return kernel("quantize", {"x": Arg((n, width), "float32"), **row_args(codes, n, width)}, body)
 
 
-def _inverse_rms(x: Span, base: Expr, width: int, eps: float) -> Expr:
-    """1 / sqrt(mean(x^2) + eps) of one row, in all lanes."""
-    squares = registers(1, fill=splat(f32(0.0)))
+def norm_vectors(width: int, norm: NormSpec) -> dict[str, Arg]:
+    """The vectors that a kernel takes for a norm."""
+    names = ("weight", "bias") if norm.bias else ("weight",)
+    return {name: Arg((width,), "float32") for name in names}
+
+
+def row_args(codes: Codes, n: Expr, width: int) -> dict[str, Arg]:
+    """The results of a kernel that leaves n rows to a product."""
+    if codes is None:
+        return {"y": Arg((n, width), "float32")}
+    if codes == "int16":
+        return wide.row_args(n, width)
+    return {"q": Arg((n, width), "int8"), "s": Arg((n, width // GROUP, 2), "float32")}
+
+
+def norm_row(width: int, norm: NormSpec, x: Load, weight: Span, bias: Span | None = None) -> Load:
+    """The values of a row behind a norm, given those before it; reads the row once or twice at once."""
+    mean = _mean(width, x) if norm.centered else None
+
+    def centred(at: Expr) -> Expr:
+        return x(at) if mean is None else let(x(at) - mean)
+
+    def square(at: Expr, sums: Expr) -> Expr:
+        v = centred(at)
+        return fma(v, v, sums)
+
+    variance = let(_sum(width, square) * f32(1.0 / width))
+    inverse = splat(let(f32(1.0) / tirx.sqrt(variance + f32(norm.eps))))
+
+    def value(at: Expr) -> Expr:
+        scaled = let(centred(at) * inverse)
+        if bias is None:
+            return let(scaled * weight.load(at))
+        return fma(scaled, weight.load(at), bias.load(at))
+
+    return value
+
+
+def _mean(width: int, x: Load) -> Expr:
+    return splat(let(_sum(width, lambda at, sums: let(sums + x(at))) * f32(1.0 / width)))
+
+
+def _sum(width: int, add: Callable[[Expr, Expr], Expr]) -> Expr:
+    """The sum over a row: `add(offset, sums)` adds the eight values there."""
+    sums = registers(1, fill=splat(f32(0.0)))
     with serial(width // LANES) as j:
-        v = x.load(base + j * LANES)
-        squares.put(0, fma(v, v, squares.get(0)))
-    mean = let(sum_lanes(let(squares.get(0))) * f32(1.0 / width))
-    return splat(let(f32(1.0) / tirx.sqrt(mean + f32(eps))))
+        sums.put(0, add(let(j * LANES), sums.get(0)))
+    return sum_lanes(let(sums.get(0)))
+
+
+def quantize_row(codes: Codes, width: int, value: Load, q: Span, s: Span, base: Expr) -> None:
+    """Quantizes the row whose values `value` gives to q from `base` on."""
+    if codes == "int16":
+        wide.quantize_row(width, value, q, s, base)
+        return
+    with serial(width // GROUP) as group:
+        values = [value(let(group * GROUP + part * LANES)) for part in range(GROUP // LANES)]
+        quantize_group(values, q, base + group * GROUP, s, let((base // GROUP + group) * 2))
 
 
 def quantize_group(values: list[Expr], q: Span, q_offset: Expr, s: Span, s_offset: Expr) -> None:

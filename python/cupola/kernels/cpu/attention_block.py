@@ -36,6 +36,7 @@ from cupola.kernels.cpu.emit import (
     sum_lanes,
     tiles,
 )
+from cupola.kernels.cpu.functions import soft_cap
 
 MASKED = -1e30
 FLOOR = -1e29  # least m of a block: keeps exp(MASKED - m) at zero in a block that is masked throughout
@@ -167,7 +168,8 @@ def _softmax(task: Task, j: Expr, block: Expr, reach: Reach) -> None:
     hidden = splat(f32(MASKED), WIDE)
 
     def capped(v: Expr) -> Expr:
-        return _capped(scores.load(base + v * WIDE, WIDE), spec.soft_cap)
+        score = scores.load(base + v * WIDE, WIDE)
+        return soft_cap(score, spec.soft_cap) if spec.soft_cap else score
 
     def masked(v: Expr) -> Expr:
         lane = let(tirx.Ramp(i32(0), i32(1), WIDE) + splat(cast(let(v * WIDE), "int32"), WIDE))
@@ -200,15 +202,6 @@ def _softmax(task: Task, j: Expr, block: Expr, reach: Reach) -> None:
     task.products.weigh(j, begin, end, weight)
     task.part.ml.put(j * 2, m)
     task.part.ml.put(j * 2 + 1, sum_lanes(let(total.get(0))))
-
-
-def _capped(score: Expr, cap: float) -> Expr:
-    """cap * tanh(score / cap), by tanh(x) = 1 - 2 / (e^2x + 1)."""
-    if cap == 0:
-        return score
-    one, two = (splat(f32(value), WIDE) for value in (1.0, 2.0))
-    tail = let(two / let(exp(let(score * splat(f32(2.0 / cap), WIDE))) + one))
-    return let(let(one - tail) * splat(f32(cap), WIDE))
 
 
 # Values

@@ -216,8 +216,8 @@ def lanes_of(value: Expr) -> int:
 
 
 def splat(value: Expr, lanes: int = LANES) -> Expr:
-    """A vector whose lanes all hold `value`."""
-    return let(tirx.Broadcast(value, lanes))
+    """A vector whose lanes all hold `value`; of one lane, the value itself."""
+    return let(tirx.Broadcast(value, lanes) if lanes > 1 else value)
 
 
 def cast(value: Expr, dtype: str) -> Expr:
@@ -290,9 +290,3 @@ def exp(x: Expr) -> Expr:
     exponent = let(bits(shifted, f"int32x{lanes}") << splat(i32(23), lanes))
     power = bits(let(bits(p, f"int32x{lanes}") + exponent), f"float32x{lanes}")
     return select(x < all_lanes(-87.0), all_lanes(0.0), power)
-
-
-def silu(x: Expr) -> Expr:
-    """x * sigmoid(x) for float32 vectors (Elfwing et al., 2017)."""
-    one = splat(f32(1.0), lanes_of(x))
-    return let(x / let(one + exp(let(-x))))

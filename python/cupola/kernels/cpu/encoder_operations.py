@@ -8,7 +8,7 @@ from tvm.relax.frontend.nn import op
 from cupola.kernels.cpu import encoder_rows, layer_norm
 from cupola.kernels.cpu.encoder_attention import EncoderAttentionSpec, encoder_attention
 from cupola.kernels.cpu.isa import Isa
-from cupola.kernels.cpu.products import CpuProducts, f32_tensor, quantized_tensors, wide_tensors
+from cupola.kernels.cpu.products import CpuProducts, call_for_product, codes_of, f32_tensor, row_tensors
 from cupola.kernels.encoder_operations import EncoderStep, Norm, Tables
 from cupola.kernels.operations import Activation, Matrix
 from cupola.quantize.floats import FLOAT_DTYPES
@@ -44,23 +44,20 @@ class CpuEncoderOperations(CpuProducts):
 
     def norm(self, x: nn.Tensor, bias: nn.Tensor, norm: Norm, matrix: Matrix | None) -> tuple[nn.Tensor, Activation]:
         n, width = x.shape[0], int(x.shape[1])
-        codes = None if matrix is None else _codes(matrix)
+        codes = None if matrix is None else codes_of(matrix.format)
         function = self._kernel(layer_norm.layer_norm, width, norm.eps, codes)
         args = [x, bias, norm.weight, norm.bias]
         if codes is None:
             y = op.tensor_ir_op(function, "layer_norm", args, f32_tensor(n, width))
             return y, (y,)
-        results = [f32_tensor(n, width), *_TENSORS[codes](n, width)]
+        results = [f32_tensor(n, width), *row_tensors(n, width, codes)]
         y, q, s = op.tensor_ir_op(function, "layer_norm_quantize", args, results)
         return y, (q, s)
 
     def activated(self, x: nn.Tensor, bias: nn.Tensor, function: str, matrix: Matrix) -> Activation:
-        n, width = x.shape[0], int(x.shape[1])
-        codes = _codes(matrix)
+        width, codes = int(x.shape[1]), codes_of(matrix.format)
         kernel = self._kernel(layer_norm.activate, width, function, codes)
-        if codes is None:
-            return (op.tensor_ir_op(kernel, function, [x, bias], f32_tensor(n, width)),)
-        return tuple(op.tensor_ir_op(kernel, f"{function}_quantize", [x, bias], _TENSORS[codes](n, width)))
+        return call_for_product(kernel, function, [x, bias], width, codes)
 
     def pool(self, x: nn.Tensor, step: EncoderStep, how: str, normalize: bool) -> nn.Tensor:
         width = int(x.shape[1])
@@ -68,13 +65,3 @@ class CpuEncoderOperations(CpuProducts):
         return op.tensor_ir_op(
             function, f"pool_{how}", [x, step.q_indptr], f32_tensor(step.q_indptr.shape[0] - 1, width)
         )
-
-
-_TENSORS = {"int8": quantized_tensors, "int16": wide_tensors}
-
-
-def _codes(matrix: Matrix) -> layer_norm.Codes:
-    """In what a product with this matrix takes its input."""
-    if matrix.format is Format.Q16:
-        return "int16"
-    return "int8" if matrix.format.grouped else None

@@ -23,7 +23,7 @@ from cupola.kernels.cpu.emit import (
     splat,
     sum_lanes,
 )
-from cupola.kernels.cpu.layer_norm import norm_row
+from cupola.kernels.cpu.layer_norm import norm_into
 
 SMALLEST_NORM = 1e-12  # torch.nn.functional.normalize's
 
@@ -65,7 +65,7 @@ def embed(spec: EmbedSpec) -> tirx.PrimFunc:
                 value = cast(words.load(word + c), f"float32x{LANES}")
                 return let(let(value + types.load(kind + c)) + places.load(place + c))
 
-            norm_row(width, spec.eps, summed, weight, shift, y, let(i * width))
+            norm_into(width, spec.eps, summed, weight, shift, y, let(i * width))
 
         for_each_row(n, row)
 

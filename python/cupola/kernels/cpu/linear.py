@@ -20,35 +20,41 @@ from cupola.kernels.cpu.emit import (
     Expr,
     Span,
     branch,
+    f32,
+    i32,
+    i64,
     kernel,
     lanes_of,
     let,
     parallel,
     region,
     serial,
-    silu,
     size_var,
+    splat,
 )
+from cupola.kernels.cpu.functions import FUNCTIONS, soft_cap
 from cupola.kernels.cpu.isa import Isa
 from cupola.kernels.cpu.linear_float import float_product
 from cupola.kernels.cpu.linear_integer import q4_product, q8_product
 from cupola.kernels.cpu.linear_spec import Finish, LinearSpec, Product
-from cupola.kernels.cpu.wide import q16_product, wide_arguments
+from cupola.kernels.cpu.wide import q16_product, row_args
 from cupola.quantize.formats import GROUP, Format
 from cupola.quantize.layouts import OUT_BLOCK, packed_dtype, packed_shape
 
 
 def linear(spec: LinearSpec, isa: Isa) -> tirx.PrimFunc:
-    """Emits the product. Arguments: x (f32) or q, s (see `activation`); w; r when residual; y."""
+    """Emits the product. Arguments: x (f32) or q, s (see `activation`); w; b when biased; r when residual; y."""
     n = size_var("n")
     groups = spec.inputs // GROUP
     if spec.format.grouped:
         args = {"q": Arg((n, spec.inputs), "int8"), "s": Arg((n, groups, 2), "float32")}
     elif spec.format is Format.Q16:
-        args = wide_arguments(n, spec.inputs)
+        args = row_args(n, spec.inputs)
     else:
         args = {"x": Arg((n, spec.inputs), "float32")}
     args["w"] = Arg(packed_shape(spec.format, (spec.outputs, spec.inputs)), packed_dtype(spec.format).name)
+    if spec.bias:
+        args["b"] = Arg((spec.outputs,), "float32")
     if spec.residual:
         args["r"] = Arg((n, spec.width), "float32")
     args["y"] = Arg((n, spec.width), "float32")
@@ -71,8 +77,16 @@ def linear(spec: LinearSpec, isa: Isa) -> tirx.PrimFunc:
 
 def _store(spec: LinearSpec, spans: dict[str, Span], block: Expr) -> Finish:
     def finish(row: Expr, part: int, sums: Expr) -> None:
-        at = let(row * spec.width + block * OUT_BLOCK + part * lanes_of(sums))
-        spans["y"].store(at, let(sums + spans["r"].load(at, lanes_of(sums))) if spec.residual else sums)
+        lanes = lanes_of(sums)
+        at = let(row * spec.width + block * OUT_BLOCK + part * lanes)
+        y = _biased(spec, spans, block, part, sums)
+        if spec.function is not None:
+            y = FUNCTIONS[spec.function](y)
+        if spec.scale != 1:
+            y = let(y * splat(f32(spec.scale), lanes))
+        if spec.residual:
+            y = let(y + spans["r"].load(at, lanes))
+        spans["y"].store(at, soft_cap(y, spec.cap) if spec.cap else y)
 
     return finish
 
@@ -80,16 +94,32 @@ def _store(spec: LinearSpec, spans: dict[str, Span], block: Expr) -> Finish:
 def _gate(spec: LinearSpec, spans: dict[str, Span], block: Expr, up: Expr) -> Finish:
     """The gate's sums (up is 0) wait in y for those of the up projection (up is 1)."""
     y = spans["y"]
+    function = FUNCTIONS[spec.function or "silu"]
 
     def finish(row: Expr, part: int, sums: Expr) -> None:
-        at = let(row * spec.width + block * OUT_BLOCK + part * lanes_of(sums))
+        lanes = lanes_of(sums)
+        at = let(row * spec.width + block * OUT_BLOCK + part * lanes)
+        value = _biased(spec, spans, let(block + up * (spec.blocks // 2)), part, sums)
         branch(
             up < 1,
-            lambda: y.store(at, sums),
-            lambda: y.store(at, let(silu(y.load(at, lanes_of(sums))) * sums)),
+            lambda: y.store(at, value),
+            lambda: y.store(at, let(function(y.load(at, lanes)) * value)),
         )
 
     return finish
+
+
+def _biased(spec: LinearSpec, spans: dict[str, Span], block: Expr, part: int, sums: Expr) -> Expr:
+    """The sums with the bias of their outputs. The last block of a matrix may be wider than the bias is."""
+    if not spec.bias:
+        return sums
+    lanes, b = lanes_of(sums), spans["b"]
+    first = let(block * OUT_BLOCK + part * lanes)
+    if spec.outputs % OUT_BLOCK == 0:
+        return let(sums + b.load(first, lanes))
+    last = spec.outputs - 1
+    values = [b.at(let(tirx.min(first + lane, i64(last)))) for lane in range(lanes)]
+    return let(sums + let(tirx.Shuffle(values, [i32(lane) for lane in range(lanes)])))
 
 
 _PRODUCTS: dict[Format, Product] = {

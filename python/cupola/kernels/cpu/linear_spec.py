@@ -23,8 +23,14 @@ class LinearSpec:
         format: how the weights are packed.
         inputs: K; a multiple of 32 for q8 and q4.
         outputs: N, before padding to whole column blocks.
-        residual: add a tensor r[n, N] to the result.
-        gated: W is [gate; up] of N/2 rows each, and the result is silu(gate) * up, [n, N/2] (Shazeer, 2020).
+        gated: W is [gate; up] of N/2 rows each, and the result is function(gate) * up, [n, N/2] (Shazeer, 2020).
+
+    What becomes of the sums, in this order (`operations.Epilogue`):
+        bias: add a vector b[N].
+        function: one of `functions.FUNCTIONS`; of a gated product SiLU where none is named.
+        scale: a factor.
+        residual: add a tensor r[n, N].
+        cap: y becomes cap * tanh(y / cap); 0: it stays.
     """
 
     format: Format
@@ -32,6 +38,10 @@ class LinearSpec:
     outputs: int
     residual: bool = False
     gated: bool = False
+    bias: bool = False
+    function: str | None = None
+    scale: float = 1.0
+    cap: float = 0.0
 
     @property
     def blocks(self) -> int:
@@ -45,7 +55,8 @@ class LinearSpec:
 
     @property
     def name(self) -> str:
-        return f"linear_{self.format.value}" + ("_gated" if self.gated else "") + ("_residual" if self.residual else "")
+        parts = {"gated": self.gated, "bias": self.bias, "residual": self.residual}
+        return "_".join(["linear", self.format.value, *(part for part, there in parts.items() if there)])
 
 
 BlockProduct = Callable[[Expr, Finish], None]  # (column block, what becomes of its sums)

@@ -11,25 +11,29 @@ from tvm.relax.frontend.nn import op
 from cupola.kernels.cpu import activation, attention, position, rows
 from cupola.kernels.cpu.isa import Isa
 from cupola.kernels.cpu.pages import HeadShape, PageLayout
-from cupola.kernels.cpu.products import CpuProducts, f32_tensor, quantized_tensors
-from cupola.kernels.operations import Activation, Matrix, Pages, Step
-from cupola.quantize.formats import Format
+from cupola.kernels.cpu.products import CpuProducts, f32_tensor, norm_args, norm_spec
+from cupola.kernels.operations import Matrix, NormWeights, Pages, Step
 
 
 class CpuOperations(CpuProducts):
     """Implements `kernels.operations.Operations` for one instruction set and one layout of pages."""
 
-    def __init__(self, isa: Isa, heads: HeadShape, pages: PageLayout, rotary_dim: int) -> None:
+    def __init__(self, isa: Isa, heads: HeadShape, pages: PageLayout) -> None:
         super().__init__(isa)
-        self._heads, self._pages, self._rotary_dim = heads, pages, rotary_dim
+        self._heads, self._pages = heads, pages
 
     @property
     def page_elements(self) -> int:
         return self._pages.elements
 
-    def embed(self, ids: nn.Tensor, table: Matrix) -> nn.Tensor:
-        function = self._kernel(rows.embed, table.format, table.rows, table.inputs)
-        return op.tensor_ir_op(function, "embed", [ids, table], f32_tensor(ids.shape[0], table.inputs))
+    def embed(self, step: Step, table: Matrix, positions: nn.Tensor | None, scale: float) -> nn.Tensor:
+        function = self._kernel(rows.embed, table.format, table.rows, table.inputs, scale)
+        x = op.tensor_ir_op(function, "embed", [step.ids, table], f32_tensor(step.ids.shape[0], table.inputs))
+        if positions is None:
+            return x
+        count, width = (int(extent) for extent in positions.shape)
+        function = self._kernel(rows.add_rows, count, width)
+        return op.tensor_ir_op(function, "add_positions", [x, positions, step.positions], f32_tensor(*x.shape))
 
     def rotary_table(self, positions: nn.Tensor, frequencies: Sequence[float], magnitude: float) -> nn.Tensor:
         half = len(frequencies)
@@ -37,27 +41,28 @@ class CpuOperations(CpuProducts):
         function = self._kernel(position.rotary_table, half, magnitude)
         return op.tensor_ir_op(function, "rotary_table", [positions, constant], f32_tensor(positions.shape[0], 2, half))
 
-    def normed_activation(self, x: nn.Tensor, weight: nn.Tensor, eps: float, matrix: Matrix) -> Activation:
-        n, k = x.shape[0], matrix.inputs
-        if matrix.format is Format.Q16:
-            function = self._kernel(activation.rms_norm, k, eps)
-            return self.activation(op.tensor_ir_op(function, "rms_norm", [x, weight], f32_tensor(n, k)), matrix)
-        if not matrix.format.grouped:
-            return (
-                op.tensor_ir_op(self._kernel(activation.rms_norm, k, eps), "rms_norm", [x, weight], f32_tensor(n, k)),
-            )
-        function = self._kernel(activation.quantize, k, eps)
-        return tuple(op.tensor_ir_op(function, "norm_quantize", [x, weight], quantized_tensors(n, k)))
+    def add_normed(self, x: nn.Tensor, y: nn.Tensor, norm: NormWeights) -> nn.Tensor:
+        function = self._kernel(activation.add_normed, int(x.shape[1]), norm_spec(norm))
+        return op.tensor_ir_op(function, "add_normed", [x, y, *norm_args(norm)], f32_tensor(*x.shape))
+
+    def norm_heads(self, qkv: nn.Tensor, q_norm: nn.Tensor, k_norm: nn.Tensor, eps: float, centered: bool) -> nn.Tensor:
+        by_head = int(q_norm.shape[0]) == self._heads.dim
+        spec = position.HeadNormSpec(self._heads, int(qkv.shape[1]), by_head, eps, centered)
+        return op.tensor_ir_op(
+            self._kernel(position.norm_heads, spec), "norm_heads", [qkv, q_norm, k_norm], f32_tensor(*qkv.shape)
+        )
 
     def rotate_append(
-        self, qkv: nn.Tensor, table: nn.Tensor, step: Step, pages: Pages, *, query_scale: float | None = None
+        self, qkv: nn.Tensor, table: nn.Tensor | None, step: Step, pages: Pages, *, query_scale: float | None = None
     ) -> tuple[nn.Tensor, Pages]:
-        spec = position.AppendSpec(self._heads, self._pages, int(qkv.shape[1]), self._rotary_dim, query_scale)
+        rotary_dim = 0 if table is None else 2 * int(table.shape[2])
+        spec = position.AppendSpec(self._heads, self._pages, int(qkv.shape[1]), rotary_dim, query_scale)
+        args = [qkv, *([] if table is None else [table]), step.slots, pages]
         updated, q = op.tensor_ir_inplace_op(
             self._kernel(position.rotate_append, spec),
             "rotate_append",
-            [qkv, table, step.slots, pages],
-            inplace_indices=[3, -1],
+            args,
+            inplace_indices=[len(args) - 1, -1],
             out=[
                 nn.Tensor.placeholder(pages.shape, pages.dtype),
                 f32_tensor(qkv.shape[0], self._heads.queries * self._heads.dim),

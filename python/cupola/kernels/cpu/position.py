@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from tvm import tirx
 
+from cupola.kernels.cpu.activation import NormSpec, norm_row
 from cupola.kernels.cpu.emit import (
     LANES,
     Arg,
@@ -82,13 +83,14 @@ class AppendSpec:
 def rotate_append(spec: AppendSpec) -> tirx.PrimFunc:
     """Rotates q and k, scales q, and writes k and v to their slots.
 
-    (qkv float32[n, row_width], table, slots int32[n], pages) -> q float32[n, H, D]; `pages` is written in place.
+    (qkv float32[n, row_width], table if anything rotates, slots int32[n], pages) -> q float32[n, H, D]; `pages` is
+    written in place.
     """
     n, num_pages = size_var("n"), size_var("num_pages")
     heads, pages = spec.heads, spec.pages
     half = spec.rotary_dim // 2
 
-    def body(qkv: Span, table: Span, slots: Span, pages_: Span, q: Span) -> None:
+    def body(qkv: Span, slots: Span, pages_: Span, q: Span, table: Span | None = None) -> None:
         def row(i: Expr) -> None:
             slot = cast(slots.at(i), "int64")
             page, token = let(tirx.floordiv(slot, pages.page_size)), let(tirx.floormod(slot, pages.page_size))
@@ -112,7 +114,7 @@ def rotate_append(spec: AppendSpec) -> tirx.PrimFunc:
 
     args = {
         "qkv": Arg((n, spec.row_width), "float32"),
-        "table": Arg((n, 2, half), "float32"),
+        **({"table": Arg((n, 2, half), "float32")} if half else {}),
         "slots": Arg((n,), "int32"),
         "pages_": Arg((num_pages, pages.elements), pages.dtype),
         "q": Arg((n, heads.queries * heads.dim), "float32"),
@@ -120,13 +122,61 @@ def rotate_append(spec: AppendSpec) -> tirx.PrimFunc:
     return kernel("rotate_append", args, body)
 
 
-def _rotate(x: Span, source: Expr, table: Span, row: Expr, half: int, dim: int, write: Write) -> None:
+@dataclass(frozen=True)
+class HeadNormSpec:
+    """Norms of q and k in a row of the fused projection.
+
+    Args:
+        row_width: of the fused projection, padding included.
+        by_head: each head has a norm of its own (Dehghani et al., 2023); else all heads of a row have one together.
+    """
+
+    heads: HeadShape
+    row_width: int
+    by_head: bool
+    eps: float
+    centered: bool
+
+
+def norm_heads(spec: HeadNormSpec) -> tirx.PrimFunc:
+    """(qkv float32[n, row_width], q_norm, k_norm float32[D] or [heads * D]) -> qkv with q and k normed."""
+    n = size_var("n")
+    heads, norm = spec.heads, NormSpec(spec.eps, spec.centered)
+
+    def body(qkv: Span, q_norm: Span, k_norm: Span, y: Span) -> None:
+        def row(i: Expr) -> None:
+            base = let(i * spec.row_width)
+
+            def part(first: int, count: int, weight: Span) -> None:
+                width, times = (heads.dim, count) if spec.by_head else (count * heads.dim, 1)
+                with serial(times) as h:
+                    start = let(base + first * heads.dim + h * width)
+                    value = norm_row(width, norm, lambda at: qkv.load(start + at), weight)
+                    with serial(width // LANES) as j:
+                        y.store(start + j * LANES, value(let(j * LANES)))
+
+            part(0, heads.queries, q_norm)
+            part(heads.queries, heads.keys, k_norm)
+            values = (heads.queries + heads.keys) * heads.dim
+            with serial(heads.keys * heads.dim // LANES) as j:
+                y.store(base + values + j * LANES, qkv.load(base + values + j * LANES))
+
+        for_each_row(n, row)
+
+    widths = [heads.dim if spec.by_head else count * heads.dim for count in (heads.queries, heads.keys)]
+    rows = Arg((n, spec.row_width), "float32")
+    args = {"qkv": rows, "q_norm": Arg((widths[0],), "float32"), "k_norm": Arg((widths[1],), "float32"), "y": rows}
+    return kernel("norm_heads", args, body)
+
+
+def _rotate(x: Span, source: Expr, table: Span | None, row: Expr, half: int, dim: int, write: Write) -> None:
     """Calls write(offset in head, eight values) for one head; values past the rotary part pass unchanged."""
-    with serial(half // LANES) as j:
-        cos, sin = table.load(row + j * LANES), table.load(row + half + j * LANES)
-        a, b = x.load(source + j * LANES), x.load(source + half + j * LANES)
-        write(j * LANES, fma(a, cos, let(-let(b * sin))))
-        write(half + j * LANES, fma(b, cos, let(a * sin)))
+    if table is not None:
+        with serial(half // LANES) as j:
+            cos, sin = table.load(row + j * LANES), table.load(row + half + j * LANES)
+            a, b = x.load(source + j * LANES), x.load(source + half + j * LANES)
+            write(j * LANES, fma(a, cos, let(-let(b * sin))))
+            write(half + j * LANES, fma(b, cos, let(a * sin)))
     if dim > 2 * half:
         with serial(dim // LANES, start=2 * half // LANES) as j:
             write(j * LANES, x.load(source + j * LANES))

@@ -8,11 +8,11 @@ from tvm import tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
-from cupola.kernels.cpu import activation, wide
+from cupola.kernels.cpu.activation import Codes, NormSpec, normed, quantize
 from cupola.kernels.cpu.isa import Isa
 from cupola.kernels.cpu.linear import linear as emit_linear
 from cupola.kernels.cpu.linear_spec import LinearSpec
-from cupola.kernels.operations import Activation, Matrix
+from cupola.kernels.operations import PLAIN, Activation, Epilogue, Matrix, NormWeights
 from cupola.quantize.formats import GROUP, Format
 from cupola.quantize.layouts import packed_dtype, packed_shape
 
@@ -30,29 +30,35 @@ class CpuProducts:
             self._kernels[(emit, *key)] = emit(*key)
         return self._kernels[(emit, *key)]
 
-    def vector(self, size: int) -> nn.Parameter:
-        return nn.Parameter((size,), "float32")
+    def vector(self, *shape: int) -> nn.Parameter:
+        return nn.Parameter(shape, "float32")
 
     def matrix(self, fmt: Format, rows: int, inputs: int) -> Matrix:
         return Matrix(packed_shape(fmt, (rows, inputs)), packed_dtype(fmt).name, fmt, rows, inputs)
 
-    def activation(self, x: nn.Tensor, matrix: Matrix) -> Activation:
-        if matrix.format is Format.Q16:
-            function = self._kernel(wide.quantize_wide, matrix.inputs)
-            return tuple(op.tensor_ir_op(function, "quantize_wide", [x], wide_tensors(x.shape[0], matrix.inputs)))
-        if not matrix.format.grouped:
+    def activation(self, x: nn.Tensor, matrix: Matrix, norm: NormWeights | None = None) -> Activation:
+        codes, width = codes_of(matrix.format), matrix.inputs
+        if norm is not None:
+            function = self._kernel(normed, width, norm_spec(norm), codes)
+            return call_for_product(function, "norm", [x, *norm_args(norm)], width, codes)
+        if codes is None:
             return (x,)
-        function = self._kernel(activation.quantize, matrix.inputs, None)
-        return tuple(op.tensor_ir_op(function, "quantize", [x], quantized_tensors(x.shape[0], matrix.inputs)))
+        return call_for_product(self._kernel(quantize, width, codes), "quantize", [x], width, codes)
 
-    def linear(self, x: Activation, matrix: Matrix, residual: nn.Tensor | None = None) -> nn.Tensor:
-        spec = LinearSpec(matrix.format, matrix.inputs, matrix.rows, residual=residual is not None)
-        return self._product(spec, [*x, matrix, *([] if residual is None else [residual])])
-
-    def gated_linear(self, x: Activation, matrix: Matrix) -> nn.Tensor:
-        return self._product(LinearSpec(matrix.format, matrix.inputs, matrix.rows, gated=True), [*x, matrix])
-
-    def _product(self, spec: LinearSpec, args: list[nn.Tensor]) -> nn.Tensor:
+    def linear(self, x: Activation, matrix: Matrix, epilogue: Epilogue = PLAIN) -> nn.Tensor:
+        bias, residual = epilogue.bias, epilogue.residual
+        spec = LinearSpec(
+            matrix.format,
+            matrix.inputs,
+            matrix.rows,
+            residual=residual is not None,
+            gated=epilogue.gated,
+            bias=bias is not None,
+            function=epilogue.function,
+            scale=epilogue.scale,
+            cap=epilogue.cap,
+        )
+        args = [*x, matrix, *(tensor for tensor in (bias, residual) if tensor is not None)]
         return op.tensor_ir_op(
             self._kernel(emit_linear, spec, self._isa), spec.name, args, f32_tensor(args[0].shape[0], spec.width)
         )
@@ -63,11 +69,33 @@ def f32_tensor(*shape: object) -> nn.Tensor:
     return nn.Tensor.placeholder(list(shape), "float32")
 
 
-def quantized_tensors(n: object, width: int) -> list[nn.Tensor]:
-    """The results of a kernel that quantizes n rows: integers, and for each group its scale and sum."""
-    return [nn.Tensor.placeholder([n, width], "int8"), f32_tensor(n, width // GROUP, 2)]
+def codes_of(fmt: Format) -> Codes:
+    """The integers that a product with such weights takes."""
+    if fmt is Format.Q16:
+        return "int16"
+    return "int8" if fmt.grouped else None
 
 
-def wide_tensors(n: object, width: int) -> list[nn.Tensor]:
-    """The results of a kernel that quantizes n rows to 14 bits: integers, and the scale of each group."""
-    return [nn.Tensor.placeholder([n, width], "int16"), f32_tensor(n, width // GROUP)]
+def row_tensors(n: object, width: int, codes: Codes) -> list[nn.Tensor]:
+    """The results of a kernel that leaves n rows to a product: floats, or integers and what scales their groups."""
+    if codes is None:
+        return [f32_tensor(n, width)]
+    scales = (n, width // GROUP) if codes == "int16" else (n, width // GROUP, 2)
+    return [nn.Tensor.placeholder([n, width], codes), f32_tensor(*scales)]
+
+
+def call_for_product(function: tirx.PrimFunc, name: str, args: list[nn.Tensor], width: int, codes: Codes) -> Activation:
+    """Calls a kernel whose results are the input of a product with `width` inputs."""
+    tensors = row_tensors(args[0].shape[0], width, codes)
+    found = op.tensor_ir_op(function, name, args, tensors if codes else tensors[0])
+    return tuple(found) if codes else (found,)
+
+
+def norm_spec(norm: NormWeights) -> NormSpec:
+    """What a kernel has to know of a norm."""
+    return NormSpec(norm.eps, norm.centered, norm.bias is not None)
+
+
+def norm_args(norm: NormWeights) -> list[nn.Tensor]:
+    """The tensors that a kernel takes for a norm."""
+    return [norm.weight] if norm.bias is None else [norm.weight, norm.bias]

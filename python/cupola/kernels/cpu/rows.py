@@ -18,6 +18,7 @@ from cupola.kernels.cpu.emit import (
     fma,
     for_each_row,
     kernel,
+    lanes_of,
     let,
     serial,
     size_var,
@@ -31,8 +32,8 @@ _Write = Callable[[Expr, Expr], None]  # (offset in the row, one value or neighb
 _ReadRow = Callable[[Span, Expr, int, _Write], None]  # (table, row, width, where the values go)
 
 
-def embed(fmt: Format, vocabulary: int, width: int) -> tirx.PrimFunc:
-    """(ids int32[n], packed table of [vocabulary, width]) -> float32[n, width]."""
+def embed(fmt: Format, vocabulary: int, width: int, scale: float = 1.0) -> tirx.PrimFunc:
+    """(ids int32[n], packed table of [vocabulary, width]) -> scale * table[ids], float32[n, width]."""
     n = size_var("n")
     readers: Mapping[Format, _ReadRow] = {
         Format.F32: _read_floats,
@@ -47,7 +48,12 @@ def embed(fmt: Format, vocabulary: int, width: int) -> tirx.PrimFunc:
     def body(ids: Span, w: Span, y: Span) -> None:
         def row(i: Expr) -> None:
             token = cast(ids.at(i), "int64")
-            readers[fmt](w, token, width, lambda at, value: y.store(i * width + at, value))
+
+            def write(at: Expr, value: Expr) -> None:
+                scaled = value if scale == 1 else let(value * splat(f32(scale), lanes_of(value)))
+                y.store(i * width + at, scaled)
+
+            readers[fmt](w, token, width, write)
 
         for_each_row(n, row)
 
@@ -70,6 +76,22 @@ def take(width: int) -> tirx.PrimFunc:
 
     args = {"x": Arg((n, width), "float32"), "rows": Arg((m,), "int32"), "y": Arg((m, width), "float32")}
     return kernel("take_rows", args, body)
+
+
+def add_rows(count: int, width: int) -> tirx.PrimFunc:
+    """(x float32[n, width], table float32[count, width], rows int32[n]) -> x + table[rows], float32[n, width]."""
+    n = size_var("n")
+
+    def body(x: Span, table: Span, rows: Span, y: Span) -> None:
+        def row(i: Expr) -> None:
+            source = let(cast(rows.at(i), "int64") * width)
+            with serial(width // LANES) as j:
+                y.store(i * width + j * LANES, let(x.load(i * width + j * LANES) + table.load(source + j * LANES)))
+
+        for_each_row(n, row)
+
+    args = {"x": Arg((n, width), "float32"), "table": Arg((count, width), "float32"), "rows": Arg((n,), "int32")}
+    return kernel("add_rows", args | {"y": Arg((n, width), "float32")}, body)
 
 
 def _block(row: Expr) -> tuple[Expr, Expr]:

@@ -20,16 +20,13 @@ from cupola.kernels.cpu.emit import (
     cast,
     f32,
     fma,
-    for_each_row,
     i32,
-    kernel,
     let,
     max_lanes,
     registers,
     rounded16,
     select,
     serial,
-    size_var,
     splat,
     tiles,
 )
@@ -42,21 +39,7 @@ from cupola.quantize.wide import LIMIT, ROW_BYTES
 PAIRS = GROUP // 2
 
 
-def quantize_wide(width: int) -> tirx.PrimFunc:
-    """(q int16[n, K], s float32[n, K/32]) of x float32[n, K]."""
-    n = size_var("n")
-
-    def body(x: Span, q: Span, s: Span) -> None:
-        def row(i: Expr) -> None:
-            base = let(i * width)
-            quantize_row(width, lambda at: x.load(base + at), q, s, base)
-
-        for_each_row(n, row)
-
-    return kernel("quantize_wide", {"x": Arg((n, width), "float32"), **wide_arguments(n, width)}, body)
-
-
-def wide_arguments(n: Expr, width: int) -> dict[str, Arg]:
+def row_args(n: Expr, width: int) -> dict[str, Arg]:
     """Where a quantized row goes."""
     return {"q": Arg((n, width), "int16"), "s": Arg((n, width // GROUP), "float32")}
 

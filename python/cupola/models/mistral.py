@@ -1,0 +1,21 @@
+"""Mistral and Ministral: Llama with sliding windows (Jiang et al., 2023)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from cupola.models.config import Config
+from cupola.models.rotary import rotary
+from cupola.models.spec import Architecture, Attention, DecoderSpec
+from cupola.models.standard import head_dim, layer_kinds, layers, standard
+
+
+def read(config: Config) -> DecoderSpec:
+    """The shape out of a Mistral config.json: every layer slides if there is a window, unless `layer_types` says."""
+    window = config.integer("sliding_window", 0)
+    full = Attention(rotary(config, head_dim(config)))
+    kinds = layer_kinds(config, lambda _: window > 0)
+    return standard(config, attentions=layers(kinds, full, replace(full, window=window)))
+
+
+MISTRAL = Architecture(name="mistral", model_types=("mistral", "ministral"), read=read)

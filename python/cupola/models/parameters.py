@@ -1,0 +1,114 @@
+"""A decoder's parameters: which there are, and of which tensors of a checkpoint they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
+
+from cupola.models.names import Heads, RowOrder, qkv_orders
+from cupola.models.spec import DecoderSpec
+from cupola.quantize.formats import Format
+from cupola.quantize.parameter import Parameter, Role, Source
+
+Tensors = Sequence[tuple[str, int, RowOrder]]  # name without its suffix, rows, and which of them are taken
+
+
+def declare(spec: DecoderSpec, held: Collection[str]) -> Iterator[Parameter]:
+    """Every parameter of the decoder with its checkpoint tensors, under their Hugging Face names, as plain floats.
+
+    Args:
+        held: the names of the checkpoint's tensors. Of one that was saved without its head, they lack the first part.
+    """
+    prefix, _, bare = spec.names.embedding.partition(".")
+    bare_names = f"{spec.names.embedding}.weight" not in held and f"{bare}.weight" in held
+    for parameter in _Declaration(spec).all():
+        yield _without(parameter, f"{prefix}.") if bare_names else parameter
+
+
+def _without(parameter: Parameter, prefix: str) -> Parameter:
+    sources = (replace(source, name=source.name.removeprefix(prefix)) for source in parameter.sources)
+    return replace(parameter, sources=tuple(sources))
+
+
+class _Declaration:
+    """The walk over one decoder's parameters."""
+
+    def __init__(self, spec: DecoderSpec) -> None:
+        self._spec, self._names = spec, spec.names
+
+    def all(self) -> Iterator[Parameter]:
+        spec, names = self._spec, self._names
+        yield self._matrix("embedding", [(names.embedding, spec.vocab_size, None)], spec.hidden_size, Role.EMBEDDING)
+        if spec.positions:
+            shape = (spec.positions, spec.hidden_size)
+            yield Parameter("positions", Role.VECTOR, (Source(f"{names.positions}.weight", shape),), Format.F32)
+        for i in range(spec.num_layers):
+            yield from self._layer(i)
+        yield from self._norm("norm", names.norm)
+        if not spec.tied:
+            head = [(names.head, spec.vocab_size, None)]
+            yield self._matrix("head", head, spec.hidden_size, Role.EMBEDDING)
+            if spec.biases.head:
+                yield self._bias("head", head)
+
+    def _layer(self, i: int) -> Iterator[Parameter]:
+        spec, names = self._spec, self._names
+        name, prefix = f"layers.{i}", names.layer.format(i)
+        hidden, ffn = spec.hidden_size, spec.intermediate_size
+        if spec.has_attention_norm:
+            yield from self._norm(f"{name}.attention_norm", prefix + names.attention_norm)
+        if spec.has_ffn_norm:
+            yield from self._norm(f"{name}.ffn_norm", prefix + names.ffn_norm)
+        if spec.norms_after:
+            yield from self._norm(f"{name}.attention_post_norm", prefix + names.attention_post_norm)
+            yield from self._norm(f"{name}.ffn_post_norm", prefix + names.ffn_post_norm)
+        yield from self._attention(i, f"{name}.attention", prefix)
+        halves = [
+            (prefix + part, ffn * (3 - len(names.gate_up)) if spec.gated else ffn, None) for part in names.gate_up
+        ]
+        yield from self._linear(f"{name}.ffn.up", halves, hidden, spec.biases.ffn)
+        yield from self._linear(f"{name}.ffn.down", [(prefix + names.down, hidden, None)], ffn, spec.biases.ffn)
+
+    def _attention(self, i: int, name: str, prefix: str) -> Iterator[Parameter]:
+        spec, names, attention = self._spec, self._names, self._spec.layers[i]
+        queries, keys = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
+        rotary_dim = attention.rotary.dim if attention.rotary is not None else 0
+        orders = qkv_orders(names, Heads(spec.num_heads, spec.num_kv_heads, spec.head_dim, rotary_dim))
+        sizes = (queries, keys, keys) if len(names.qkv) == 3 else (queries + 2 * keys,)
+        tensors = [(prefix + part, size, order) for part, size, order in zip(names.qkv, sizes, orders, strict=True)]
+        yield from self._linear(f"{name}.qkv", tensors, spec.hidden_size, spec.biases.qkv)
+        if attention.qk_norm != "none":
+            widths = (queries, keys) if attention.qk_norm == "row" else (spec.head_dim, spec.head_dim)
+            for which, part, width in zip(("q_norm", "k_norm"), (names.q_norm, names.k_norm), widths, strict=True):
+                yield self._vector(f"{name}.{which}", f"{prefix}{part}.weight", width, spec.norm.offset)
+        if attention.sinks:
+            yield self._vector(f"{name}.sinks", prefix + names.sinks, spec.num_heads)
+        output = [(prefix + names.output, spec.hidden_size, None)]
+        yield from self._linear(f"{name}.output", output, queries, spec.biases.output)
+
+    def _linear(self, name: str, tensors: Tensors, inputs: int, bias: bool) -> Iterator[Parameter]:
+        yield self._matrix(name, tensors, inputs, Role.LINEAR)
+        if bias:
+            yield self._bias(name, tensors)
+
+    def _matrix(self, name: str, tensors: Tensors, inputs: int, role: Role) -> Parameter:
+        transposed = self._names.transposed and role is Role.LINEAR
+        sources = (
+            Source(f"{tensor}.weight", (inputs, rows) if transposed else (rows, inputs), order, transposed)
+            for tensor, rows, order in tensors
+        )
+        return Parameter(f"{name}.weight", role, tuple(sources), Format.F32)
+
+    def _bias(self, name: str, tensors: Tensors) -> Parameter:
+        sources = tuple(Source(f"{tensor}.bias", (rows,), order) for tensor, rows, order in tensors)
+        return Parameter(f"{name}.bias", Role.VECTOR, sources, Format.F32)
+
+    def _norm(self, name: str, tensor: str) -> Iterator[Parameter]:
+        width, norm = self._spec.hidden_size, self._spec.norm
+        yield self._vector(f"{name}.weight", f"{tensor}.weight", width, norm.offset)
+        if norm.bias:
+            yield self._vector(f"{name}.bias", f"{tensor}.bias", width)
+
+    @staticmethod
+    def _vector(name: str, tensor: str, width: int, offset: float = 0.0) -> Parameter:
+        return Parameter(name, Role.VECTOR, (Source(tensor, (width,), offset=offset),), Format.F32)

@@ -1,0 +1,58 @@
+"""Tiny models of every family against transformers (`tests/goldens/family_logits.npz`).
+
+pytest tests/numerics/test_families.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compiled import compiled_folder
+from family_models import DECODE, FAMILIES, PREFILL, VOCABULARY, token_ids, write
+from numerics.sequence import Sequences
+
+GOLDENS = Path(__file__).resolve().parents[1] / "goldens"
+TOLERANCE = 1e-3
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def sequences(family: str, tmp_path_factory: pytest.TempPathFactory) -> Sequences:
+    checkpoint = tmp_path_factory.mktemp("family") / family
+    write(family, json.loads((GOLDENS / "families.json").read_text())[family], checkpoint)
+    return Sequences(compiled_folder(str(checkpoint), "f32"), count=2)
+
+
+@pytest.fixture(scope="module")
+def expected(family: str) -> np.ndarray:
+    """float32 [PREFILL + DECODE, VOCABULARY]."""
+    logits: np.ndarray = np.load(GOLDENS / "family_logits.npz")[family]
+    assert logits.shape == (PREFILL + DECODE, VOCABULARY)
+    return logits
+
+
+def test_prefill_and_decode_are_those_of_transformers(sequences: Sequences, family: str, expected: np.ndarray) -> None:
+    ids = token_ids(family)
+    sequences.restart()
+    found = np.concatenate([sequences.run(ids[:PREFILL], PREFILL), sequences.run(ids[PREFILL:], 1)])
+    assert np.abs(found - expected).max() < TOLERANCE
+    np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
+
+
+def test_chunks_and_company_change_nothing(sequences: Sequences, family: str, expected: np.ndarray) -> None:
+    ids = token_ids(family)
+    sequences.restart()
+    first = sequences.step({1: ids[:33]})[1]
+    rows = [sequences.step({0: ids[at : at + 13], 1: ids[33 + at // 13 : 34 + at // 13]}) for at in range(0, 52, 13)]
+    found = np.concatenate([row[0] for row in rows])
+    other = np.concatenate([first, *(row[1] for row in rows)])
+    assert np.abs(found - expected).max() < TOLERANCE
+    assert np.abs(other - expected[: len(other)]).max() < TOLERANCE
