@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Writes the pages of the documentation that repeat what the code says: the command line and the metrics.
+"""Writes what the documentation repeats of the code: the command line, the metrics, the README's table of models.
 
-python scripts/gen_reference.py            write docs/cli.md and docs/metrics.md
+python scripts/gen_reference.py            write docs/cli.md, docs/metrics.md and the table in README.md
 python scripts/gen_reference.py --check    fail when they differ from the files
 """
 
@@ -16,11 +16,16 @@ from typing import Any
 from typer.main import get_command
 
 from cupola.cli.main import app
+from cupola.models.registry import ARCHITECTURES
 from cupola.server.metric_table import METRICS
 from cupola.server.telemetry import ALIASES, CACHE_CONFIG, PREFIX, REJECTIONS, RESPONSES
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+README = ROOT / "README.md"
 MADE = "<!-- Written by scripts/gen_reference.py; edit the code instead. -->"
+MODELS_BEGIN = "<!-- models, written by scripts/gen_reference.py from the registry -->"
+MODELS_END = "<!-- end of models -->"
 
 
 def cli() -> str:
@@ -93,6 +98,20 @@ def _metrics() -> Iterator[tuple[str, ...]]:
         yield (f"`{shown}`", kind, ", ".join(f"`{label}`" for label in labels_of), known, text)
 
 
+def readme(text: str) -> str:
+    """The README with its table of models as the registry has it."""
+    head, _, rest = text.partition(MODELS_BEGIN)
+    _, _, tail = rest.partition(MODELS_END)
+    return "\n".join([f"{head}{MODELS_BEGIN}", *_table(_models()), f"{MODELS_END}{tail}"])
+
+
+def _models() -> Iterator[tuple[str, ...]]:
+    yield ("`model_type`", "for", "models")
+    for architecture in ARCHITECTURES:
+        types = ", ".join(f"`{kind}`" for kind in architecture.model_types)
+        yield (types, "embeddings" if architecture.task == "embed" else "text", architecture.models)
+
+
 def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
     for index, row in enumerate(rows):
         yield "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |"
@@ -102,12 +121,16 @@ def _table(rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
 
 def main() -> None:
     """Write them, or compare."""
-    pages = {DOCS / "cli.md": cli(), DOCS / "metrics.md": metrics()}
-    for file, text in pages.items():
+    pages = (
+        ("docs/cli.md", DOCS / "cli.md", cli()),
+        ("docs/metrics.md", DOCS / "metrics.md", metrics()),
+        ("README.md", README, readme(README.read_text(encoding="utf-8"))),
+    )
+    for name, file, text in pages:
         if "--check" not in sys.argv[1:]:
             file.write_text(text, encoding="utf-8")
         elif not file.is_file() or file.read_text(encoding="utf-8") != text:
-            sys.exit(f"docs/{file.name} is not what the code says; hint: run scripts/gen_reference.py")
+            sys.exit(f"{name} is not what the code says; hint: run scripts/gen_reference.py")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import pytest
 
 import gen_reference
 from cupola.cli import serve_options
+from cupola.models.registry import ARCHITECTURES
 
 
 def test_the_pages_are_up_to_date(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,7 +26,7 @@ def test_a_page_that_is_not_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 def test_the_page_of_commands_names_every_option() -> None:
     page = gen_reference.cli()
-    for name in ("serve", "run", "compile", "batch", "bench", "doctor", "completion"):
+    for name in ("serve", "run", "compile", "batch", "bench", "models", "doctor", "completion"):
         assert f"## `cupola {name}`" in page
     for option in ("--api-key-file", "--idle-unload", "--metrics-alias", "--prefix-cache, --no-prefix-cache"):
         assert f"| `{option}` |" in page
@@ -37,3 +38,19 @@ def test_the_page_of_metrics_names_every_metric() -> None:
     page = gen_reference.metrics()
     for name in ("num_requests_waiting", "prefix_cache_hits_total", "admission_rejections_total", "cache_config_info"):
         assert f"| `{name}` |" in page
+
+
+def test_the_readme_names_every_architecture() -> None:
+    page = gen_reference.readme(gen_reference.README.read_text(encoding="utf-8"))
+    for architecture in ARCHITECTURES:
+        assert f"| {', '.join(f'`{kind}`' for kind in architecture.model_types)} |" in page
+    assert page.count(gen_reference.MODELS_END) == 1
+
+
+def test_a_readme_that_is_not_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    old = tmp_path / "README.md"
+    old.write_text(f"Head\n{gen_reference.MODELS_BEGIN}\nold\n{gen_reference.MODELS_END}\nTail\n", encoding="utf-8")
+    monkeypatch.setattr(gen_reference, "README", old)
+    monkeypatch.setattr(sys, "argv", ["gen_reference.py", "--check"])
+    with pytest.raises(SystemExit, match=r"README\.md"):
+        gen_reference.main()

@@ -15,6 +15,7 @@ from cupola.cli.bench import bench_command
 from cupola.cli.compile import compile_command
 from cupola.cli.completion import COMPLETION_VARIABLE, completion_command
 from cupola.cli.doctor import doctor_command
+from cupola.cli.models import models_command
 from cupola.cli.plain_help import PlainCommand, PlainGroup
 from cupola.cli.run import run_command
 from cupola.cli.serve import serve_command
@@ -36,6 +37,7 @@ for _name, _command in (
     ("compile", compile_command),
     ("batch", batch_command),
     ("bench", bench_command),
+    ("models", models_command),
     ("doctor", doctor_command),
     ("completion", completion_command),
 ):

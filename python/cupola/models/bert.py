@@ -41,5 +41,11 @@ def _read(config: Config, first_position: int, prefixes: tuple[str, ...]) -> Enc
     )
 
 
-BERT = Architecture(name="bert", model_types=("bert",), read=read, task="embed")
-ROBERTA = Architecture(name="roberta", model_types=("roberta", "xlm-roberta"), read=read_roberta, task="embed")
+BERT = Architecture(name="bert", model_types=("bert",), read=read, task="embed", models="BERT, MiniLM, BGE, E5, GTE")
+ROBERTA = Architecture(
+    name="roberta",
+    model_types=("roberta", "xlm-roberta"),
+    read=read_roberta,
+    task="embed",
+    models="RoBERTa, XLM-RoBERTa, multilingual E5, BGE-M3",
+)

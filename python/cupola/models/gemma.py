@@ -69,6 +69,6 @@ def _query_scale(config: Config) -> float:
     return config.number("query_pre_attn_scalar", 256.0) ** -0.5
 
 
-GEMMA = Architecture(name="gemma", model_types=("gemma",), read=read_gemma)
-GEMMA2 = Architecture(name="gemma2", model_types=("gemma2",), read=read_gemma2)
-GEMMA3 = Architecture(name="gemma3", model_types=("gemma3_text",), read=read_gemma3)
+GEMMA = Architecture(name="gemma", model_types=("gemma",), read=read_gemma, models="Gemma 1")
+GEMMA2 = Architecture(name="gemma2", model_types=("gemma2",), read=read_gemma2, models="Gemma 2")
+GEMMA3 = Architecture(name="gemma3", model_types=("gemma3_text",), read=read_gemma3, models="Gemma 3, text only")

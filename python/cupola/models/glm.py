@@ -27,5 +27,5 @@ def read_glm4(config: Config) -> DecoderSpec:
     return replace(read_glm(config), placement="around", names=_GLM4_NAMES)
 
 
-GLM = Architecture(name="glm", model_types=("glm",), read=read_glm)
-GLM4 = Architecture(name="glm4", model_types=("glm4",), read=read_glm4)
+GLM = Architecture(name="glm", model_types=("glm",), read=read_glm, models="GLM-4-9B in its Hugging Face form")
+GLM4 = Architecture(name="glm4", model_types=("glm4",), read=read_glm4, models="GLM-4-0414")

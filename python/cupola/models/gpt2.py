@@ -49,4 +49,4 @@ def read(config: Config) -> DecoderSpec:
     )
 
 
-GPT2 = Architecture(name="gpt2", model_types=("gpt2",), read=read)
+GPT2 = Architecture(name="gpt2", model_types=("gpt2",), read=read, models="GPT-2 and DistilGPT-2")

@@ -39,4 +39,6 @@ def read(config: Config) -> DecoderSpec:
     return replace(spec, placement="parallel" if parallel else "before", gated=False)
 
 
-GPT_NEOX = Architecture(name="gpt_neox", model_types=("gpt_neox",), read=read)
+GPT_NEOX = Architecture(
+    name="gpt_neox", model_types=("gpt_neox",), read=read, models="GPT-NeoX, Pythia, RedPajama, Dolly 2"
+)

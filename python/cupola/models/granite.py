@@ -24,4 +24,4 @@ def read(config: Config) -> DecoderSpec:
     )
 
 
-GRANITE = Architecture(name="granite", model_types=("granite",), read=read)
+GRANITE = Architecture(name="granite", model_types=("granite",), read=read, models="Granite 3, dense")

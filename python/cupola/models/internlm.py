@@ -32,5 +32,5 @@ def read_internlm3(config: Config) -> DecoderSpec:
     return standard(config, biases=Biases(qkv=config.flag("qkv_bias", False), output=bias, ffn=bias))
 
 
-INTERNLM2 = Architecture(name="internlm2", model_types=("internlm2",), read=read_internlm2)
-INTERNLM3 = Architecture(name="internlm3", model_types=("internlm3",), read=read_internlm3)
+INTERNLM2 = Architecture(name="internlm2", model_types=("internlm2",), read=read_internlm2, models="InternLM 2 and 2.5")
+INTERNLM3 = Architecture(name="internlm3", model_types=("internlm3",), read=read_internlm3, models="InternLM 3")

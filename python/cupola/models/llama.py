@@ -13,4 +13,9 @@ def read(config: Config) -> DecoderSpec:
     return standard(config, biases=Biases(qkv=attention, output=attention, ffn=mlp))
 
 
-LLAMA = Architecture(name="llama", model_types=("llama",), read=read)
+LLAMA = Architecture(
+    name="llama",
+    model_types=("llama",),
+    read=read,
+    models="Llama 2, 3 and 3.x, SmolLM, SmolLM2, TinyLlama, Yi, Falcon 3, and what else shares the shape",
+)

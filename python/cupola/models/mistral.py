@@ -18,4 +18,9 @@ def read(config: Config) -> DecoderSpec:
     return standard(config, attentions=layers(kinds, full, replace(full, window=window)))
 
 
-MISTRAL = Architecture(name="mistral", model_types=("mistral", "ministral"), read=read)
+MISTRAL = Architecture(
+    name="mistral",
+    model_types=("mistral", "ministral"),
+    read=read,
+    models="Mistral 7B, Ministral, Mistral NeMo and Small (text)",
+)

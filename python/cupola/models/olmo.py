@@ -37,5 +37,5 @@ def _olmo(config: Config, attentions: tuple[Attention, ...]) -> DecoderSpec:
     )
 
 
-OLMO2 = Architecture(name="olmo2", model_types=("olmo2",), read=read_olmo2)
-OLMO3 = Architecture(name="olmo3", model_types=("olmo3",), read=read_olmo3)
+OLMO2 = Architecture(name="olmo2", model_types=("olmo2",), read=read_olmo2, models="OLMo 2")
+OLMO3 = Architecture(name="olmo3", model_types=("olmo3",), read=read_olmo3, models="OLMo 3")

@@ -38,5 +38,5 @@ def read_phi3(config: Config) -> DecoderSpec:
     return standard(config, attentions=alike(config, attention), norm=rms_norm(config, 1e-5), names=_PHI3_NAMES)
 
 
-PHI = Architecture(name="phi", model_types=("phi",), read=read_phi)
-PHI3 = Architecture(name="phi3", model_types=("phi3",), read=read_phi3)
+PHI = Architecture(name="phi", model_types=("phi",), read=read_phi, models="Phi 1, 1.5 and 2")
+PHI3 = Architecture(name="phi3", model_types=("phi3",), read=read_phi3, models="Phi 3, 3.5 and 4, dense")

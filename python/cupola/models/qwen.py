@@ -31,5 +31,10 @@ def _layers(config: Config, full: Attention) -> tuple[Attention, ...]:
     return layers(layer_kinds(config, lambda i: slides and i >= first), full, replace(full, window=window))
 
 
-QWEN2 = Architecture(name="qwen2", model_types=("qwen2",), read=read_qwen2)
-QWEN3 = Architecture(name="qwen3", model_types=("qwen3",), read=read_qwen3)
+QWEN2 = Architecture(
+    name="qwen2",
+    model_types=("qwen2",),
+    read=read_qwen2,
+    models="Qwen 2 and 2.5, QwQ, the distilled DeepSeek-R1 of these",
+)
+QWEN3 = Architecture(name="qwen3", model_types=("qwen3",), read=read_qwen3, models="Qwen 3, dense")

@@ -31,4 +31,4 @@ def read(config: Config) -> DecoderSpec:
     )
 
 
-SMOLLM3 = Architecture(name="smollm3", model_types=("smollm3",), read=read)
+SMOLLM3 = Architecture(name="smollm3", model_types=("smollm3",), read=read, models="SmolLM3")

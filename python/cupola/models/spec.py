@@ -159,9 +159,15 @@ class DecoderSpec:
 
 @dataclass(frozen=True)
 class Architecture:
-    """One entry of the registry: the model types that it covers, and how their configuration is read."""
+    """One entry of the registry: the model types that it covers, and how their configuration is read.
+
+    Args:
+        model_types: what config.json may have as its `model_type`.
+        models: the published models that people know it by, in one line.
+    """
 
     name: str
     model_types: tuple[str, ...]
     read: Callable[[Config], DecoderSpec | EncoderSpec]
     task: Task = "generate"
+    models: str = ""

@@ -25,4 +25,4 @@ def read(config: Config) -> DecoderSpec:
     return replace(spec, placement="parallel_shared" if parallel else "before")
 
 
-STABLELM = Architecture(name="stablelm", model_types=("stablelm",), read=read)
+STABLELM = Architecture(name="stablelm", model_types=("stablelm",), read=read, models="StableLM 2 and 3B")

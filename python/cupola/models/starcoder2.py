@@ -29,4 +29,4 @@ def read(config: Config) -> DecoderSpec:
     return replace(spec, gated=False)
 
 
-STARCODER2 = Architecture(name="starcoder2", model_types=("starcoder2",), read=read)
+STARCODER2 = Architecture(name="starcoder2", model_types=("starcoder2",), read=read, models="StarCoder 2")
