@@ -76,6 +76,9 @@ serve: $(INSTALLED)  ## serve MODEL on HOST:PORT with a chat page (fetches and c
 bench: $(INSTALLED)  ## measure the server against llama.cpp and others (installs them), write docs/performance.md
 	@$(BIN)/python scripts/compare_peers.py $(BENCH_ARGS)
 
+bench-embeddings: $(INSTALLED) $(GOLDENS_READY)  ## measure embeddings against sentence-transformers, write docs/embeddings.md
+	@$(BIN)/python scripts/compare_embeddings.py --python $(GOLDENS_VENV)/bin/python $(BENCH_ARGS)
+
 # --- checks ---------------------------------------------------------------------------------------------------------
 
 test: $(INSTALLED) $(TOOLS)  ## all fast tests, also those on the real model
@@ -142,7 +145,7 @@ $(GOLDENS_READY): scripts/goldens/requirements.txt
 	@$(GOLDENS_VENV)/bin/python -m pip install --disable-pip-version-check --quiet -r scripts/goldens/requirements.txt
 	@touch $@
 
-.PHONY: goldens-new
+.PHONY: goldens-new bench-embeddings
 goldens-new: $(INSTALLED) $(GOLDENS_READY)
 	@$(BIN)/python scripts/goldens/inputs.py $(GOLDENS_IN)
 	@PYTHONPATH=tests $(GOLDENS_VENV)/bin/python scripts/goldens/write.py --out $(GOLDENS_NEW) \

@@ -136,9 +136,7 @@ TINY_ENCODERS = (
     TinyEncoder("cls", seed=20, pooling="cls", layers=3),
     TinyEncoder("last", seed=30, pooling="last", heads=2),
     TinyEncoder("tanh", seed=40, extra={"hidden_act": "gelu_new"}),
-    TinyEncoder(
-        "relu-odd-sizes", seed=50, hidden=48, heads=6, intermediate=80, vocab=101, extra={"hidden_act": "relu"}
-    ),
+    TinyEncoder("odd-sizes", seed=50, hidden=48, heads=6, intermediate=80, vocab=101, extra={"hidden_act": "relu"}),
     TinyEncoder("old-names", seed=60, prefix="bert.", norm_names=("gamma", "beta"), pooling="cls"),
     TinyEncoder("roberta", seed=70, model_type="roberta", types=1, positions=162, prefix="roberta."),
 )

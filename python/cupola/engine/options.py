@@ -29,7 +29,7 @@ class EngineOptions:
             room now.
         prefill_rows: most tokens of prompts that a step reads while others generate; 0 takes as many as the time
             between two tokens of a stream allows, learnt from how long steps take.
-        quant: quantization scheme for compile-on-first-use (f32, f16, bf16, q8, q4); no effect on a compiled folder.
+        quant: scheme for compile-on-first-use (f32, f16, bf16, q16, q8, q4); no effect on a compiled folder.
         compile_config: TOML file for compile-on-first-use; no effect on a compiled folder.
         verify_files: compare the files of the compiled folder with their hashes at load.
     """

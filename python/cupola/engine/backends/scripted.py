@@ -1,8 +1,10 @@
 """A model that a ten-line oracle can compute: the double for tests of everything above the engine.
 
 It is the real C++ engine on a scripted model, with a tokenizer of one token a byte, whose id is the byte. What it
-generates are the letters a to z, unless the model's name says otherwise: `scripted:eos_every=20,step_us=1000`. The
-`scripted-encoder` is its like for embeddings, of which only `step_us` can be set; a text with the token `<|im_end|>` makes it fail.
+generates are the letters a to z, unless the model's name says otherwise: `scripted:eos_every=20,step_us=1000`.
+
+`scripted-encoder` is its like for embeddings, of which only `step_us` can be set; a text with the token `<|im_end|>`
+makes it fail.
 """
 
 from __future__ import annotations
