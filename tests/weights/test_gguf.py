@@ -8,7 +8,7 @@ from pathlib import Path
 import gguf
 import numpy as np
 import pytest
-from checkpoint_files import MODEL, TIED, write_gguf
+from checkpoint_files import MODEL, TIED, finish, write_gguf
 from gguf import GGMLQuantizationType as Kind
 from gguf import GGUFWriter
 
@@ -227,15 +227,13 @@ def partial_rotation(writer: GGUFWriter) -> None:
     writer.add_rope_dimension_count(8)
 
 
-def test_an_unknown_architecture_keeps_its_name(tmp_path: Path) -> None:
+def test_an_unknown_architecture_is_refused_by_name(tmp_path: Path) -> None:
     writer = GGUFWriter(tmp_path / "m.gguf", "mamba")
     writer.add_block_count(3)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    config = GgufCheckpoint(tmp_path / "m.gguf").config
-    assert (config["model_type"], config["num_hidden_layers"]) == ("mamba", 3)
+    finish(writer)
+    with pytest.raises(UnsupportedError, match="architecture 'mamba'") as caught:
+        GgufCheckpoint(tmp_path / "m.gguf")
+    assert "gemma3, " in str(caught.value.hint)
 
 
 def test_a_mixture_of_experts_is_not_taken_for_a_llama(tmp_path: Path) -> None:
@@ -328,10 +326,58 @@ def test_unknown_version(tmp_path: Path, version: int) -> None:
         GgufCheckpoint(tmp_path / "m.gguf")
 
 
-def test_one_part_of_several(tmp_path: Path) -> None:
-    write_gguf(tmp_path / "m.gguf", metadata=lambda w: w.add_uint16("split.count", 3))
-    with pytest.raises(UnsupportedError, match="one of 3 parts"):
-        GgufCheckpoint(tmp_path / "m.gguf")
+def write_parts(folder: Path, count: int = 3) -> tuple[Path, dict[str, np.ndarray]]:
+    """MODEL in parts as llama.cpp's splitter writes them, and what it holds."""
+    rounded = write_gguf(folder / "whole.gguf", kind=Kind.Q8_0)
+    whole = gguf.GGUFReader(folder / "whole.gguf")
+    paths = [folder / f"Tiny.Q8_0-{i:05d}-of-{count:05d}.gguf" for i in range(1, count + 1)]
+    for i, path in enumerate(paths):
+        writer = GGUFWriter(path, "llama")
+        writer.add_uint16("split.no", i)
+        writer.add_uint16("split.count", count)
+        writer.add_int32("split.tensors.count", len(whole.tensors))
+        for field in whole.fields.values() if i == 0 else ():
+            if not field.name.startswith("GGUF.") and field.name != "general.architecture":
+                inner = field.types[-1] if len(field.types) > 1 else None
+                writer.add_key_value(field.name, field.contents(), field.types[0], inner)
+        for tensor in whole.tensors[i::count]:
+            writer.add_tensor(tensor.name, tensor.data, raw_dtype=tensor.tensor_type)
+        finish(writer)
+    return paths[0], rounded
+
+
+def test_the_parts_of_a_split_model_are_one(tmp_path: Path) -> None:
+    first, rounded = write_parts(tmp_path)
+    checkpoint, whole = GgufCheckpoint(first), GgufCheckpoint(tmp_path / "whole.gguf")
+    assert (checkpoint.name, checkpoint.config, checkpoint.tensors) == ("Tiny", whole.config, whole.tensors)
+    for name, expected in rounded.items():
+        np.testing.assert_array_equal(floats(checkpoint.read(name)), expected, err_msg=name)
+    before = checkpoint.fingerprint()
+    last = first.with_name("Tiny.Q8_0-00003-of-00003.gguf")
+    last.write_bytes(last.read_bytes() + b"x")
+    assert GgufCheckpoint(first).fingerprint() != before
+
+
+def test_parts_that_are_no_whole_are_refused(tmp_path: Path) -> None:
+    first, _ = write_parts(tmp_path)
+    second, third = (first.with_name(f"Tiny.Q8_0-0000{i}-of-00003.gguf") for i in (2, 3))
+    with pytest.raises(ModelError, match="not the first part") as caught:
+        GgufCheckpoint(second)
+    assert first.name in str(caught.value.hint)
+    (tmp_path / "renamed.gguf").write_bytes(first.read_bytes())
+    with pytest.raises(ModelError, match="one of 3 parts of a split GGUF model, but not called so"):
+        GgufCheckpoint(tmp_path / "renamed.gguf")
+    content = third.read_bytes()
+    third.write_bytes(second.read_bytes())
+    with pytest.raises(ModelError, match="does not belong to"):
+        GgufCheckpoint(first)
+    third.write_bytes(content)
+    write_gguf(second)
+    with pytest.raises(ModelError, match="does not belong to"):
+        GgufCheckpoint(first)
+    second.unlink()
+    with pytest.raises(ModelError, match=r"00002-of-00003\.gguf cannot be read"):
+        GgufCheckpoint(first)
 
 
 def test_heads_that_do_not_divide_the_rows(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from cupola.errors import UnsupportedError
 from cupola.models.config import Config
 from cupola.models.names import Names
@@ -45,7 +47,7 @@ def read(config: Config) -> DecoderSpec:
         gated=False,
         biases=Biases(qkv=True, output=True, ffn=True),
         positions=positions,
-        names=_NAMES,
+        names=replace(_NAMES, transposed=config.flag("transposed_matrices", True)),  # a GGUF file's are not
     )
 
 

@@ -1,7 +1,7 @@
 """GGUF metadata as a configuration with the keys of Hugging Face's config.json.
 
-Owns the names of metadata keys and what they mean, rope scaling included; which architectures can be built is for
-`models` to say, so an architecture unknown here keeps its name as `model_type` and whatever keys it shares.
+Owns the metadata keys that all architectures share and what they mean, rope scaling included; what one architecture
+has of its own stands in `gguf_families`.
 """
 
 from __future__ import annotations
@@ -9,58 +9,57 @@ from __future__ import annotations
 import numpy as np
 
 from cupola.errors import ModelError, UnsupportedError
+from cupola.weights.gguf_families import Family
 from cupola.weights.gguf_file import GgufFile, Value
 
-# metadata key behind "<architecture>." -> config key
-_KEYS = {
-    "embedding_length": "hidden_size",
-    "block_count": "num_hidden_layers",
-    "feed_forward_length": "intermediate_size",
-    "attention.head_count": "num_attention_heads",
-    "attention.head_count_kv": "num_key_value_heads",
-    "attention.key_length": "head_dim",
-    "attention.layer_norm_rms_epsilon": "rms_norm_eps",
-    "attention.sliding_window": "sliding_window",
-    "context_length": "max_position_embeddings",
-    "rope.freq_base": "rope_theta",
+_REQUIRED = {
+    "hidden_size": "embedding_length",
+    "num_hidden_layers": "block_count",
+    "intermediate_size": "feed_forward_length",
+    "num_attention_heads": "attention.head_count",
+    "max_position_embeddings": "context_length",
 }
-_REQUIRED = (
-    "embedding_length",
-    "block_count",
-    "feed_forward_length",
-    "attention.head_count",
-    "attention.layer_norm_rms_epsilon",
-    "context_length",
-)
+_OPTIONAL = {
+    "num_key_value_heads": "attention.head_count_kv",
+    "head_dim": "attention.key_length",
+    "sliding_window": "attention.sliding_window",
+    "rope_theta": "rope.freq_base",
+}
+_PATTERN = "attention.sliding_window_pattern"
 _DEFAULT_THETA = 10000.0
 _FACTOR_TOLERANCE = 1e-3  # relative; the factors are stored as float32
 
 EMBEDDING = "token_embd.weight"
 OUTPUT = "output.weight"
 ROPE_FACTORS = "rope_freqs.weight"
+_LONG_FACTORS, _SHORT_FACTORS = "rope_factors_long.weight", "rope_factors_short.weight"
+
+Table = dict[str, object]
 
 
-def read_config(file: GgufFile) -> dict[str, object]:
+def read_config(file: GgufFile, family: Family) -> Table:
     """The configuration of the model in `file`.
 
     Raises:
-        ModelError: a key that every Llama model has is missing or no number.
+        ModelError: a key that every model has is missing or no number.
         UnsupportedError: a rope scaling, or head sizes, that Cupola does not know.
     """
-    architecture = architecture_of(file)
-    config: dict[str, object] = {"model_type": architecture, "hidden_act": "silu"}
-    for key, name in _KEYS.items():
-        value = file.metadata.get(f"{architecture}.{key}")
+    keys = _Keys(file)
+    config: Table = {"model_type": family.model_type, "hidden_act": "silu", **family.fixed}
+    for name, key in {**_REQUIRED, **family.epsilon}.items():
+        config[name] = keys.required(key)
+    for name, key in {**_OPTIONAL, **family.keys}.items():
+        value = keys.value(key)
         if value is not None:
-            config[name] = _number(file, f"{architecture}.{key}", value)
+            config[name] = value
     config["tie_word_embeddings"] = OUTPUT not in file.tensors
-    config["attention_bias"] = "blk.0.attn_q.bias" in file.tensors
-    config["mlp_bias"] = "blk.0.ffn_gate.bias" in file.tensors
+    config |= {name: f"blk.0.{tensor}" in file.tensors for name, tensor in family.flags.items()}
     if EMBEDDING in file.tensors:
         config["vocab_size"] = file.tensors[EMBEDDING].rows
-    if architecture == "llama":
-        _complete_llama(file, config)
-    return config
+    _complete_heads(keys, config, family)
+    config |= _windows(keys)
+    config["rope_scaling"] = _rope_scaling(keys, config)
+    return config | dict(family.derived(config))
 
 
 def architecture_of(file: GgufFile) -> str:
@@ -71,35 +70,84 @@ def architecture_of(file: GgufFile) -> str:
     return architecture
 
 
-def _complete_llama(file: GgufFile, config: dict[str, object]) -> None:
-    for key in _REQUIRED:
-        if _KEYS[key] not in config:
-            raise ModelError(f"{file.path} lacks the metadata llama.{key}", hint="Convert the model again.")
-    if _integer(file, "llama.expert_count", 0):
-        config["model_type"] = "mixtral"  # GGUF calls a mixture of experts a llama too
+class _Keys:
+    """The metadata of a file behind its architecture's name."""
+
+    def __init__(self, file: GgufFile) -> None:
+        self.file = file
+        self.prefix = f"{architecture_of(file)}."
+
+    def raw(self, key: str) -> Value | None:
+        return self.file.metadata.get(self.prefix + key)
+
+    def value(self, key: str) -> int | float | bool | None:
+        """A number or a flag; the common one where the file has one a layer."""
+        value = self.raw(key)
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, np.ndarray) and value.size and (value == value[0]).all():
+            value = value[0].item()
+        if not isinstance(value, int | float):
+            what = "different values for its layers" if isinstance(value, np.ndarray) else f"the value {value!r}"
+            raise UnsupportedError(f"{self.file.path} has {what} as {self.prefix}{key}; Cupola needs one number")
+        return value
+
+    def required(self, key: str) -> int | float:
+        value = self.value(key)
+        if value is None:
+            raise ModelError(f"{self.file.path} lacks the metadata {self.prefix}{key}", hint="Convert the model again.")
+        return value
+
+    def integer(self, key: str, default: int) -> int:
+        value = self.value(key)
+        return default if value is None else int(value)
+
+
+def _complete_heads(keys: _Keys, config: Table, family: Family) -> None:
+    """What follows from other sizes where the file does not say; the part of a head that rotates."""
     heads = int(str(config["num_attention_heads"]))
     config.setdefault("num_key_value_heads", heads)
     head_dim = int(str(config.setdefault("head_dim", int(str(config["hidden_size"])) // max(heads, 1))))
-    for key in ("rope.dimension_count", "attention.value_length"):
-        got = _integer(file, f"llama.{key}", head_dim)
+    config.setdefault("rope_theta", _DEFAULT_THETA)
+    rotates = keys.integer("rope.dimension_count", head_dim)
+    # The converter interleaves whole heads: of one that rotates in part, the order would be anyone's guess.
+    same = {"attention.value_length": keys.integer("attention.value_length", head_dim)}
+    if family.interleaved:
+        same["rope.dimension_count"] = rotates
+    for key, got in same.items():
         if got != head_dim:
-            raise UnsupportedError(f"{file.path} has llama.{key} {got}; Cupola knows only the head size, {head_dim}")
-    theta = float(str(config.setdefault("rope_theta", _DEFAULT_THETA)))
-    scaling = _rope_scaling(file)
-    if ROPE_FACTORS in file.tensors:
-        scaling = _llama3_scaling(file, head_dim, theta)
-    config["rope_scaling"] = scaling
+            raise UnsupportedError(
+                f"{keys.file.path} has {keys.prefix}{key} {got}; Cupola knows only the head size, {head_dim}"
+            )
+    if rotates != head_dim:
+        config["partial_rotary_factor"] = rotates / max(head_dim, 1)
 
 
-def _rope_scaling(file: GgufFile) -> dict[str, object] | None:
-    kind = file.metadata.get("llama.rope.scaling.type", "none")
-    if kind == "none":
+def _windows(keys: _Keys) -> Table:
+    """Which layers slide: a flag a layer, or one of how many does not."""
+    pattern = keys.raw(_PATTERN)
+    if pattern is None:
+        return {}
+    if isinstance(pattern, np.ndarray):
+        return {"layer_types": ["sliding_attention" if slides else "full_attention" for slides in pattern]}
+    return {"sliding_window_pattern": keys.integer(_PATTERN, 0)}
+
+
+def _rope_scaling(keys: _Keys, config: Table) -> Table | None:
+    tensors = keys.file.tensors
+    if _LONG_FACTORS in tensors and _SHORT_FACTORS in tensors:
+        return _longrope_scaling(keys)
+    if ROPE_FACTORS in tensors:
+        return _llama3_scaling(keys.file, int(str(config["head_dim"])), float(str(config["rope_theta"])))
+    kind = keys.raw("rope.scaling.type")
+    if kind is None or kind == "none":
         return None
     if kind not in ("linear", "yarn"):
         raise UnsupportedError(
-            f"{file.path} has llama.rope.scaling.type {kind!r}", hint="Cupola reads none, linear, yarn and rope_freqs."
+            f"{keys.file.path} has {keys.prefix}rope.scaling.type {kind!r}",
+            hint="Cupola reads none, linear, yarn, rope_freqs and rope_factors.",
         )
-    scaling: dict[str, object] = {"rope_type": kind}
+    scaling: Table = {"rope_type": kind}
     for key, name in {
         "factor": "factor",
         "original_context_length": "original_max_position_embeddings",
@@ -107,12 +155,27 @@ def _rope_scaling(file: GgufFile) -> dict[str, object] | None:
         "yarn_beta_fast": "beta_fast",
         "yarn_beta_slow": "beta_slow",
     }.items():
-        value = file.metadata.get(f"llama.rope.scaling.{key}")
+        value = keys.value(f"rope.scaling.{key}")
         if value is not None:
-            scaling[name] = _number(file, f"llama.rope.scaling.{key}", value)
+            scaling[name] = value
     if "factor" not in scaling:
-        raise ModelError(f"{file.path} has a {kind} rope scaling without llama.rope.scaling.factor")
+        raise ModelError(f"{keys.file.path} has a {kind} rope scaling without {keys.prefix}rope.scaling.factor")
     return scaling
+
+
+def _longrope_scaling(keys: _Keys) -> Table:
+    """The searched factors; that on cosines and sines follows from the contexts, by the converter's rule and ours."""
+
+    def factors(name: str) -> list[float]:
+        rows = keys.file.read_rows(name, 0, keys.file.tensors[name].rows)
+        return [float(factor) for factor in np.asarray(rows, np.float32)]
+
+    return {
+        "rope_type": "longrope",
+        "long_factor": factors(_LONG_FACTORS),
+        "short_factor": factors(_SHORT_FACTORS),
+        "original_max_position_embeddings": keys.required("rope.scaling.original_context_length"),
+    }
 
 
 def _llama3_scaling(file: GgufFile, head_dim: int, theta: float) -> dict[str, object] | None:
@@ -147,17 +210,3 @@ def _llama3_scaling(file: GgufFile, head_dim: int, theta: float) -> dict[str, ob
         f"{file.path} has {ROPE_FACTORS} with factors that do not follow Llama 3's rope scaling",
         hint="Use the model's Hugging Face folder in place of the GGUF file.",
     )
-
-
-def _number(file: GgufFile, key: str, value: Value) -> int | float:
-    """A number, or the common value of one number a layer."""
-    if isinstance(value, np.ndarray) and value.size and (value == value[0]).all():
-        value = value[0].item()
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        what = "different values for its layers" if isinstance(value, np.ndarray) else f"the value {value!r}"
-        raise UnsupportedError(f"{file.path} has {what} as {key}; Cupola needs one number")
-    return value
-
-
-def _integer(file: GgufFile, key: str, default: int) -> int:
-    return int(_number(file, key, file.metadata.get(key, default)))

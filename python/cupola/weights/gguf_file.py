@@ -48,8 +48,9 @@ _HINT_AGAIN = "Download or convert the file again."
 
 @dataclass(frozen=True, slots=True)
 class GgufTensor:
-    """One row of the tensor table; `shape` has the outputs first, `offset` counts from the start of the file."""
+    """One row of the tensor table; `shape` has the outputs first, `offset` counts from the start of the file `path`."""
 
+    path: Path
     name: str
     type: GGMLQuantizationType
     shape: tuple[int, ...]
@@ -113,14 +114,14 @@ class GgufFile:
         data = np.empty(count, np.uint8)
         view = memoryview(data)  # type: ignore[arg-type]  # arrays are buffers; the stubs say so from 3.12 on
         try:
-            with self.path.open("rb", buffering=0) as file:
+            with tensor.path.open("rb", buffering=0) as file:
                 file.seek(tensor.offset + offset)
                 while view and (got := file.readinto(view)):
                     view = view[got:]
         except OSError as error:
-            raise ModelError(f"{self.path} cannot be read: {error.strerror}") from error
+            raise ModelError(f"{tensor.path} cannot be read: {error.strerror}") from error
         if view:
-            raise ModelError(f"{self.path} is truncated within tensor {tensor.name}", hint=_HINT_AGAIN)
+            raise ModelError(f"{tensor.path} is truncated within tensor {tensor.name}", hint=_HINT_AGAIN)
         return data
 
 
@@ -250,4 +251,4 @@ class _Header:
         elements = 1
         for extent in shape:
             elements *= extent
-        return GgufTensor(name, kind, shape, base + offset, elements // block * block_bytes)
+        return GgufTensor(self.path, name, kind, shape, base + offset, elements // block * block_bytes)

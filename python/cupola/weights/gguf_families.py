@@ -1,0 +1,246 @@
+"""llama.cpp's architectures, one entry each: where a GGUF file keeps what a Hugging Face folder keeps elsewhere.
+
+Plain values that say what llama.cpp's converter writes. `gguf_config` reads the metadata by them, `gguf` the tensors;
+whether the model can be built is for `models` to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from cupola.errors import UnsupportedError
+
+Values = Mapping[str, object]  # of a config.json
+
+_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+_PARTS = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+_AROUND = {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+_LLAMA_FLAGS = {"attention_bias": "attn_q.bias", "mlp_bias": "ffn_gate.bias"}
+_RMS_EPS = {"rms_norm_eps": "attention.layer_norm_rms_epsilon"}
+_LAYER_NORM_EPS = {"layer_norm_eps": "attention.layer_norm_epsilon"}
+
+
+@dataclass(frozen=True)
+class Family:
+    """How the files of one architecture are read.
+
+    Args:
+        model_type: that of the config.json.
+        epsilon: config key -> metadata key (behind the architecture's name) of the number that norms add; required.
+        keys: config key -> metadata key of what only this family has.
+        flags: config key -> a tensor of the first layer; the value is whether the file has it.
+        fixed: config values that the architecture's name implies.
+        derived: more of the configuration, out of what is read so far.
+        top: tensors outside layers, without `.weight` and `.bias`: GGUF name -> Hugging Face name.
+        layer: the prefix of Hugging Face's names in a layer; {} is its number.
+        parts: tensors in a layer, likewise.
+        interleaved: rows of q and k lie with the two rotary halves of a head in turn (0, h, 1, h + 1, ...), and are put
+            back in order; else they lie as in Hugging Face's folder, whatever order that is.
+        split_by_head: the tensor of q, k and v holds all queries, all keys, all values, where Hugging Face's has the
+            three of one head after those of another.
+        norm_offset: what the converter added to the weights of norms.
+    """
+
+    model_type: str
+    epsilon: Mapping[str, str] = field(default_factory=lambda: _RMS_EPS)
+    keys: Mapping[str, str] = field(default_factory=dict)
+    flags: Mapping[str, str] = field(default_factory=dict)
+    fixed: Values = field(default_factory=dict)
+    derived: Callable[[Values], Values] = lambda _: {}
+    top: Mapping[str, str] = field(default_factory=lambda: _TOP)
+    layer: str = "model.layers.{}."
+    parts: Mapping[str, str] = field(default_factory=lambda: _PARTS)
+    interleaved: bool = False
+    split_by_head: bool = False
+    norm_offset: float = 0.0
+
+
+def _gemma_query_scale(largest: int) -> Callable[[Values], Values]:
+    """The scale of queries is not in the file: it follows from the head's size, but for the largest of a generation."""
+
+    def derived(config: Values) -> Values:
+        hidden, heads = int(str(config["hidden_size"])), int(str(config["num_attention_heads"]))
+        wide = config["num_hidden_layers"] == largest
+        return {"query_pre_attn_scalar": hidden // heads if wide else config["head_dim"]}
+
+    return derived
+
+
+def _olmo3_has_windows(config: Values) -> Values:
+    return {"model_type": "olmo3"} if config.get("sliding_window") else {}
+
+
+def _mixture(config: Values) -> Values:
+    """GGUF calls a mixture of experts a llama too."""
+    return {"model_type": "mixtral"} if config.get("num_local_experts") else {}
+
+
+_GEMMA = Family("gemma", norm_offset=1.0, flags={"attention_bias": "attn_q.bias"})
+_CAPS = {"attn_logit_softcapping": "attn_logit_softcapping", "final_logit_softcapping": "final_logit_softcapping"}
+_COHERE = Family(
+    "cohere",
+    epsilon=_LAYER_NORM_EPS,
+    keys={"logit_scale": "logit_scale"},
+    flags={"attention_bias": "attn_q.bias", "use_qk_norm": "attn_q_norm.weight"},
+)
+
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "llama": Family(
+            "llama",
+            keys={"num_local_experts": "expert_count"},
+            flags=_LLAMA_FLAGS,
+            derived=_mixture,
+            interleaved=True,
+        ),
+        # Hugging Face's InternLM 2 has q, k and v in one tensor; the converter takes it apart, and a Llama is left.
+        "internlm2": Family("llama", flags=_LLAMA_FLAGS, interleaved=True),
+        "granite": Family(
+            "granite",
+            keys={
+                "attention_multiplier": "attention.scale",
+                "embedding_multiplier": "embedding_scale",
+                "residual_multiplier": "residual_scale",
+                "logits_scaling": "logit_scale",
+            },
+            flags=_LLAMA_FLAGS,
+            interleaved=True,
+        ),
+        "smollm3": Family("smollm3", flags=_LLAMA_FLAGS, interleaved=True),
+        "qwen2": Family("qwen2"),
+        "qwen3": Family("qwen3", flags={"attention_bias": "attn_q.bias"}),
+        "gemma": _GEMMA,
+        "gemma2": Family(
+            "gemma2",
+            keys=_CAPS,
+            derived=_gemma_query_scale(46),
+            parts=_PARTS | _AROUND,
+            norm_offset=1.0,
+        ),
+        "gemma3": Family(
+            "gemma3_text",
+            keys=_CAPS | {"rope_local_base_freq": "rope.freq_base_swa"},
+            derived=_gemma_query_scale(62),
+            parts=_PARTS | _AROUND,
+            norm_offset=1.0,
+        ),
+        "phi2": Family(
+            "phi",
+            epsilon=_LAYER_NORM_EPS,
+            fixed={"hidden_act": "gelu_new"},
+            top=_TOP | {"output_norm": "model.final_layernorm"},
+            parts=_PARTS | {"attn_output": "self_attn.dense", "ffn_up": "mlp.fc1", "ffn_down": "mlp.fc2"},
+        ),
+        "phi3": Family("phi3", parts=_PARTS | {"attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"}),
+        "olmo2": Family(
+            "olmo2",
+            flags={"attention_bias": "attn_q.bias"},
+            derived=_olmo3_has_windows,
+            parts=_PARTS | _AROUND,
+        ),
+        "command-r": _COHERE,
+        "cohere2": Family("cohere2", _COHERE.epsilon, _COHERE.keys, {"attention_bias": "attn_q.bias"}),
+        "glm4": Family(
+            "glm4",
+            flags={"attention_bias": "attn_q.bias"},
+            parts=_PARTS
+            | {
+                "post_attention_norm": "post_self_attn_layernorm",
+                "post_ffw_norm": "post_mlp_layernorm",
+                "ffn_up": "mlp.gate_up_proj",
+            },
+        ),
+        "stablelm": Family(
+            "stablelm",
+            epsilon=_LAYER_NORM_EPS,
+            keys={"use_parallel_residual": "use_parallel_residual"},
+            flags={"use_qkv_bias": "attn_q.bias", "qk_layernorm": "attn_q_norm.weight"},
+        ),
+        "starcoder2": Family(
+            "starcoder2",
+            epsilon={"norm_epsilon": "attention.layer_norm_epsilon"},
+            flags={"use_bias": "attn_q.bias"},
+            fixed={"hidden_act": "gelu_pytorch_tanh"},
+            parts=_PARTS | {"ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"},
+        ),
+        "gptneox": Family(
+            "gpt_neox",
+            epsilon=_LAYER_NORM_EPS,
+            keys={"use_parallel_residual": "use_parallel_residual"},
+            flags={"attention_bias": "attn_qkv.bias"},
+            fixed={"hidden_act": "gelu"},
+            top={"token_embd": "gpt_neox.embed_in", "output_norm": "gpt_neox.final_layer_norm", "output": "embed_out"},
+            layer="gpt_neox.layers.{}.",
+            parts={
+                "attn_norm": "input_layernorm",
+                "attn_qkv": "attention.query_key_value",
+                "attn_output": "attention.dense",
+                "ffn_norm": "post_attention_layernorm",
+                "ffn_up": "mlp.dense_h_to_4h",
+                "ffn_down": "mlp.dense_4h_to_h",
+            },
+            split_by_head=True,
+        ),
+        "gpt2": Family(
+            "gpt2",
+            epsilon={"layer_norm_epsilon": "attention.layer_norm_epsilon"},
+            keys={
+                "n_embd": "embedding_length",
+                "n_layer": "block_count",
+                "n_head": "attention.head_count",
+                "n_inner": "feed_forward_length",
+                "n_positions": "context_length",
+            },
+            # Hugging Face's matrices lie as [inputs, outputs]; the converter turns them round.
+            fixed={"activation_function": "gelu_new", "transposed_matrices": False},
+            top={
+                "token_embd": "transformer.wte",
+                "position_embd": "transformer.wpe",
+                "output_norm": "transformer.ln_f",
+                "output": "lm_head",
+            },
+            layer="transformer.h.{}.",
+            parts={
+                "attn_norm": "ln_1",
+                "attn_qkv": "attn.c_attn",
+                "attn_output": "attn.c_proj",
+                "ffn_norm": "ln_2",
+                "ffn_up": "mlp.c_fc",
+                "ffn_down": "mlp.c_proj",
+            },
+        ),
+    }
+)
+
+
+def find(architecture: str) -> Family:
+    """The entry of a file's `general.architecture`.
+
+    Raises:
+        UnsupportedError: there is none; the hint lists those that there are.
+    """
+    try:
+        return FAMILIES[architecture]
+    except KeyError:
+        raise UnsupportedError(
+            f"the GGUF architecture {architecture!r} is not supported",
+            hint=f"Cupola reads {', '.join(sorted(FAMILIES))}; others perhaps from their Hugging Face folder.",
+        ) from None

@@ -1,0 +1,216 @@
+"""Tiny models of `family_models` as GGUF files, written as llama.cpp's converter writes them.
+
+Names of tensors come from the `gguf` library's own table, which llama.cpp's converter uses too; the rest, the order of
+rows and what is added to norms, is restated here from the converter's rules, independently of the reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import gguf
+import numpy as np
+from checkpoint_files import add_byte_tokenizer, finish, interleave
+from gguf import MODEL_ARCH, GGUFWriter
+
+from cupola.models.spec import DecoderSpec
+
+Weights = Mapping[str, np.ndarray]
+Config = Mapping[str, object]
+
+
+def _kept(weights: Weights, _: DecoderSpec) -> Weights:
+    return weights
+
+
+def _llama(weights: Weights, spec: DecoderSpec) -> Weights:
+    """Rows of q and k with the two halves of a head in turn."""
+    heads = {".q_proj.": spec.num_heads, ".k_proj.": spec.num_kv_heads}
+    found = dict(weights)
+    for name, value in weights.items():
+        for part, count in heads.items():
+            if part in name:
+                found[name] = interleave(value.reshape(len(value), -1), count).reshape(value.shape)
+    return found
+
+
+def _gemma(weights: Weights, _: DecoderSpec) -> Weights:
+    return {name: value + np.float32(1) if name.endswith("norm.weight") else value for name, value in weights.items()}
+
+
+def _gpt2(weights: Weights, _: DecoderSpec) -> Weights:
+    turned = (".c_attn.weight", ".c_proj.weight", ".c_fc.weight")
+    return {name: np.ascontiguousarray(value.T) if name.endswith(turned) else value for name, value in weights.items()}
+
+
+def _neox(weights: Weights, spec: DecoderSpec) -> Weights:
+    """All queries, all keys, all values."""
+    found = dict(weights)
+    for name, value in weights.items():
+        if ".query_key_value." in name:
+            parts = value.reshape(spec.num_heads, 3, spec.head_dim, -1)
+            found[name] = np.concatenate([parts[:, i] for i in range(3)]).reshape(value.shape)
+    return found
+
+
+def _internlm2(weights: Weights, spec: DecoderSpec) -> Weights:
+    """The fused tensor taken apart, then as a Llama's."""
+    found = {}
+    group = spec.num_heads // spec.num_kv_heads
+    for name, value in weights.items():
+        if "wqkv" not in name:
+            found[name] = value
+            continue
+        parts = value.reshape(spec.num_kv_heads, group + 2, spec.head_dim, -1)
+        q, k, v = parts[:, :group], parts[:, group], parts[:, group + 1]
+        for part, rows in (("q", q), ("k", k), ("v", v)):
+            new = name.replace("attention.wqkv", f"self_attn.{part}_proj")
+            found[new] = np.ascontiguousarray(rows.reshape(-1, value.shape[-1]))
+    return _llama(found, spec)
+
+
+@dataclass(frozen=True)
+class Case:
+    """How one tiny model becomes a GGUF file.
+
+    Args:
+        arch: llama.cpp's architecture.
+        convert: what the converter does to weights.
+        changes: config values that a GGUF file cannot say, as llama.cpp assumes them.
+        metadata: metadata keys, behind the architecture's name, that only this family has.
+    """
+
+    arch: MODEL_ARCH
+    convert: Callable[[Weights, DecoderSpec], Weights] = _kept
+    changes: Config = field(default_factory=dict)
+    metadata: Mapping[str, int | float | bool | str | list[bool]] = field(default_factory=dict)
+
+
+CASES: Mapping[str, Case] = {
+    "llama-biases": Case(MODEL_ARCH.LLAMA, _llama),
+    "llama-yarn": Case(
+        MODEL_ARCH.LLAMA,
+        _llama,
+        metadata={
+            "rope.scaling.type": "yarn",
+            "rope.scaling.factor": 4.0,
+            "rope.scaling.original_context_length": 64,
+        },
+    ),
+    "qwen2": Case(MODEL_ARCH.QWEN2),
+    "qwen3": Case(MODEL_ARCH.QWEN3),
+    "gemma": Case(MODEL_ARCH.GEMMA, _gemma),
+    "gemma2": Case(
+        MODEL_ARCH.GEMMA2,
+        _gemma,
+        changes={"query_pre_attn_scalar": 16},
+        metadata={"attention.sliding_window": 16, "attn_logit_softcapping": 5.0, "final_logit_softcapping": 8.0},
+    ),
+    "gemma3": Case(
+        MODEL_ARCH.GEMMA3,
+        _gemma,
+        changes={"query_pre_attn_scalar": 16},
+        metadata={
+            "attention.sliding_window": 16,
+            "attention.sliding_window_pattern": [True, True, False],
+            "rope.freq_base": 1e6,
+            "rope.scaling.type": "linear",
+            "rope.scaling.factor": 8.0,
+        },
+    ),
+    "phi": Case(MODEL_ARCH.PHI2, metadata={"rope.dimension_count": 16}),
+    "phi3": Case(MODEL_ARCH.PHI3, metadata={"attention.sliding_window": 24, "rope.dimension_count": 16}),
+    "phi3-longrope": Case(
+        MODEL_ARCH.PHI3,
+        metadata={
+            "attention.sliding_window": 0,
+            "rope.dimension_count": 32,
+            "rope.scaling.original_context_length": 16,
+            "rope.scaling.attn_factor": 1.118,
+        },
+    ),
+    "smollm3": Case(MODEL_ARCH.SMOLLM3, _llama, changes={"no_rope_layers": None}, metadata={"rope.freq_base": 2e6}),
+    "olmo2": Case(MODEL_ARCH.OLMO2),
+    "olmo3": Case(
+        MODEL_ARCH.OLMO2,
+        metadata={
+            "attention.sliding_window": 16,
+            "attention.sliding_window_pattern": [True, False],
+            "rope.scaling.type": "yarn",
+            "rope.scaling.factor": 4.0,
+            "rope.scaling.original_context_length": 64,
+        },
+    ),
+    "granite": Case(
+        MODEL_ARCH.GRANITE,
+        _llama,
+        metadata={"embedding_scale": 3.0, "attention.scale": 0.2, "residual_scale": 0.4, "logit_scale": 2.5},
+    ),
+    "stablelm": Case(MODEL_ARCH.STABLELM, metadata={"use_parallel_residual": False, "rope.dimension_count": 16}),
+    "stablelm-parallel": Case(
+        MODEL_ARCH.STABLELM, metadata={"use_parallel_residual": True, "rope.dimension_count": 16}
+    ),
+    "cohere": Case(
+        MODEL_ARCH.COMMAND_R, metadata={"logit_scale": 0.25, "rope.scaling.type": "none", "rope.freq_base": 5e5}
+    ),
+    "cohere2": Case(
+        MODEL_ARCH.COHERE2,
+        metadata={
+            "logit_scale": 0.25,
+            "attention.sliding_window": 16,
+            "attention.sliding_window_pattern": [True, False],
+        },
+    ),
+    "glm4": Case(MODEL_ARCH.GLM4, metadata={"rope.dimension_count": 16}),
+    "starcoder2": Case(MODEL_ARCH.STARCODER2, changes={"sliding_window": None}),
+    "gpt2": Case(MODEL_ARCH.GPT2, _gpt2),
+    "gpt-neox": Case(MODEL_ARCH.GPTNEOX, _neox, metadata={"use_parallel_residual": True, "rope.dimension_count": 16}),
+    "gpt-neox-serial": Case(
+        MODEL_ARCH.GPTNEOX, _neox, metadata={"use_parallel_residual": False, "rope.dimension_count": 16}
+    ),
+    "internlm2": Case(MODEL_ARCH.INTERNLM2, _internlm2),
+}
+
+
+def write_family_gguf(path: Path, case: Case, spec: DecoderSpec, weights: Weights, config: Config) -> None:
+    """Writes the model of `weights` (under Hugging Face names) with its matrices in float32."""
+    arch = gguf.MODEL_ARCH_NAMES[case.arch]
+    writer = GGUFWriter(path, arch)
+    epsilon = "layer_norm_epsilon" if spec.norm.centered else "layer_norm_rms_epsilon"
+    keys: dict[str, int | float | bool | str | list[bool]] = {
+        "context_length": spec.max_context,
+        "embedding_length": spec.hidden_size,
+        "block_count": spec.num_layers,
+        "feed_forward_length": spec.intermediate_size,
+        "attention.head_count": spec.num_heads,
+        "attention.head_count_kv": spec.num_kv_heads,
+        "attention.key_length": spec.head_dim,
+        f"attention.{epsilon}": spec.norm.eps,
+        **case.metadata,
+    }
+    for key, value in keys.items():
+        name = f"{arch}.{key}"
+        if isinstance(value, bool):
+            writer.add_bool(name, value)
+        elif isinstance(value, int):
+            writer.add_uint32(name, value)
+        elif isinstance(value, float):
+            writer.add_float32(name, value)
+        elif isinstance(value, str):
+            writer.add_string(name, value)
+        else:
+            writer.add_array(name, value)
+    names = gguf.get_tensor_name_map(case.arch, spec.num_layers)
+    for name, value in case.convert(weights, spec).items():
+        mapped = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        assert mapped is not None, name
+        writer.add_tensor(mapped, value)
+    parameters = config.get("rope_parameters")
+    if isinstance(parameters, dict) and "long_factor" in parameters:
+        for which in ("long", "short"):
+            factors = np.array(parameters[f"{which}_factor"], np.float32)
+            writer.add_tensor(f"rope_factors_{which}.weight", factors)
+    add_byte_tokenizer(writer, 300)
+    finish(writer)
