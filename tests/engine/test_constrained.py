@@ -105,7 +105,8 @@ async def test_forced_tokens_take_no_step_of_their_own() -> None:
     ids=["preemption", "small steps", "no prefix cache"],
 )
 async def test_pages_steps_and_company_change_nothing(options: EngineOptions) -> None:
-    async with AsyncEngine(MODEL, config=options) as engine:
+    # Slow enough that all requests are there before the first of them ends.
+    async with AsyncEngine(f"{MODEL},step_us=2000", config=options) as engine:
         check(await run(engine, 18))
         if options.admission == "optimistic":
             assert engine.stats().preemptions > 0
