@@ -109,6 +109,8 @@ def test_what_cannot_be_rendered_is_the_clients_error(source: str) -> None:
         "{{ messages.append(1) }}",
         "{{ cycler.__init__.__globals__.os.system('true') }}",
         "{% for n in range(10000000) %}{% endfor %}",
+        "{% for n in range(99999) %}{% for m in range(99999) %}{% endfor %}{% endfor %}",
+        "{{ lipsum(n=99999999) }}",
     ],
 )
 def test_a_template_stays_in_its_sandbox(source: str) -> None:

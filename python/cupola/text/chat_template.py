@@ -16,7 +16,7 @@ import jinja2.ext
 import jinja2.nodes
 import jinja2.parser
 import jinja2.utils
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import MAX_RANGE, ImmutableSandboxedEnvironment
 
 from cupola.errors import ModelError, RequestError
 
@@ -124,6 +124,7 @@ class ChatTemplate:
             "tools": list(tools) if tools else None,
             "documents": list(documents) if documents else None,
             "add_generation_prompt": add_generation_prompt,
+            "range": _Rounds(),
         }
         try:
             return self._template.render(variables)
@@ -139,6 +140,20 @@ class ChatTemplate:
             ) from error
 
 
+class _Rounds:
+    """`range` for one rendering: all that it counts is bounded together, so that nested loops come to an end."""
+
+    def __init__(self) -> None:
+        self._left = MAX_RANGE
+
+    def __call__(self, *bounds: int) -> range:
+        numbers = range(*bounds)
+        self._left -= len(numbers)
+        if self._left < 0:
+            raise OverflowError(f"its loops count further than {MAX_RANGE}")
+        return numbers
+
+
 def _environment() -> ImmutableSandboxedEnvironment:
     environment = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationTag, jinja2.ext.loopcontrols]
@@ -148,6 +163,7 @@ def _environment() -> ImmutableSandboxedEnvironment:
     environment.globals["strftime_now"] = _strftime_now
     environment.globals["dict"] = _SafeDict()
     environment.globals["namespace"] = _SafeNamespace
+    del environment.globals["lipsum"]  # as much text as a template asks for, and no prompt needs any
     return environment
 
 
