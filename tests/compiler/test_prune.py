@@ -124,7 +124,7 @@ def test_what_is_used_while_others_are_removed_stays(tmp_path: Path) -> None:
 def test_the_lock_of_the_cache_is_respected_and_dots_are_part_of_a_name(tmp_path: Path) -> None:
     first, second = make(tmp_path, "llama-1.5b-q4-a", 100, 9), make(tmp_path, "llama-1.7b-q4-b", 100, 8)
     with cache._lock(first):
-        prune(tmp_path, 1, cache._try_lock)
+        prune(tmp_path, 1, cache.try_lock)
     assert first.is_dir()
     assert not second.exists()
 

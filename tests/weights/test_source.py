@@ -217,7 +217,9 @@ def test_the_cache_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("name", ["org/name", "org/name@main"])
 def test_the_hub_out_of_reach(name: str) -> None:
     said: list[str] = []
-    with pytest.raises(ModelError, match=f"{name} is not in the local cache and") as caught:
+    with pytest.raises(
+        ModelError, match=f"{name} is not, or not whole, in the local cache, and HF_HUB_OFFLINE"
+    ) as caught:
         open_checkpoint(name, said.append)
     assert caught.value.hint
     assert name in said[0]

@@ -17,6 +17,7 @@ from cupola.cli.completion import COMPLETION_VARIABLE, completion_command
 from cupola.cli.doctor import doctor_command
 from cupola.cli.models import models_command
 from cupola.cli.plain_help import PlainCommand, PlainGroup
+from cupola.cli.pull import pull_command
 from cupola.cli.run import run_command
 from cupola.cli.serve import serve_command
 from cupola.errors import CupolaError
@@ -38,6 +39,7 @@ for _name, _command in (
     ("batch", batch_command),
     ("bench", bench_command),
     ("models", models_command),
+    ("pull", pull_command),
     ("doctor", doctor_command),
     ("completion", completion_command),
 ):

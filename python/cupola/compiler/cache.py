@@ -32,7 +32,7 @@ def compile_cached(checkpoint: Checkpoint, config: CompileConfig, target: CpuTar
         UsageError: $CUPOLA_CACHE_SIZE is not a size.
     """
     config = config.resolved(registry.task(checkpoint.config))
-    root = cache_root() / "compiled"
+    root = compiled_root()
     folder = root / f"{checkpoint.name}-{config.model.quant}-{_key(checkpoint, config, target)}"
     try:
         with _lock(folder):
@@ -50,8 +50,13 @@ def compile_cached(checkpoint: Checkpoint, config: CompileConfig, target: CpuTar
             f"cannot write to the cache `{root}`: {error.strerror}", hint="set CUPOLA_HOME to another folder"
         ) from error
     if not found:
-        prune(root, size_limit(root), _try_lock)
+        prune(root, size_limit(root), try_lock)
     return folder
+
+
+def compiled_root() -> Path:
+    """The folder of all compiled folders. It need not exist yet."""
+    return cache_root() / "compiled"
 
 
 def _key(checkpoint: Checkpoint, config: CompileConfig, target: CpuTarget) -> str:
@@ -88,8 +93,8 @@ def _lock(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _try_lock(folder: Path) -> Iterator[bool]:
-    """The same without waiting; False where somebody else has it."""
+def try_lock(folder: Path) -> Iterator[bool]:
+    """The exclusive lock of a folder's name without waiting; False where somebody else has it."""
     with _lock_file(folder) as descriptor:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

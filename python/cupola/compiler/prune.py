@@ -28,7 +28,7 @@ TryLock = Callable[[Path], AbstractContextManager[bool]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class Entry:
     """A compiled folder: when it was used last (Unix seconds), and its bytes."""
 
     folder: Path
@@ -62,30 +62,36 @@ def prune(root: Path, limit: int, try_lock: TryLock) -> None:
     """
     now = time.time()
     _remove_abandoned(root, now)
-    entries = sorted(_entries(root), key=lambda entry: entry.used)
-    excess = sum(entry.size for entry in entries) - limit
-    for entry in entries:
+    oldest_first = sorted(entries(root), key=lambda entry: entry.used)
+    excess = sum(entry.size for entry in oldest_first) - limit
+    for entry in oldest_first:
         if excess <= 0 or entry.used > now - GRACE_SECONDS:
             return
-        with try_lock(entry.folder) as locked:
-            if locked and _remove_unused(entry):
-                excess -= entry.size
+        if remove(entry, try_lock):
+            excess -= entry.size
 
 
-def _entries(root: Path) -> list[_Entry]:
-    entries = []
+def remove(entry: Entry, try_lock: TryLock) -> bool:
+    """Removes a compiled folder, unless it is held, is being compiled, or was used since it was listed."""
+    with try_lock(entry.folder) as locked:
+        return locked and _remove_unused(entry)
+
+
+def entries(root: Path) -> list[Entry]:
+    """The compiled folders in `root`."""
+    found = []
     for folder in root.iterdir():
         if folder.name.startswith("."):
             continue
         try:
             used = (folder / FILE_NAME).stat().st_mtime
-            entries.append(_Entry(folder, used, sum(path.stat().st_size for path in folder.iterdir())))
+            found.append(Entry(folder, used, sum(path.stat().st_size for path in folder.iterdir())))
         except (FileNotFoundError, NotADirectoryError):
             continue  # a lock, or what another process has just removed
-    return entries
+    return found
 
 
-def _remove_unused(entry: _Entry) -> bool:
+def _remove_unused(entry: Entry) -> bool:
     """Removes a folder whose lock is held, unless it was used since it was listed."""
     try:
         with nobody_else(entry.folder) as free:

