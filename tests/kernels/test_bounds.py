@@ -9,6 +9,8 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -26,9 +28,18 @@ def run(group: str, *sides: Side) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.fixture(scope="module")
+def right() -> Iterator[Mapping[str, Future[subprocess.CompletedProcess[str]]]]:
+    """All groups of right kernels, as many at a time as there are processors."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {group: pool.submit(run, group, *Side) for group in RIGHT}
+
+
 @pytest.mark.parametrize("group", RIGHT)
-def test_kernels_stay_within_their_tensors(group: str) -> None:
-    result = run(group, *Side)
+def test_kernels_stay_within_their_tensors(
+    right: Mapping[str, Future[subprocess.CompletedProcess[str]]], group: str
+) -> None:
+    result = right[group].result()
     last = result.stdout.splitlines()[-1:]
     assert result.returncode == 0, f"ended with {result.returncode} in {last}\n{result.stderr[-2000:]}"
     assert result.stdout

@@ -6,6 +6,9 @@ pytest tests/numerics/test_families.py
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +22,28 @@ GOLDENS = Path(__file__).resolve().parents[1] / "goldens"
 TOLERANCE = 1e-3
 
 
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[Path]]]:
+    """All families, compiled as many at a time as there are processors."""
+    shapes = json.loads((GOLDENS / "families.json").read_text())
+    checkpoints = tmp_path_factory.mktemp("families")
+
+    def compiled(family: str) -> Path:
+        write(family, shapes[family], checkpoints / family)
+        return compiled_folder(str(checkpoints / family), "f32")
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {family: pool.submit(compiled, family) for family in FAMILIES}
+
+
 @pytest.fixture(scope="module", params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def sequences(family: str, tmp_path_factory: pytest.TempPathFactory) -> Sequences:
-    checkpoint = tmp_path_factory.mktemp("family") / family
-    write(family, json.loads((GOLDENS / "families.json").read_text())[family], checkpoint)
-    return Sequences(compiled_folder(str(checkpoint), "f32"), count=2)
+def sequences(folders: Mapping[str, Future[Path]], family: str) -> Sequences:
+    return Sequences(folders[family].result(), count=2)
 
 
 @pytest.fixture(scope="module")

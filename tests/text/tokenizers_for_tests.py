@@ -55,7 +55,7 @@ def with_decoder(decoder: decoders.Decoder | None) -> HfTokenizer:
 
 UNSUPPORTED = {
     "none": None,
-    "WordPiece": decoders.WordPiece(),
+    "CTC": decoders.CTC(),
     "BPEDecoder": decoders.BPEDecoder(),
     "Strip": decoders.Sequence([decoders.Strip(" ", 1, 0), decoders.Fuse()]),
     "Replace": decoders.Sequence([decoders.Replace(Regex("▁+"), " "), decoders.Fuse()]),
