@@ -122,12 +122,11 @@ $(CONFORMANCE)/%/.installed:
 	@touch $@
 
 $(CONFORMANCE)/node/.installed: scripts/conformance/package.json scripts/conformance/package-lock.json
-	@command -v npm > /dev/null || { echo "error: npm is not installed; hint: apt-get install nodejs npm" >&2; exit 1; }
 	@mkdir -p $(@D)
 	@echo "Installing clients into $(@D)"
 	@cp $^ $(@D)
-	@npm ci --prefix $(@D) --silent --no-audit --no-fund
-	@touch $@
+	@if command -v npm > /dev/null && npm ci --prefix $(@D) --silent --no-audit --no-fund; then touch $@; else \
+	  echo "warning: npm or its registry is not there; its clients are left out; hint: apt-get install nodejs npm" >&2; fi
 
 # The official test suite of JSON Schema is part of this package's source, but not of what pip installs.
 $(CONFORMANCE)/jsonschema/.unpacked: $(CONFORMANCE)/clients/.installed
