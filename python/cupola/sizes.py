@@ -1,4 +1,4 @@
-"""Amounts of memory as people write them: on a command line, in an environment variable."""
+"""Amounts of memory as people write and read them: on a command line, in an environment variable, on a screen."""
 
 from __future__ import annotations
 
@@ -36,3 +36,13 @@ def parse_size(text: str, option: str) -> int:
     if match is None or unit is None or float(match[1]) == 0:
         raise UsageError(f"`{option}` is `{text}`, which is not an amount of memory.", hint="write 512MiB or 4GiB")
     return int(float(match[1]) * unit)
+
+
+def show_size(count: int) -> str:
+    """Bytes as `512 B`, `90 MB` or `1.5 GB`: decimal units, two digits at least."""
+    amount, unit = float(count), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if amount < 999.5:
+            break
+        amount, unit = amount / 1000, larger
+    return f"{amount:.1f} {unit}" if amount < 9.95 and unit != "B" else f"{amount:.0f} {unit}"

@@ -15,9 +15,11 @@ from cupola.cli.bench import bench_command
 from cupola.cli.compile import compile_command
 from cupola.cli.completion import COMPLETION_VARIABLE, completion_command
 from cupola.cli.doctor import doctor_command
+from cupola.cli.list import list_command
 from cupola.cli.models import models_command
 from cupola.cli.plain_help import PlainCommand, PlainGroup
 from cupola.cli.pull import pull_command
+from cupola.cli.rm import rm_command
 from cupola.cli.run import run_command
 from cupola.cli.serve import serve_command
 from cupola.errors import CupolaError
@@ -40,6 +42,8 @@ for _name, _command in (
     ("bench", bench_command),
     ("models", models_command),
     ("pull", pull_command),
+    ("list", list_command),
+    ("rm", rm_command),
     ("doctor", doctor_command),
     ("completion", completion_command),
 ):
