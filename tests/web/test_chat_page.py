@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from pathlib import Path
 
@@ -185,6 +186,33 @@ def test_the_appearance_can_be_chosen(chromium: webdriver.Chrome, chat_server: S
     page.set("theme", theme)
     page.reload()
     assert (brightness(chromium) > 128) == (theme == "light")
+
+
+def test_tool_calls_are_shown_and_answered(chromium: webdriver.Chrome, chat_server: ServerProcess) -> None:
+    page = ChatPage(chromium, chat_server.url)
+    page.set("tools", '[{"name": "pick", "parameters": {"enum": [{"side": "left"}]}}]')
+    page.set("tool-choice", "required")
+    page.send("Pick a side")
+    page.wait(lambda: page.elements(".call form textarea") and not page.answering)
+    assert page.elements(".call .name")[0].text == "pick"
+    assert json.loads(page.elements(".call code")[0].text) == {"side": "left"}
+    page.screenshot(ARTIFACTS / "chat-tool-call.png")
+    page.send("What now?")
+    page.wait(lambda: "waits for the results" in page.text("error"))
+    page.element("input").clear()
+    page.set("tool-choice", "none")
+    calls = len(page.elements(".call"))
+    for _ in range(calls):
+        form = next(form for form in page.elements(".call form") if form.is_displayed())
+        form.find_element(By.TAG_NAME, "textarea").send_keys("left it is")
+        form.find_element(By.TAG_NAME, "button").click()
+    page.wait(lambda: len(page.messages) == calls + 3 and not page.answering)
+    assert [role for role, _ in page.messages] == ["user", "assistant", *["tool"] * calls, "assistant"]
+    assert page.messages[2][1] == "left it is"
+    page.set("tools", "[oops")
+    page.send("More")
+    page.wait(lambda: "not a JSON list" in page.text("error"))
+    assert page.complaints() == []
 
 
 def test_reasoning_is_folded_away(chromium: webdriver.Chrome, chat_server: ServerProcess) -> None:
