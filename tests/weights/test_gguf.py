@@ -105,6 +105,14 @@ def test_scales_that_are_products_are_rounded_to_float16_and_integers_kept(tmp_p
     assert rows.format is not Format.Q4 or set(np.unique(rows.values)) == set(range(16))
 
 
+@pytest.mark.parametrize("kind", sorted(KEPT_TYPES))
+def test_numbers_can_be_had_before_scales_are_rounded(tmp_path: Path, kind: Kind) -> None:
+    blocks = random_blocks(kind, 4, 2)
+    rows = write_blocks(tmp_path / "m.gguf", blocks, kind).read_rows("w", 0, 4, exact=True)
+    assert isinstance(rows, np.ndarray)
+    np.testing.assert_array_equal(rows, gguf.quants.dequantize(blocks, kind))
+
+
 @pytest.mark.parametrize("kind", [Kind.Q5_1, Kind.Q5_K])
 def test_five_bits_with_a_minimum_become_q8(tmp_path: Path, kind: Kind) -> None:
     blocks = random_blocks(kind, 64, 2)

@@ -56,10 +56,11 @@ class Checkpoint(Protocol):
         """Reads one tensor whole; see `read_rows`."""
         ...
 
-    def read_rows(self, name: str, start: int, stop: int) -> np.ndarray | Quantized:
+    def read_rows(self, name: str, start: int, stop: int, *, exact: bool = False) -> np.ndarray | Quantized:
         """Reads rows [start, stop) of one tensor, whose shape has the outputs first.
 
-        Returns Quantized where the checkpoint holds the tensor in such groups, else float32.
+        Returns Quantized where the checkpoint holds the tensor in such groups, else float32. `exact`: for one who wants
+        numbers, not integers; float32 also where the scales of our groups would be rounded.
 
         Raises:
             ModelError: the data is truncated or inconsistent.

@@ -142,7 +142,7 @@ def _rows(checkpoint: Checkpoint, parameter: Parameter, start: int, stop: int) -
     for source in parameter.sources:
         low, high = max(start - first, 0), min(stop - first, source.rows)
         if low < high:
-            part = _read(checkpoint, source, low, high)
+            part = _read(checkpoint, source, low, high, exact=not parameter.format.grouped)
             with _naming(checkpoint, source.name):
                 if parameter.format is Format.Q16:
                     floats.append(_widened(part))
@@ -156,16 +156,18 @@ def _rows(checkpoint: Checkpoint, parameter: Parameter, start: int, stop: int) -
     return _stacked(quantized) if quantized else np.concatenate(floats)
 
 
-def _read(checkpoint: Checkpoint, source: Source, low: int, high: int) -> np.ndarray | Quantized:
-    """Rows [low, high) of what is taken of a tensor."""
+def _read(
+    checkpoint: Checkpoint, source: Source, low: int, high: int, *, exact: bool = False
+) -> np.ndarray | Quantized:
+    """Rows [low, high) of what is taken of a tensor; `exact` as in `Checkpoint.read_rows`."""
     if source.transposed:
-        rows = _widened(checkpoint.read_rows(source.name, 0, source.shape[0])).T
+        rows = _widened(checkpoint.read_rows(source.name, 0, source.shape[0], exact=True)).T
         return np.ascontiguousarray(rows[low:high] if source.order is None else rows[np.array(source.order[low:high])])
     if source.order is None:
-        return checkpoint.read_rows(source.name, low, high)
+        return checkpoint.read_rows(source.name, low, high, exact=exact)
     wanted = np.array(source.order[low:high])
     first = int(wanted.min())
-    return _taken(checkpoint.read_rows(source.name, first, int(wanted.max()) + 1), wanted - first)
+    return _taken(checkpoint.read_rows(source.name, first, int(wanted.max()) + 1, exact=exact), wanted - first)
 
 
 def _taken(part: np.ndarray | Quantized, rows: np.ndarray) -> np.ndarray | Quantized:

@@ -68,16 +68,16 @@ class GgufCheckpoint:
     def read(self, name: str) -> np.ndarray | Quantized:
         return self.read_rows(name, 0, self._tensors[name].shape[0])
 
-    def read_rows(self, name: str, start: int, stop: int) -> np.ndarray | Quantized:
+    def read_rows(self, name: str, start: int, stop: int, *, exact: bool = False) -> np.ndarray | Quantized:
         gguf_name, order = self._gguf_names[name], self._order(name)
         if order is None:
-            rows = self._file.read_rows(gguf_name, start, stop)
+            rows = self._file.read_rows(gguf_name, start, stop, exact=exact)
             if name.endswith("norm.weight") and self._family.norm_offset and not isinstance(rows, Quantized):
                 return rows - np.float32(self._family.norm_offset)
             return rows
         wanted = order[start:stop]
         first, last = int(wanted.min()), int(wanted.max()) + 1
-        rows = self._file.read_rows(gguf_name, first, last)
+        rows = self._file.read_rows(gguf_name, first, last, exact=exact)
         if not isinstance(rows, Quantized):
             return rows[wanted - first]
         minimum = None if rows.minimum is None else rows.minimum[wanted - first]

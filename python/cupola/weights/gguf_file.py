@@ -101,12 +101,15 @@ class GgufFile:
                     hint=_HINT_AGAIN,
                 )
 
-    def read_rows(self, name: str, start: int, stop: int) -> np.ndarray | Quantized:
-        """Rows [start, stop) of a tensor: Quantized where one of our formats keeps its integers, else float32."""
+    def read_rows(self, name: str, start: int, stop: int, *, exact: bool = False) -> np.ndarray | Quantized:
+        """Rows [start, stop) of a tensor: Quantized where one of our formats keeps its integers, else float32.
+
+        `exact`: float32 throughout, as the scales of the file say before they are rounded to float16.
+        """
         tensor = self.tensors[name]
         raw = self._read_bytes(tensor, start * tensor.row_size, (stop - start) * tensor.row_size)
         shape = (stop - start, *tensor.shape[1:])
-        if tensor.type in KEPT_TYPES and len(shape) == 2:
+        if tensor.type in KEPT_TYPES and len(shape) == 2 and not exact:
             return quantized(raw, tensor.type, shape[0])
         return floats(raw, tensor.type).reshape(shape)
 

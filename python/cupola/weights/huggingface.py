@@ -77,7 +77,7 @@ class HuggingFaceCheckpoint:
     def read(self, name: str) -> np.ndarray:
         return self.read_rows(name, 0, self._tensors[name].shape[0])
 
-    def read_rows(self, name: str, start: int, stop: int) -> np.ndarray:
+    def read_rows(self, name: str, start: int, stop: int, *, exact: bool = False) -> np.ndarray:  # noqa: ARG002
         place = self._places[name]
         if place.dtype not in _FLOATS:
             raise UnsupportedError(
