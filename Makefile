@@ -149,7 +149,7 @@ goldens-new: $(INSTALLED) $(GOLDENS_READY)
 	@$(BIN)/python scripts/goldens/inputs.py $(GOLDENS_IN)
 	@PYTHONPATH=tests $(GOLDENS_VENV)/bin/python scripts/goldens/write.py --out $(GOLDENS_NEW) \
 	  --gguf $(GOLDENS_IN)/model.gguf --tokenizer $(GOLDENS_IN)/tokenizer.json \
-	  --encoder $(GOLDENS_IN)/encoder
+	  --encoder $(GOLDENS_IN)/encoder --gemma3 $(GOLDENS_IN)/gemma3
 
 goldens: goldens-new  ## write tests/goldens anew with transformers and torch
 	@cp -r $(GOLDENS_NEW)/. tests/goldens/

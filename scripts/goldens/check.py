@@ -21,11 +21,15 @@ _APPROXIMATE = {"margin"}
 def main() -> int:
     committed, fresh = Path(sys.argv[1]), Path(sys.argv[2])
     problems: list[str] = []
-    for name in ("tiny_logits.npz", "family_logits.npz", "smollm2_logits.npz", "tiny_encoders.npz", "embeddings.npz"):
+    for name in (
+        *("tiny_logits.npz", "family_logits.npz", "smollm2_logits.npz", "gemma3_logits.npz"),
+        *("tiny_encoders.npz", "embeddings.npz"),
+    ):
         problems += _compare_arrays(name, committed / name, fresh / name)
     if (committed / "families.json").read_text() != (fresh / "families.json").read_text():
         problems.append("families.json: transformers gives some family other tensors now")
     problems += _compare_greedy("smollm2_greedy.json", committed, fresh)
+    problems += _compare_greedy("gemma3_greedy.json", committed, fresh)
     problems += _compare_renderings("templates/rendered.json", committed, fresh)
     for problem in problems:
         print(f"differs: {problem}")

@@ -1,6 +1,6 @@
-"""Puts what the goldens are made from into a folder: the default model's GGUF file, its tokenizer.json, and an encoder.
+"""Puts what the goldens are made from into a folder: two GGUF files, their tokenizer.json, and an encoder.
 
-It runs in Cupola's own environment, because the files come through Cupola. `model.gguf` and `encoder` are links.
+It runs in Cupola's own environment, because the files come through Cupola. The models are links.
 """
 
 from __future__ import annotations
@@ -17,7 +17,11 @@ def main() -> None:
     checkpoint = open_checkpoint(DEFAULT_MODEL, lambda sentence: print(sentence, file=sys.stderr))
     checkpoint.write_text_files(folder)
     encoder = open_checkpoint("minilm", lambda sentence: print(sentence, file=sys.stderr))
-    for name, path in (("model.gguf", checkpoint.path), ("encoder", encoder.path)):
+    gemma3 = open_checkpoint("gemma3", lambda sentence: print(sentence, file=sys.stderr))
+    (folder / "gemma3").mkdir(exist_ok=True)
+    gemma3.write_text_files(folder / "gemma3")
+    links = {"model.gguf": checkpoint.path, "encoder": encoder.path, "gemma3/model.gguf": gemma3.path}
+    for name, path in links.items():
         link = folder / name
         link.unlink(missing_ok=True)
         link.symlink_to(path)

@@ -1,6 +1,6 @@
 """Writes the golden files with torch and transformers; `make goldens` runs it in an environment of its own.
 
-python scripts/goldens/write.py --gguf FILE --tokenizer tokenizer.json --encoder FOLDER --out tests/goldens
+python scripts/goldens/write.py --gguf FILE --tokenizer tokenizer.json --encoder FOLDER --gemma3 FOLDER --out GOLDENS
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 from checkpoint import load_smollm2
 from encoders import write_encoders
 from families import write_families
+from gemma3 import write_gemma3
 from smollm2 import write_smollm2
 from templates import write_templates
 from tiny import write_tiny
@@ -25,6 +26,7 @@ def main() -> None:
     parser.add_argument("--gguf", type=Path, required=True, help="SmolLM2-135M-Instruct as a GGUF file")
     parser.add_argument("--tokenizer", type=Path, required=True, help="its tokenizer.json, as Cupola writes it")
     parser.add_argument("--encoder", type=Path, required=True, help="all-MiniLM-L6-v2 as a folder")
+    parser.add_argument("--gemma3", type=Path, required=True, help="folder with Gemma-3-270M and its tokenizer")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     arguments = parser.parse_args()
     logging.disable_progress_bar()
@@ -35,6 +37,7 @@ def main() -> None:
     write_templates(INPUTS / "templates", arguments.out / "templates")
     tokenizer = Tokenizer.from_file(str(arguments.tokenizer))
     write_smollm2(load_smollm2(arguments.gguf), tokenizer, INPUTS, arguments.out)
+    write_gemma3(arguments.gemma3, INPUTS, arguments.out)
 
 
 if __name__ == "__main__":
