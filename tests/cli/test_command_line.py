@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 import cupola as package
 from cupola.cli.main import app
 
-COMMANDS = ("serve", "run", "compile", "batch", "bench", "models", "pull", "list", "rm", "doctor", "completion")
+COMMANDS = ("serve", "run", "compile", "batch", "bench", "models", "show", "pull", "list", "rm", "doctor", "completion")
 
 
 def test_help_names_every_command() -> None:

@@ -22,6 +22,7 @@ from cupola.cli.pull import pull_command
 from cupola.cli.rm import rm_command
 from cupola.cli.run import run_command
 from cupola.cli.serve import serve_command
+from cupola.cli.show import show_command
 from cupola.errors import CupolaError
 
 app = typer.Typer(
@@ -41,6 +42,7 @@ for _name, _command in (
     ("batch", batch_command),
     ("bench", bench_command),
     ("models", models_command),
+    ("show", show_command),
     ("pull", pull_command),
     ("list", list_command),
     ("rm", rm_command),
