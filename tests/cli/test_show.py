@@ -126,8 +126,5 @@ def test_what_is_said_of_the_room(available: int, words: str) -> None:
 
 def test_options_that_do_not_suit(checkpoint: Path, folder: Path) -> None:
     assert "was made for 256 tokens" in cupola("show", str(checkpoint), "--context", "257").err
-    assert (
-        "--quant is for a checkpoint"
-        in cupola("show", str(compiled_folder(str(checkpoint), "q4")), "--quant", "q8").err
-    )
+    assert "--quant is for a checkpoint" in cupola("show", str(folder), "--quant", "q8").err
     assert "there is no model or folder nothing" in cupola("show", "nothing").err
