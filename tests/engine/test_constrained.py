@@ -98,15 +98,16 @@ async def test_forced_tokens_take_no_step_of_their_own() -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        EngineOptions(num_pages=16, max_batch=6, admission="optimistic"),
+        EngineOptions(num_pages=14, max_batch=18, admission="optimistic"),
         EngineOptions(num_pages=400, max_batch=32, max_step_tokens=7),
         EngineOptions(num_pages=400, max_batch=3, prefix_cache=False),
     ],
     ids=["preemption", "small steps", "no prefix cache"],
 )
 async def test_pages_steps_and_company_change_nothing(options: EngineOptions) -> None:
-    # Slow enough that all requests are there before the first of them ends.
-    async with AsyncEngine(f"{MODEL},step_us=2000", config=options) as engine:
+    # Slow enough that all requests are there before the first of them ends, their grammars compiled before.
+    async with AsyncEngine(f"{MODEL},step_us=5000", config=options) as engine:
+        check(await run(engine, 7))
         check(await run(engine, 18))
         if options.admission == "optimistic":
             assert engine.stats().preemptions > 0
