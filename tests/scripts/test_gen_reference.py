@@ -26,7 +26,8 @@ def test_a_page_that_is_not_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 def test_the_page_of_commands_names_every_option() -> None:
     page = gen_reference.cli()
-    for name in ("serve", "run", "compile", "batch", "bench", "models", "show", "pull", "list", "rm", "doctor", "completion"):
+    commands = "serve run compile batch bench models show pull list rm doctor completion"
+    for name in commands.split():
         assert f"## `cupola {name}`" in page
     for option in ("--api-key-file", "--idle-unload", "--metrics-alias", "--prefix-cache, --no-prefix-cache"):
         assert f"| `{option}` |" in page
