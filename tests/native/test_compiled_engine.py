@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 import select
 import subprocess
@@ -99,7 +98,7 @@ def test_tokens_and_log_probabilities_do_not_depend_on_what_is_cached(model: Nat
             while not all(part and part[-1].finish_reason for part in deltas.values()):
                 select.select([engine.event_fd], [], [], 1)
                 for delta in engine.take():
-                    deltas[delta.request_id].append(dataclasses.replace(delta, num_cached=None))
+                    deltas[delta.request_id].append(delta._replace(num_cached=None))
         hits = engine.stats().prefix_hits
         engine.close()
         assert (hits > 0) == config.prefix_cache
