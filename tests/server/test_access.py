@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -75,13 +76,14 @@ def server() -> Iterator[ServerProcess]:
         yield server
 
 
-def exchange(server: ServerProcess, *chunks: bytes) -> tuple[int, dict[str, dict[str, str]], bytes]:
-    """Sends bytes and reads to the end of the connection: status, body, head."""
+def exchange(server: ServerProcess, *chunks: bytes, pause: float = 0.0) -> tuple[int, dict[str, dict[str, str]], bytes]:
+    """Sends bytes, a pause behind each piece, and reads to the end of the connection: status, body, head."""
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
         try:
             for chunk in chunks:
                 connection.sendall(chunk)
+                time.sleep(pause)
         except OSError:
             pass  # the server had enough
         answer = b""
@@ -122,6 +124,12 @@ def test_a_head_within_the_bounds_is_served(server: ServerProcess) -> None:
     status, body, _ = exchange(server, START + headers + b"big: " + b"x" * 50_000 + b"\r\n\r\n")
     assert status == 200
     assert body["object"] == "list"
+
+
+def test_a_head_within_the_bounds_may_arrive_in_pieces(server: ServerProcess) -> None:
+    pieces = (b"big: " + b"x" * 25_000, b"x" * 25_000, b"\r\n\r\n")
+    status, _, _ = exchange(server, START, *pieces, pause=0.05)
+    assert status == 200
 
 
 def test_many_requests_on_one_connection_are_bounded_each_by_itself(server: ServerProcess) -> None:

@@ -22,7 +22,8 @@ class _TooLargeError(Exception):
 class BoundedProtocol(HttpToolsProtocol):
     """431 for too many or too large headers, however they arrive; 400 for what is not HTTP. Both in the API's shape."""
 
-    _head_bytes = 0
+    _head_bytes = 0  # of what the parser has reported
+    _received = 0  # whatever arrived while the head was incomplete
     _headers_seen = 0
     _in_head = True
     _too_large = False
@@ -31,13 +32,13 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
         # The parser reports a header when it is complete; one that never ends is seen here.
         if self._in_head and not self._too_large:
-            self._head_bytes += len(data)
-            if self._head_bytes > 2 * MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._received += len(data)
+            if self._received > 2 * MAX_HEAD_BYTES and not self.transport.is_closing():
                 self._refuse_head()
 
     def on_message_begin(self) -> None:
         self._in_head = True
-        self._head_bytes = self._headers_seen = 0
+        self._head_bytes = self._received = self._headers_seen = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:

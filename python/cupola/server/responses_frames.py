@@ -67,7 +67,8 @@ class ResponseFrames:
         if isinstance(delta, Ending):
             return self._break_off(delta)
         if self._with_logprobs:
-            self._unplaced = _of_text([*self._unplaced, *content_logprobs(delta.logprobs)], delta.events)
+            other = self._open is not None and not isinstance(self._open, OpenMessage)
+            self._unplaced = _of_text([*self._unplaced, *content_logprobs(delta.logprobs)], delta.events, other)
         return b"".join([self._event(event) for event in delta.events])
 
     def finish(self, _index: int, delta: ReplyDelta | Ending) -> bytes:
@@ -146,12 +147,18 @@ class ResponseFrames:
         return self._writer.event(kind, b'"response":' + self.response.model_dump_json().encode())
 
 
-def _of_text(logprobs: list[ContentLogprob], events: Sequence[ReplyEvent]) -> list[ContentLogprob]:
-    """Without the tokens of thoughts and calls: of a piece that has both, the last ones, as far as its text goes."""
+def _of_text(logprobs: list[ContentLogprob], events: Sequence[ReplyEvent], other: bool) -> list[ContentLogprob]:
+    """Without the tokens of thoughts and calls: of a piece that has both, the last ones, as far as its text goes.
+
+    Args:
+        logprobs: of tokens that no event has had yet.
+        other: what came before was no text, so that the tokens of its delimiter may be among them.
+    """
     others = [index for index, event in enumerate(events) if not isinstance(event, ContentDelta)]
-    if not others:
+    if not others and not (other and events):
         return logprobs
-    text = "".join(event.text for event in events[others[-1] + 1 :] if isinstance(event, ContentDelta))
+    first_event = others[-1] + 1 if others else 0
+    text = "".join(event.text for event in events[first_event:] if isinstance(event, ContentDelta))
     room, first = len(text.encode()), len(logprobs)
     while first > 0 and len(logprobs[first - 1].bytes) <= room:
         first -= 1
