@@ -45,5 +45,5 @@ def _cohere(config: Config, attentions: tuple[Attention, ...]) -> DecoderSpec:
     return replace(spec, placement="parallel_shared", logit_scale=config.number("logit_scale", 0.0625))
 
 
-COHERE = Architecture(name="cohere", model_types=("cohere",), read=read_cohere, models="Command R and R+, Aya 23")
+COHERE = Architecture(name="cohere", model_types=("cohere",), read=read_cohere, models="Command R, Aya 23")
 COHERE2 = Architecture(name="cohere2", model_types=("cohere2",), read=read_cohere2, models="Command R7B and A")
