@@ -64,7 +64,7 @@ async def test_a_stream_tells_the_same_response(stand: Stand) -> None:
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.text.endswith("}\n\n")
     assert "[DONE]" not in answer.text
-    events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    events = [json.loads(line[6:]) for line in answer.text.split("\n") if line.startswith("data: ")]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     streamed = events[-1]["response"]
     assert text_of(streamed) == text_of(whole)
@@ -319,7 +319,7 @@ async def test_a_streamed_response_can_be_found_and_cancelled(
     cancelled = (await stand.client.post(f"{url}/cancel")).json()
     SdkResponse.model_validate(cancelled)
     assert (cancelled["id"], cancelled["status"]) == ("resp_known", "cancelled")
-    events = [json.loads(line[6:]) for line in (await task).text.splitlines() if line.startswith("data: ")]
+    events = [json.loads(line[6:]) for line in (await task).text.split("\n") if line.startswith("data: ")]
     assert (events[-1]["type"], events[-1]["response"]) == ("response.incomplete", cancelled)
     assert (await stand.client.get(url)).json() == cancelled
     assert (await stand.client.post(f"{url}/cancel")).json() == cancelled, "it is, already"
@@ -336,7 +336,7 @@ async def test_a_response_that_runs_out_of_time_has_failed(slow_stand: Stand) ->
     answer = await slow_stand.client.post(
         RESPONSES, json=PLAIN | {"stream": True, "max_output_tokens": 400, "ignore_eos": True, "timeout": 0.1}
     )
-    *_, error, failed = (json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: "))
+    *_, error, failed = (json.loads(line[6:]) for line in answer.text.split("\n") if line.startswith("data: "))
     assert (error["type"], error["code"], error["param"]) == ("error", "timeout", "timeout")
     assert (failed["type"], failed["response"]["error"]["code"]) == ("response.failed", "server_error")
     kept = await slow_stand.client.get(f"{RESPONSES}/{failed['response']['id']}")

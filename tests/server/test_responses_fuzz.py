@@ -95,7 +95,7 @@ def test_any_json(post: Post, body: object) -> None:
         assert error["type"] == "invalid_request_error"
         assert error["code"]
     elif answer.headers["content-type"].startswith("text/event-stream"):
-        events = [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+        events = [json.loads(line[6:]) for line in answer.text.split("\n") if line.startswith("data: ")]
         for number, one in enumerate(events):
             EVENT.validate_python(one)
             assert one["sequence_number"] == number
