@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from cupola.engine.native_library import first_line, load_tvm_runtime, native
-from cupola.engine.native_model import check_stamp, map_tensors
+from cupola.engine.native_library import first_line, native
+from cupola.engine.native_model import load_library
 from cupola.engine.request import EngineConfig, EngineStats
-from cupola.errors import EngineError, ModelError, OverloadedError, RequestError
+from cupola.errors import EngineError, OverloadedError, RequestError
 from cupola.manifest import Manifest
 
 _QUEUE_FULL, _DRAINING, _TOO_LONG, _BAD_TOKEN = 1, 2, 3, 4
@@ -54,27 +54,17 @@ def load_encoder(folder: Path, manifest: Manifest, config: EngineConfig) -> Nati
         ModelError: a file is missing or is not what the manifest says.
     """
     assert manifest.embedding is not None, "the caller has looked at the model's task"
-    check_stamp(manifest)
-    load_tvm_runtime()
-    weights = map_tensors(folder, manifest.weights)
-    library = folder / "lib.so"
-    if not library.is_file():
-        raise ModelError(f"{library} is missing", hint="compile the model again")
-    try:
-        handle = native("encoder.compiled")(
-            str(library),
-            manifest.functions.embed,
-            manifest.shape.vocab_size,
-            manifest.embedding.dimensions,
-            config.max_context,
-            config.max_step_tokens,
-            config.max_batch,
-            weights,
-        )
-    except Exception as error:
-        raise ModelError(
-            f"{library} cannot be loaded: {first_line(error)}", hint="compile the model again on this machine"
-        ) from error
+    handle = load_library(
+        folder,
+        manifest,
+        "encoder.compiled",
+        manifest.functions.embed,
+        manifest.shape.vocab_size,
+        manifest.embedding.dimensions,
+        config.max_context,
+        config.max_step_tokens,
+        config.max_batch,
+    )
     return NativeEncoder(handle, vocab_size=manifest.shape.vocab_size)
 
 

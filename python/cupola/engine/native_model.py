@@ -59,10 +59,11 @@ class NativeModel:
         return np.array(logits[:, : self.vocab_size])
 
 
-def load_compiled(folder: Path, manifest: Manifest) -> NativeModel:
-    """Load the library of a compiled model and map its weights into memory, without a copy.
+def load_library(folder: Path, manifest: Manifest, function: str, *arguments: object) -> object:
+    """Load the library of a compiled folder and map its weights into memory, without a copy.
 
-    The hashes of the files are the caller's to check.
+    Args:
+        function: the C++ function that makes a model of it; gets the library's path, `arguments`, and the weights.
 
     Raises:
         IncompatibleError: the library was made by other versions than the installed ones.
@@ -75,20 +76,33 @@ def load_compiled(folder: Path, manifest: Manifest) -> NativeModel:
     if not library.is_file():
         raise ModelError(f"{library} is missing", hint="compile the model again")
     try:
-        handle = native("model.compiled")(
-            str(library),
-            manifest.functions.alloc_kv_cache,
-            manifest.functions.forward,
-            manifest.shape.vocab_size,
-            manifest.kv_cache.page_size,
-            manifest.limits.max_step_tokens,
-            manifest.limits.max_batch,
-            weights,
-        )
+        return native(function)(str(library), *arguments, weights)
     except Exception as error:
         raise ModelError(
             f"{library} cannot be loaded: {first_line(error)}", hint="compile the model again on this machine"
         ) from error
+
+
+def load_compiled(folder: Path, manifest: Manifest) -> NativeModel:
+    """Load the library of a compiled model and map its weights into memory, without a copy.
+
+    The hashes of the files are the caller's to check.
+
+    Raises:
+        IncompatibleError: the library was made by other versions than the installed ones.
+        ModelError: a file is missing or is not what the manifest says.
+    """
+    handle = load_library(
+        folder,
+        manifest,
+        "model.compiled",
+        manifest.functions.alloc_kv_cache,
+        manifest.functions.forward,
+        manifest.shape.vocab_size,
+        manifest.kv_cache.page_size,
+        manifest.limits.max_step_tokens,
+        manifest.limits.max_batch,
+    )
     return NativeModel(handle, page_size=manifest.kv_cache.page_size, vocab_size=manifest.shape.vocab_size)
 
 

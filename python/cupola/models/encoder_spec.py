@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cupola.errors import UnsupportedError
+from cupola.models.sizes import check_multiples
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,6 @@ class EncoderSpec:
             "intermediate_size": (self.intermediate_size, 16),
             "hidden_size / num_attention_heads": (self.head_dim, 8),
         }
-        for name, (value, multiple) in multiples.items():
-            if value == 0 or value % multiple:
-                raise UnsupportedError(f"{name} is {value}; Cupola's kernels need a multiple of {multiple}")
+        check_multiples(multiples)
         if self.max_context < 1:
             raise UnsupportedError(f"max_position_embeddings is {self.max_positions}; no position is left for a token")

@@ -16,6 +16,7 @@ from cupola.models.config import Config
 from cupola.models.encoder_spec import EncoderSpec
 from cupola.models.names import Names
 from cupola.models.rotary import Rotary
+from cupola.models.sizes import check_multiples
 
 Function = Literal["silu", "gelu", "gelu_tanh", "relu"]
 QkNorm = Literal["none", "head", "row"]
@@ -152,9 +153,7 @@ class DecoderSpec:
         }
         rotary_dims = {layer.rotary.dim for layer in self.layers if layer.rotary is not None}
         multiples |= {f"rotary dimension {dim}": (dim, 16) for dim in rotary_dims}
-        for name, (value, multiple) in multiples.items():
-            if value == 0 or value % multiple:
-                raise UnsupportedError(f"{name} is {value}; Cupola's kernels need a multiple of {multiple}")
+        check_multiples(multiples)
 
 
 @dataclass(frozen=True)
