@@ -1,8 +1,9 @@
 """Tiny random models of all families, made from a seed: the same folder wherever and whenever it is made.
 
-`scripts/goldens` runs them through transformers, which also says what tensors each has (`tests/goldens/families.json`);
-`tests/numerics` runs them through a compiled library. Both environments import this file: it needs no more than they
-share. A config.json here has the keys that the family's checkpoints have, new or old.
+`scripts/goldens` runs them through transformers, which also says what tensors each has (both in
+`tests/goldens/families`, two files a model); `tests/numerics` runs them through a compiled library. Both environments
+import this file: it needs no more than they share. A config.json here has the keys that the family's checkpoints have,
+new or old.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ Shapes = Mapping[str, Sequence[int]]  # tensor -> its shape
 VOCABULARY = 96
 PREFILL = 40  # tokens of the prompt; longer than every window
 DECODE = 12  # teacher-forced tokens after it
+GOLDENS = Path(__file__).parent / "goldens" / "families"
 
 _SIZES: Config = {
     "hidden_size": 64,
@@ -167,6 +169,20 @@ FAMILIES: Mapping[str, Config] = {
 def token_ids(name: str) -> list[int]:
     """PREFILL + DECODE ids to run through a model."""
     return np.random.default_rng(zlib.crc32(name.encode())).integers(3, VOCABULARY, PREFILL + DECODE).tolist()
+
+
+def golden_shapes(name: str) -> Shapes:
+    """The tensors of the model, as transformers names them."""
+    shapes: Shapes = json.loads((GOLDENS / f"{name}.json").read_text())
+    return shapes
+
+
+def golden_logits(name: str) -> np.ndarray:
+    """transformers' logits: float32 [PREFILL + DECODE, VOCABULARY]."""
+    logits: np.ndarray = np.load(GOLDENS / f"{name}.npz")["logits"]
+    if logits.shape != (PREFILL + DECODE, VOCABULARY):
+        raise ValueError(f"{name}.npz has logits of shape {logits.shape}")
+    return logits
 
 
 def weights(name: str, shapes: Shapes) -> dict[str, np.ndarray]:

@@ -1,9 +1,14 @@
-"""Goldens of the tiny models of all families: the tensors that transformers gives them, and its logits everywhere."""
+"""Goldens of the tiny models of all families: the tensors that transformers gives them, and its logits everywhere.
+
+PYTHONPATH=tests python scripts/goldens/families.py --out tests/goldens [NAME...]
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +16,7 @@ import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from family_models import FAMILIES, token_ids, write
+from family_models import FAMILIES, Shapes, token_ids, write
 
 
 def tensor_shapes(model: PreTrainedModel) -> dict[str, list[int]]:
@@ -22,7 +27,7 @@ def tensor_shapes(model: PreTrainedModel) -> dict[str, list[int]]:
             return {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 (no mapping)
 
 
-def family_logits(name: str, shapes: dict[str, list[int]]) -> np.ndarray:
+def family_logits(name: str, shapes: Shapes) -> np.ndarray:
     """float32 [PREFILL + DECODE, vocabulary]."""
     with tempfile.TemporaryDirectory() as folder:
         write(name, shapes, Path(folder))
@@ -35,12 +40,19 @@ def family_logits(name: str, shapes: dict[str, list[int]]) -> np.ndarray:
             return model.eval()(torch.tensor([token_ids(name)])).logits[0].float().numpy()
 
 
-def write_families(out: Path) -> None:
-    """Writes families.json (the tensors) and family_logits.npz (one array a model)."""
-    shapes, logits = {}, {}
-    for name, values in FAMILIES.items():
-        config = AutoConfig.for_model(**values)
-        shapes[name] = tensor_shapes(AutoModelForCausalLM.from_config(config))
-        logits[name] = family_logits(name, shapes[name])
-    (out / "families.json").write_text(json.dumps(shapes, indent=1) + "\n")
-    np.savez_compressed(out / "family_logits.npz", **logits)
+def write_families(out: Path, names: Iterable[str] = FAMILIES) -> None:
+    """Writes out/families/NAME.json (the tensors) and NAME.npz (`logits`)."""
+    folder = out / "families"
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        shapes = tensor_shapes(AutoModelForCausalLM.from_config(AutoConfig.for_model(**FAMILIES[name])))
+        (folder / f"{name}.json").write_text(json.dumps(shapes, indent=1) + "\n")
+        np.savez_compressed(folder / f"{name}.npz", logits=family_logits(name, shapes))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder of the golden files")
+    parser.add_argument("names", nargs="*", default=list(FAMILIES), help="models; none: all")
+    arguments = parser.parse_args()
+    write_families(arguments.out, arguments.names)

@@ -1,11 +1,10 @@
-"""Tiny models of every family against transformers (`tests/goldens/family_logits.npz`).
+"""Tiny models of every family against transformers (`tests/goldens/families`).
 
 pytest tests/numerics/test_families.py
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,21 +14,19 @@ import numpy as np
 import pytest
 
 from compiled import compiled_folder
-from family_models import DECODE, FAMILIES, PREFILL, VOCABULARY, token_ids, write
+from family_models import FAMILIES, PREFILL, golden_logits, golden_shapes, token_ids, write
 from numerics.sequence import Sequences
 
-GOLDENS = Path(__file__).resolve().parents[1] / "goldens"
 TOLERANCE = 1e-3
 
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[Path]]]:
     """All families, compiled as many at a time as there are processors."""
-    shapes = json.loads((GOLDENS / "families.json").read_text())
     checkpoints = tmp_path_factory.mktemp("families")
 
     def compiled(family: str) -> Path:
-        write(family, shapes[family], checkpoints / family)
+        write(family, golden_shapes(family), checkpoints / family)
         return compiled_folder(str(checkpoints / family), "f32")
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -48,10 +45,7 @@ def sequences(folders: Mapping[str, Future[Path]], family: str) -> Sequences:
 
 @pytest.fixture(scope="module")
 def expected(family: str) -> np.ndarray:
-    """float32 [PREFILL + DECODE, VOCABULARY]."""
-    logits: np.ndarray = np.load(GOLDENS / "family_logits.npz")[family]
-    assert logits.shape == (PREFILL + DECODE, VOCABULARY)
-    return logits
+    return golden_logits(family)
 
 
 def test_prefill_and_decode_are_those_of_transformers(sequences: Sequences, family: str, expected: np.ndarray) -> None:

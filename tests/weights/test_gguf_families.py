@@ -24,9 +24,8 @@ from cupola.weights.convert import convert
 from cupola.weights.gguf import GgufCheckpoint
 from cupola.weights.gguf_families import FAMILIES as GGUF_FAMILIES
 from cupola.weights.huggingface import HuggingFaceCheckpoint
-from family_models import FAMILIES, weights
+from family_models import FAMILIES, Shapes, golden_shapes, weights
 
-SHAPES = json.loads((Path(__file__).parents[1] / "goldens" / "families.json").read_text())
 # transformers has no InternLM 2 of its own, so that `family_models` has none.
 INTERNLM2 = FAMILIES["llama-yarn"] | {"model_type": "internlm2", "rope_parameters": None, "tie_word_embeddings": False}
 
@@ -37,10 +36,9 @@ def spec_of(config: dict[str, object]) -> DecoderSpec:
     return spec
 
 
-def shapes_of(name: str, spec: DecoderSpec) -> dict[str, list[int]]:
-    if name in SHAPES:
-        found: dict[str, list[int]] = SHAPES[name]
-        return found
+def shapes_of(name: str, spec: DecoderSpec) -> Shapes:
+    if name in FAMILIES:
+        return golden_shapes(name)
     return {source.name: list(source.shape) for parameter in declare(spec, ()) for source in parameter.sources}
 
 
