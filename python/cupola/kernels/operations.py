@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from tvm.relax.frontend import nn
 
+from cupola.errors import UnsupportedError
 from cupola.quantize.formats import Format
 
 Pages: TypeAlias = nn.Tensor  # [num_pages, page elements]: the keys and values of one layer
@@ -68,7 +69,9 @@ class Epilogue:
 
     Args:
         bias: float32 [rows of W], added.
-        function: "silu", "gelu", "gelu_tanh" or "relu"; None: none.
+        function: "silu", "gelu", "gelu_tanh" or "relu"; None: none. Of a gated product also "swiglu_clamped", which is
+            a function of both halves (gpt-oss, 2025): with g = min(x G^T, 7) and u = x U^T within -7 and 7, the result
+            is g * sigmoid(1.702 g) * (u + 1).
         gated: W is [G; U], and the result is function(x G^T) * (x U^T), half as wide (Shazeer, 2020).
         scale: a factor.
         residual: float32 [n, rows of W], added.
@@ -84,6 +87,125 @@ class Epilogue:
 
 
 PLAIN = Epilogue()
+
+
+@dataclass(frozen=True)
+class Routing:
+    """How a row's scores, one an expert, choose its experts and become their weights.
+
+    With s the scores of a row [count], in this order:
+        v = softmax(s) over all experts, or sigmoid(s) of each;
+        c = v + selection bias if there is one, else v: what the choice goes by;
+        of `groups` groups of neighbours, the `groups_used` remain whose `group_best` largest c add up to most;
+        of the experts that remain, the `used` with the largest c are chosen, the largest first;
+        weights w = v of the chosen ones; divided by their sum if renormalised; times scale.
+    Of equal ones, the first is taken. The softmax of the chosen scores alone is "softmax", renormalised. Numbers that
+    are not finite give some experts, each below `count`, and some weights.
+
+    Args:
+        count, used: experts in all, and of one row.
+        function: of the scores.
+        groups, groups_used, group_best: DeepSeek's choice; 1, 1, 1: every expert can be chosen.
+        shared_gate: behind the experts' scores stands one more, g; sigmoid(g) is the weight of the shared network.
+    """
+
+    count: int
+    used: int
+    function: Literal["softmax", "sigmoid"] = "softmax"
+    renormalised: bool = True
+    scale: float = 1.0
+    groups: int = 1
+    groups_used: int = 1
+    group_best: int = 1
+    shared_gate: bool = False
+
+    @property
+    def scores(self) -> int:
+        """How many a row has."""
+        return self.count + self.shared_gate
+
+    def check(self) -> None:
+        """Raises UnsupportedError unless a row can choose so many experts."""
+        whole = self.groups >= 1 and self.count % self.groups == 0
+        size = self.count // self.groups if whole else 0
+        if not (whole and 1 <= self.groups_used <= self.groups and 1 <= self.group_best <= size):
+            raise UnsupportedError(
+                f"{self.count} experts in {self.groups} groups, of which {self.groups_used} are used, are no routing",
+                hint="groups are of one size, and at least one of them is used",
+            )
+        if not 1 <= self.used <= size * self.groups_used:
+            raise UnsupportedError(
+                f"a row uses {self.used} experts of {size * self.groups_used} that it can choose from",
+                hint="it must be at least one, and at most all of them",
+            )
+
+
+@dataclass(frozen=True)
+class Routes:
+    """Where the rows of a step go: what `Operations.route` gives and the products of experts take.
+
+    A *pair* is a row and one of its experts; row i and the j-th of its experts are pair i * used + j.
+
+    Args:
+        weights: float32 [n, used], or [n, used + 1] with the weight of the shared network last.
+        order: tensors of the device's own, by which its products find the pairs of an expert (on CPUs: pairs sorted
+            by expert, where each expert's begin, and which experts are in use).
+    """
+
+    routing: Routing
+    weights: nn.Tensor
+    order: tuple[nn.Tensor, ...]
+
+
+class ExpertOperations(Protocol):
+    """Mixtures of experts on one kind of device: a part of `Operations`."""
+
+    def route(self, scores: nn.Tensor, routing: Routing, selection_bias: nn.Tensor | None = None) -> Routes:
+        """Every row's experts and their weights.
+
+        Args:
+            scores: float32 [n, at least routing.scores], as `linear` with the router's matrix gives them.
+            selection_bias: float32 [count], added for the choice alone.
+        """
+        ...
+
+    def linear_experts(
+        self, x: Activation, matrix: Matrix, routes: Routes, epilogue: Epilogue = PLAIN, *, pairs: bool
+    ) -> nn.Tensor:
+        """For every pair, x W_e^T of its expert and what follows it: float32 [n * used, rows of W_e] (half if gated).
+
+        Only the experts in use are read. A pair's result does not depend, to the bit, on the others.
+
+        Args:
+            x: in the form that `activation` gives for the matrix.
+            matrix: [count * rows of W_e, inputs], the experts' matrices one below the other; rows of W_e are a multiple
+                of 16, twice that if gated (each W_e is [G; U] then).
+            epilogue: bias (float32 [count * rows of W_e]), function and gated; the others stay at their defaults.
+            pairs: x has a row for each pair, as an earlier call left them; else one for each row of the step.
+        """
+        ...
+
+    def combine_experts(
+        self,
+        y: nn.Tensor,
+        routes: Routes,
+        *,
+        scale: float = 1.0,
+        shared: nn.Tensor | None = None,
+        residual: nn.Tensor | None = None,
+    ) -> nn.Tensor:
+        """residual + scale * (sum over j of weights[i, j] * y[i * used + j] + weights[i, used] * shared[i]).
+
+        Args:
+            y: float32 [n * used, width], of the pairs.
+            shared: float32 [n, width], where the routing has a shared gate; a shared network without one is part of
+                the residual.
+            residual: float32 [n, width]; None: 0.
+
+        Returns:
+            float32 [n, width]; the sum is taken in the order of j.
+        """
+        ...
 
 
 class Operations(Protocol):

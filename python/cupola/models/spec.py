@@ -14,11 +14,12 @@ from cupola.errors import UnsupportedError
 from cupola.manifest import Task
 from cupola.models.config import Config
 from cupola.models.encoder_spec import EncoderSpec
+from cupola.models.experts import Experts
 from cupola.models.names import Names
 from cupola.models.rotary import Rotary
 from cupola.models.sizes import check_multiples
 
-Function = Literal["silu", "gelu", "gelu_tanh", "relu"]
+Function = Literal["silu", "gelu", "gelu_tanh", "relu", "swiglu_clamped"]
 QkNorm = Literal["none", "head", "row"]
 Placement = Literal["before", "after", "around", "parallel", "parallel_shared"]
 
@@ -90,6 +91,7 @@ class DecoderSpec:
         logit_scale: factor on logits.
         logit_cap: logits become logit_cap * tanh(logit / logit_cap); 0: they stay.
         positions: rows of a table of learned positions; 0: there is none.
+        experts: of each layer; None: its network is dense. Empty: all are dense.
         names: where the checkpoint keeps it all.
     """
 
@@ -112,11 +114,16 @@ class DecoderSpec:
     logit_scale: float = 1.0
     logit_cap: float = 0.0
     positions: int = 0
+    experts: tuple[Experts | None, ...] = ()
     names: Names = field(default_factory=Names)
 
     @property
     def num_layers(self) -> int:
         return len(self.layers)
+
+    def experts_of(self, layer: int) -> Experts | None:
+        """The experts of a layer; None: its network is dense."""
+        return self.experts[layer] if self.experts else None
 
     @property
     def parallel(self) -> bool:
@@ -154,6 +161,9 @@ class DecoderSpec:
         rotary_dims = {layer.rotary.dim for layer in self.layers if layer.rotary is not None}
         multiples |= {f"rotary dimension {dim}": (dim, 16) for dim in rotary_dims}
         check_multiples(multiples)
+        for experts in dict.fromkeys(self.experts):
+            if experts is not None:
+                experts.check()
 
 
 @dataclass(frozen=True)
