@@ -31,7 +31,7 @@ def test_quant_overrides_the_file() -> None:
     [
         ("[target]\ncpus = 'auto'", "`target.cpus`"),
         ("[targets]\nkind = 'llvm'", "`targets`"),
-        ("[target]\nkind = 'cuda'", "`target.kind`"),
+        ("[target]\nkind = 'fpga'", "`target.kind`"),
         ("[kv_cache]\npage_size = 12", "`kv_cache.page_size`"),
         ("[limits]\nmax_batch = 0", "`limits.max_batch`"),
         ("[limits]\nmax_batch = '8'", "`limits.max_batch`"),

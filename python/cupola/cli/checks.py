@@ -72,10 +72,9 @@ def native_library() -> Finding:
 
 def cpu() -> Finding:
     """The processor, and what `cpu = "auto"` makes of it."""
-    from cupola.compiler.config import TargetConfig
-    from cupola.compiler.target import resolve
+    from cupola.compiler.cpu_target import resolve_cpu
 
-    target = resolve(TargetConfig())
+    target = resolve_cpu("auto", "auto")
     features = [
         name for name in ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8") if name in processor.flags()
     ]

@@ -12,7 +12,7 @@ from pathlib import Path
 from cupola.compiler.config import CompileConfig
 from cupola.compiler.progress import OnProgress
 from cupola.compiler.prune import prune, size_limit, touch
-from cupola.compiler.target import CpuTarget
+from cupola.compiler.target import Target
 from cupola.errors import StorageError
 from cupola.manifest import FILE_NAME, FORMAT_VERSION, Stamp
 from cupola.models import registry
@@ -22,7 +22,7 @@ from cupola.weights.checkpoint import Checkpoint
 COMPILER_PACKAGES = ("compiler", "kernels", "models", "quantize", "weights")
 
 
-def compile_cached(checkpoint: Checkpoint, config: CompileConfig, target: CpuTarget, on_progress: OnProgress) -> Path:
+def compile_cached(checkpoint: Checkpoint, config: CompileConfig, target: Target, on_progress: OnProgress) -> Path:
     """The compiled folder of a checkpoint; compiles when it is not in the cache, and keeps the cache within its bound.
 
     Several processes may ask at once: one compiles, the others wait for it.
@@ -59,7 +59,7 @@ def compiled_root() -> Path:
     return cache_root() / "compiled"
 
 
-def _key(checkpoint: Checkpoint, config: CompileConfig, target: CpuTarget) -> str:
+def _key(checkpoint: Checkpoint, config: CompileConfig, target: Target) -> str:
     digest = hashlib.sha256()
     parts = (
         checkpoint.fingerprint(),

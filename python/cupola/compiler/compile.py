@@ -12,7 +12,7 @@ from pathlib import Path
 from cupola.compiler.config import CompileConfig
 from cupola.compiler.plan import plan_decoder, plan_encoder
 from cupola.compiler.progress import OnProgress, Progress
-from cupola.compiler.target import CpuTarget
+from cupola.compiler.target import Target
 from cupola.errors import StorageError, UsageError
 from cupola.manifest import FILE_NAME, Limits, Manifest, SpecialIds, Stamp
 from cupola.models import encoder, registry
@@ -30,7 +30,7 @@ GENERATION_CONFIG = "generation_config.json"
 
 
 def compile_model(
-    checkpoint: Checkpoint, config: CompileConfig, target: CpuTarget, folder: Path, on_progress: OnProgress
+    checkpoint: Checkpoint, config: CompileConfig, target: Target, folder: Path, on_progress: OnProgress
 ) -> Manifest:
     """Compiles into `folder`, which appears only when it is complete.
 
@@ -60,7 +60,7 @@ def compile_model(
 
 
 def _compile_into(
-    work: Path, checkpoint: Checkpoint, config: CompileConfig, target: CpuTarget, on_progress: OnProgress
+    work: Path, checkpoint: Checkpoint, config: CompileConfig, target: Target, on_progress: OnProgress
 ) -> Manifest:
     architecture, spec = registry.read(checkpoint.config)
     config = config.resolved(architecture.task)

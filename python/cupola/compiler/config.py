@@ -6,15 +6,23 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from cupola.errors import UsageError
 from cupola.manifest import Task
 
 # A decoder's token costs the bytes of its weights; an encoder's does not, and its vectors shall be the checkpoint's.
 AUTO_QUANT: Mapping[Task, str] = MappingProxyType({"generate": "q4", "embed": "q16"})
+
+
+def _names(value: object) -> object:
+    """A TOML string or list of strings as a tuple."""
+    return tuple(value) if isinstance(value, list) else (value,) if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 
 
 class _Section(BaseModel):
@@ -24,9 +32,11 @@ class _Section(BaseModel):
 class TargetConfig(_Section):
     """What code is generated for."""
 
-    kind: Literal["llvm"] = "llvm"
-    cpu: str = "auto"
-    isa: Literal["auto", "avx512", "vnni", "avx2", "plain"] = "auto"
+    kind: Literal["llvm", "cuda", "rocm", "metal", "vulkan", "webgpu", "opencl"] = "llvm"
+    cpu: Names = ("auto",)
+    isa: Literal["auto", "avx512", "vnni", "avx2", "i8mm", "dotprod", "plain"] = "auto"
+    arch: Names = ()
+    dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
 
 
 class ModelConfig(_Section):

@@ -23,12 +23,11 @@ def measure_peak(threads: int) -> float:
     import tvm
 
     from cupola.compiler import pipeline
-    from cupola.compiler.config import TargetConfig
-    from cupola.compiler.target import resolve
+    from cupola.compiler.cpu_target import resolve_cpu
     from cupola.kernels.cpu.isa import BY_NAME
     from cupola.kernels.cpu.peak import data_bytes, operations, output_shape, peak_kernel
 
-    target = resolve(TargetConfig(cpu="native"))
+    target = resolve_cpu("native", "auto")
     isa = BY_NAME[target.isa]
     function = peak_kernel(threads, isa).with_attr("global_symbol", "peak")
     pipeline.register()

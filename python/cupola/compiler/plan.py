@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cupola.compiler import encoder_library, library
 from cupola.compiler.config import CompileConfig, LimitsConfig
-from cupola.compiler.target import CpuTarget
+from cupola.compiler.target import CpuTarget, Target
 from cupola.errors import UsageError
 from cupola.manifest import Embedding, KvCache, Shape
 from cupola.models.encoder_spec import EncoderSpec
@@ -29,9 +29,7 @@ class Plan:
     embedding: Embedding | None = None
 
 
-def plan_decoder(
-    spec: DecoderSpec, parameters: Mapping[str, Parameter], config: CompileConfig, target: CpuTarget
-) -> Plan:
+def plan_decoder(spec: DecoderSpec, parameters: Mapping[str, Parameter], config: CompileConfig, target: Target) -> Plan:
     """A model that generates. UsageError: a context that it was not trained for."""
     dtype = _attention_dtype(config)
     elements = library.page_layout(spec, config.kv_cache.page_size, dtype).elements
@@ -48,7 +46,7 @@ def plan_decoder(
     )
 
     def build(path: Path) -> library.Library:
-        return library.build(spec, parameters, kv_cache, config.limits, target, path)
+        return library.build(spec, parameters, kv_cache, config.limits, _processor(target), path)
 
     return Plan(build, shape, kv_cache, config.limits)
 
@@ -58,7 +56,7 @@ def plan_encoder(
     parameters: Mapping[str, Parameter],
     settings: SentenceSettings,
     config: CompileConfig,
-    target: CpuTarget,
+    target: Target,
 ) -> Plan:
     """A model that makes embeddings; a step has room for one text at least. Raises as `plan_decoder`."""
     usual = min(settings.max_tokens or spec.max_context, spec.max_context)
@@ -84,10 +82,16 @@ def plan_encoder(
     )
 
     def build(path: Path) -> library.Library:
-        return encoder_library.build(spec, parameters, sizes, target, path)
+        return encoder_library.build(spec, parameters, sizes, _processor(target), path)
 
     kv_cache = KvCache(page_size=config.kv_cache.page_size, dtype=dtype, page_elements=0)
     return Plan(build, shape, kv_cache, limits, embedding)
+
+
+def _processor(target: Target) -> CpuTarget:
+    if isinstance(target, CpuTarget):
+        return target
+    raise UsageError(f"target.kind is `{target.kind}`, for which this model has no kernels", hint='use kind = "llvm"')
 
 
 def _attention_dtype(config: CompileConfig) -> str:
