@@ -1,8 +1,6 @@
-"""The words in which CPU kernels are written: a thin layer over TVM's IR builder.
+"""The words in which CPU kernels are written: those of every device (`kernels/emit.py`), and what only processors have.
 
-A kernel is a Python function that runs once, at compile time, and leaves TIR behind. Python loops unroll, `serial`
-loops stay. `let` names a value (an SSA register); a kernel names whatever it uses twice. Vectors are plain TIR types
-such as float32x8, which LLVM maps to registers.
+Vectors are plain TIR types such as float32x8, which LLVM maps to registers.
 
 Traps of TVM 0.27 that this file absorbs:
 - A small buffer of the default scope becomes an LLVM alloca, which is promoted to registers when its indices are
@@ -13,91 +11,74 @@ Traps of TVM 0.27 that this file absorbs:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
-from typing import TypeAlias
 
-import tvm
 from tvm import tirx
-from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir
 
-Expr: TypeAlias = tvm.ir.Expr
-Index: TypeAlias = Expr | int
+from cupola.kernels.emit import (
+    LANES,
+    Arg,
+    Expr,
+    Index,
+    Span,
+    as_index,
+    bits,
+    branch,
+    cast,
+    dtype_of,
+    f32,
+    flat,
+    fma,
+    i32,
+    i64,
+    kernel,
+    lanes_of,
+    let,
+    select,
+    shuffle,
+    splat,
+    while_,
+)
 
-LANES = 8  # float32 values in the vectors that all kernels here compute with
-
-
-@dataclass(frozen=True)
-class Arg:
-    """One tensor argument of a kernel: its shape (ints or symbolic variables) and dtype."""
-
-    shape: tuple[Index, ...]
-    dtype: str
-
-
-@dataclass(frozen=True)
-class Span:
-    """A flat view of a tensor or of a local buffer; offsets count elements."""
-
-    buffer: tirx.Var
-
-    def load(self, offset: Index, lanes: int = LANES) -> Expr:
-        """Loads `lanes` neighbours and names them."""
-        return let(self.buffer[tirx.Ramp(_i64(offset), _i64(1), lanes)])
-
-    def at(self, offset: Index) -> Expr:
-        """Loads one element and names it."""
-        return let(self.buffer[_i64(offset)])
-
-    def store(self, offset: Index, value: Expr) -> None:
-        """Stores a vector to neighbours (or one scalar)."""
-        lanes = lanes_of(value)
-        at = _i64(offset) if lanes == 1 else tirx.Ramp(_i64(offset), _i64(1), lanes)
-        ir.buffer_store(self.buffer, value, [at])
-
-    def put(self, offset: Index, value: Expr) -> None:
-        """Stores one element (which may itself be of a vector type)."""
-        ir.buffer_store(self.buffer, value, [_i64(offset)])
-
-    def get(self, offset: Index) -> Expr:
-        """An element as an expression that is evaluated where it is used."""
-        return self.buffer[_i64(offset)]
-
-    def viewed(self, dtype: str) -> Span:
-        """The same memory as elements of another type, which offsets then count."""
-        (size,) = self.buffer.shape
-        elements = tirx.floordiv(size * tvm.DataType(str(self.buffer.dtype)).bits, tvm.DataType(dtype).bits)
-        return Span(ir.decl_buffer((elements,), dtype, data=self.buffer.data))
-
-    def prefetch(self, offset: Index) -> None:
-        """Asks for the cache line of one element, to be read soon. Into the second level (locality 2): there can be
-        more requests under way than the first level has buffers for, which is what limits reads from memory."""
-        address = ir.address_of(self.buffer[_i64(offset)])
-        ir.evaluate(tirx.call_intrin("void", "tirx.prefetch", address, i32(0), i32(2), i32(1)))
-
-
-Body: TypeAlias = Callable[..., None]
-
-
-def kernel(name: str, args: Mapping[str, Arg], body: Body) -> tirx.PrimFunc:
-    """Emits one function: `body` is called with a `Span` for each argument, by name."""
-    with IRBuilder() as builder, ir.prim_func(is_private=True):
-        ir.func_name(name)
-        handles = {key: ir.arg(key, ir.buffer(a.shape, a.dtype)) for key, a in args.items()}
-        ir.func_attr({"tirx.noalias": True, "tirx.is_scheduled": True})
-        spans = {key: flat(handles[key], a.shape, a.dtype) for key, a in args.items()}
-        body(**spans)
-    return builder.get()
-
-
-def flat(buffer: tirx.Var, shape: Sequence[Index], dtype: str) -> Span:
-    """A one-dimensional view of a tensor argument."""
-    size: Index = 1
-    for extent in shape:
-        size = size * extent
-    return Span(ir.decl_buffer((size,), dtype, data=buffer.data))
+__all__ = [
+    "LANES",
+    "ROUND",
+    "Arg",
+    "Expr",
+    "Index",
+    "Span",
+    "bits",
+    "branch",
+    "cast",
+    "dtype_of",
+    "exp",
+    "f32",
+    "flat",
+    "fma",
+    "for_each_row",
+    "i32",
+    "i64",
+    "kernel",
+    "lanes_of",
+    "let",
+    "max_lanes",
+    "parallel",
+    "reduce_tree",
+    "region",
+    "registers",
+    "rounded16",
+    "scratch",
+    "select",
+    "serial",
+    "shuffle",
+    "size_var",
+    "splat",
+    "sum_lanes",
+    "tiles",
+    "while_",
+]
 
 
 def size_var(name: str) -> tirx.Var:
@@ -127,25 +108,10 @@ def serial(extent: Index, start: Index = 0) -> AbstractContextManager[Expr]:
     return ir.serial(_i64(start), _i64(extent))
 
 
-def while_(condition: Callable[[], Expr]) -> AbstractContextManager[None]:
-    """A loop that runs as long as `condition()` holds; it must read memory, with `Span.get`."""
-    return ir.While(condition())
-
-
 def for_each_row(rows: Expr, body: Callable[[Expr], None]) -> None:
     """A kernel of one parallel loop over rows."""
     with region(), parallel(rows) as row:
         body(row)
-
-
-def branch(condition: Expr, then: Callable[[], None], otherwise: Callable[[], None] | None = None) -> None:
-    """If-then-else."""
-    with ir.If(condition):
-        with ir.Then():
-            then()
-        if otherwise is not None:
-            with ir.Else():
-                otherwise()
 
 
 def tiles(rows: Index, sizes: Sequence[int], body: Callable[[Expr, int], None], first: Index = 0) -> None:
@@ -181,66 +147,8 @@ def scratch(count: int, dtype: str = "float32") -> Span:
 # Values
 
 
-def let(value: Expr) -> Expr:
-    """Names a value, so that it is computed once."""
-    return ir.Bind(value)
-
-
-def i32(value: int) -> Expr:
-    return tirx.IntImm("int32", value)
-
-
-def i64(value: int) -> Expr:
-    return tirx.IntImm("int64", value)
-
-
-def f32(value: float) -> Expr:
-    return tirx.FloatImm("float32", value)
-
-
 def _i64(value: Index) -> Expr:
-    if isinstance(value, int):
-        return i64(value)
-    return value if str(dtype_of(value)) == "int64" else tirx.Cast("int64", value)
-
-
-def dtype_of(value: Expr) -> str:
-    """The TIR dtype of an expression, such as float32x8."""
-    return str(value.ty.dtype)
-
-
-def lanes_of(value: Expr) -> int:
-    """The number of vector lanes of an expression."""
-    _, _, lanes = dtype_of(value).partition("x")
-    return int(lanes or 1)
-
-
-def splat(value: Expr, lanes: int = LANES) -> Expr:
-    """A vector whose lanes all hold `value`; of one lane, the value itself."""
-    return let(tirx.Broadcast(value, lanes) if lanes > 1 else value)
-
-
-def cast(value: Expr, dtype: str) -> Expr:
-    return let(tirx.Cast(dtype, value))
-
-
-def bits(value: Expr, dtype: str) -> Expr:
-    """The same bits as another type of the same size."""
-    return let(tirx.reinterpret(dtype, value))
-
-
-def fma(a: Expr, b: Expr, c: Expr) -> Expr:
-    """a * b + c with one rounding. Always written out, so that results never depend on what LLVM contracts."""
-    return let(tirx.call_intrin(dtype_of(c), "tirx.fma", a, b, c))
-
-
-def select(condition: Expr, then: Expr, otherwise: Expr) -> Expr:
-    return let(tirx.Select(condition, then, otherwise))
-
-
-def shuffle(value: Expr, indices: Sequence[int]) -> Expr:
-    """The lanes of `value` in another order; a single index gives a scalar."""
-    return let(tirx.Shuffle([value], [i32(i) for i in indices]))
+    return as_index(value, "int64")
 
 
 def reduce_tree(value: Expr, combine: Callable[[Expr, Expr], Expr]) -> Expr:
