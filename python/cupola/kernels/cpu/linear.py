@@ -36,7 +36,7 @@ from cupola.kernels.cpu.functions import FUNCTIONS, soft_cap
 from cupola.kernels.cpu.isa import Isa
 from cupola.kernels.cpu.linear_float import float_product
 from cupola.kernels.cpu.linear_integer import q4_product, q8_product
-from cupola.kernels.cpu.linear_spec import Finish, LinearSpec, Product
+from cupola.kernels.cpu.linear_spec import BlockProduct, Finish, LinearSpec, Product, Rows
 from cupola.kernels.cpu.wide import q16_product, row_args
 from cupola.quantize.formats import GROUP, Format
 from cupola.quantize.layouts import OUT_BLOCK, packed_dtype, packed_shape
@@ -45,13 +45,7 @@ from cupola.quantize.layouts import OUT_BLOCK, packed_dtype, packed_shape
 def linear(spec: LinearSpec, isa: Isa) -> tirx.PrimFunc:
     """Emits the product. Arguments: x (f32) or q, s (see `activation`); w; b when biased; r when residual; y."""
     n = size_var("n")
-    groups = spec.inputs // GROUP
-    if spec.format.grouped:
-        args = {"q": Arg((n, spec.inputs), "int8"), "s": Arg((n, groups, 2), "float32")}
-    elif spec.format is Format.Q16:
-        args = row_args(n, spec.inputs)
-    else:
-        args = {"x": Arg((n, spec.inputs), "float32")}
+    args = input_args(spec.format, n, spec.inputs)
     args["w"] = Arg(packed_shape(spec.format, (spec.outputs, spec.inputs)), packed_dtype(spec.format).name)
     if spec.bias:
         args["b"] = Arg((spec.outputs,), "float32")
@@ -60,7 +54,7 @@ def linear(spec: LinearSpec, isa: Isa) -> tirx.PrimFunc:
     args["y"] = Arg((n, spec.width), "float32")
 
     def body(**spans: Span) -> None:
-        block_product = _PRODUCTS[spec.format](spec, isa, n, spans)
+        block_product = product_of(spec, isa, Rows(n), spans)
         with region():
             if spec.gated:
                 with parallel(spec.blocks // 2) as block, serial(2) as up:
@@ -70,6 +64,20 @@ def linear(spec: LinearSpec, isa: Isa) -> tirx.PrimFunc:
                     block_product(block, _store(spec, spans, block))
 
     return kernel(spec.name, args, body)
+
+
+def input_args(fmt: Format, rows: Expr, width: int) -> dict[str, Arg]:
+    """The input of a product with weights of this format: `rows` rows of `width` values."""
+    if fmt.grouped:
+        return {"q": Arg((rows, width), "int8"), "s": Arg((rows, width // GROUP, 2), "float32")}
+    if fmt is Format.Q16:
+        return row_args(rows, width)
+    return {"x": Arg((rows, width), "float32")}
+
+
+def product_of(spec: LinearSpec, isa: Isa, rows: Rows, spans: dict[str, Span]) -> BlockProduct:
+    """The way of computing a product that its format asks for."""
+    return _PRODUCTS[spec.format](spec, isa, rows, spans)
 
 
 # What becomes of the sums

@@ -27,7 +27,7 @@ from cupola.kernels.cpu.emit import (
     tiles,
 )
 from cupola.kernels.cpu.isa import PLAIN, Isa
-from cupola.kernels.cpu.linear_spec import HALVES, BlockProduct, Finish, LinearSpec
+from cupola.kernels.cpu.linear_spec import HALVES, BlockProduct, Finish, LinearSpec, Rows
 from cupola.quantize.formats import Format
 from cupola.quantize.layouts import OUT_BLOCK
 
@@ -35,7 +35,7 @@ SUMS = 12  # vectors of sums that a tile keeps in 16 registers, beside weights a
 AHEAD = 256 * OUT_BLOCK  # weights between what is read and what is asked of memory
 
 
-def float_product(spec: LinearSpec, isa: Isa, n: Expr, spans: dict[str, Span]) -> BlockProduct:
+def float_product(spec: LinearSpec, isa: Isa, rows: Rows, spans: dict[str, Span]) -> BlockProduct:
     """Tiles of as many rows as have room for their sums."""
     chains = 1 if spec.format is Format.F32 else 2
     largest = SUMS // (chains * HALVES)
@@ -43,20 +43,27 @@ def float_product(spec: LinearSpec, isa: Isa, n: Expr, spans: dict[str, Span]) -
     def block_product(block: Expr, finish: Finish) -> None:
         base = let(block * (spec.inputs * OUT_BLOCK))
         tiles(
-            n,
+            rows.count,
             range(largest, 0, -1),
-            lambda first, rows: _tile(spec, isa, chains, spans, base, first, rows, finish),
+            lambda first, count: _tile(spec, isa, chains, spans, base, first, rows.places(first, count), finish),
         )
 
     return block_product
 
 
 def _tile(
-    spec: LinearSpec, isa: Isa, chains: int, spans: dict[str, Span], base: Expr, first: Expr, rows: int, finish: Finish
+    spec: LinearSpec,
+    isa: Isa,
+    chains: int,
+    spans: dict[str, Span],
+    base: Expr,
+    first: Expr,
+    places: list[Expr],
+    finish: Finish,
 ) -> None:
     """Some rows and one column block, whose weights begin at `base`."""
-    x, w = spans["x"], spans["w"]
-    starts = [let((first + r) * spec.inputs) for r in range(rows)]
+    x, w, rows = spans["x"], spans["w"], len(places)
+    starts = [let(place * spec.inputs) for place in places]
     count = rows * HALVES
     sums = registers(chains * count, fill=splat(f32(0.0)))
 

@@ -24,7 +24,7 @@ from cupola.kernels.cpu.emit import (
     tiles,
 )
 from cupola.kernels.cpu.isa import Isa, dot4_broadcast
-from cupola.kernels.cpu.linear_spec import BlockProduct, Finish, LinearSpec
+from cupola.kernels.cpu.linear_spec import BlockProduct, Finish, LinearSpec, Rows
 from cupola.quantize.formats import GROUP, Q4S_ZERO, Format
 from cupola.quantize.layouts import OUT_BLOCK, block_bytes, codes_offset
 
@@ -57,10 +57,10 @@ class _Block:
         return OUT_BLOCK // self.isa.lanes
 
 
-def q8_product(spec: LinearSpec, isa: Isa, n: Expr, spans: dict[str, Span]) -> BlockProduct:
+def q8_product(spec: LinearSpec, isa: Isa, rows: Rows, spans: dict[str, Span]) -> BlockProduct:
     def block_product(block: Expr, finish: Finish) -> None:
         sizes = WIDE_TILES if isa.registers >= 32 else (4, 2, 1)
-        _cover(spec, spans, _q8_block(spec, isa, spans, _places(spec, block)), n, sizes, finish)
+        _cover(spec, spans, _q8_block(spec, isa, spans, _places(spec, block)), rows, sizes, finish)
 
     return block_product
 
@@ -112,20 +112,21 @@ class _Q4Weights:
     minimum: Callable[[Expr, int], Expr]
 
 
-def q4_product(spec: LinearSpec, isa: Isa, n: Expr, spans: dict[str, Span]) -> BlockProduct:
+def q4_product(spec: LinearSpec, isa: Isa, rows: Rows, spans: dict[str, Span]) -> BlockProduct:
     def block_product(block: Expr, finish: Finish) -> None:
         packed = _q4_packed(spec, isa, spans["w"], _places(spec, block))
 
         def few(sizes: tuple[int, ...] = (3, 2, 1)) -> None:
-            _cover(spec, spans, _q4_block(isa, spans["q"], packed), n, sizes, finish)
+            _cover(spec, spans, _q4_block(isa, spans["q"], packed), rows, sizes, finish)
 
         def many() -> None:
-            _cover(spec, spans, _q4_block(isa, spans["q"], _q4_unpacked(spec, isa, packed)), n, (4, 2, 1), finish)
+            unpacked = _q4_block(isa, spans["q"], _q4_unpacked(spec, isa, packed))
+            _cover(spec, spans, unpacked, rows, (4, 2, 1), finish)
 
         if isa.registers >= 32:
             few(WIDE_TILES)
         else:
-            branch(n < i64(MANY_ROWS), few, many)
+            branch(rows.count < i64(MANY_ROWS), few, many)
 
     return block_product
 
@@ -206,7 +207,7 @@ def _q4_block(isa: Isa, q: Span, weights: _Q4Weights) -> _Block:
 
 
 def _cover(
-    spec: LinearSpec, spans: dict[str, Span], block: _Block, n: Expr, sizes: tuple[int, ...], finish: Finish
+    spec: LinearSpec, spans: dict[str, Span], block: _Block, all_rows: Rows, sizes: tuple[int, ...], finish: Finish
 ) -> None:
     """All rows, in tiles of these sizes."""
     asking = _asking(spec, spans["w"], block)
@@ -214,23 +215,26 @@ def _cover(
     def tile(first: Expr, rows: int) -> None:
         in_registers = rows == 1 or block.isa.registers >= 32
         emit = _tile if in_registers else _long_tile
+        places = all_rows.places(first, rows)
 
         def ask() -> None:
-            emit(spec, spans, asking, first, rows, finish)
+            emit(spec, spans, asking, first, places, finish)
 
         def read() -> None:
-            emit(spec, spans, block, first, rows, finish)
+            emit(spec, spans, block, first, places, finish)
 
         if rows == 1 or block.place is None:
             read()  # one row reads too fast for requests of its own to help the processor's
         elif spec.inputs >= LONG_INPUTS:
             ask()
         elif rows == sizes[0]:
-            branch(n > i64(rows), ask, read)  # while a block is read again and again, the processor asks too late
+            branch(
+                all_rows.count > i64(rows), ask, read
+            )  # while a block is read again and again, the processor asks too late
         else:
             read()
 
-    tiles(n, sizes, tile)
+    tiles(all_rows.count, sizes, tile)
 
 
 def _asking(spec: LinearSpec, w: Span, block: _Block) -> _Block:
@@ -246,14 +250,16 @@ def _asking(spec: LinearSpec, w: Span, block: _Block) -> _Block:
     return replace(block, dots=dots)
 
 
-def _tile(spec: LinearSpec, spans: dict[str, Span], block: _Block, first: Expr, rows: int, finish: Finish) -> None:
+def _tile(
+    spec: LinearSpec, spans: dict[str, Span], block: _Block, first: Expr, places: list[Expr], finish: Finish
+) -> None:
     """Integer products and float sums of a group in one go, all in registers."""
-    groups = spec.inputs // GROUP
+    groups, rows = spec.inputs // GROUP, len(places)
     parts, lanes = block.parts, block.isa.lanes
     sums = registers(rows * parts, f"float32x{lanes}", splat(f32(0.0), lanes))
     with serial(groups) as group:
-        dots = block.dots(group, _row_offsets(spec, first, rows, group))
-        _accumulate(spec, spans, block, group, first, rows, sums, lambda r, part: dots[r][part])
+        dots = block.dots(group, _row_offsets(spec, places, group))
+        _accumulate(spec, spans, block, group, places, sums, lambda r, part: dots[r][part])
     for at in range(rows * parts):
         finish(let(first + at // parts), at % parts, let(sums.get(at)))
 
@@ -261,9 +267,11 @@ def _tile(spec: LinearSpec, spans: dict[str, Span], block: _Block, first: Expr, 
 CHUNK = 16  # groups whose dot products wait in scratch for their scales
 
 
-def _long_tile(spec: LinearSpec, spans: dict[str, Span], block: _Block, first: Expr, rows: int, finish: Finish) -> None:
+def _long_tile(
+    spec: LinearSpec, spans: dict[str, Span], block: _Block, first: Expr, places: list[Expr], finish: Finish
+) -> None:
     """A chunk of groups is multiplied first and scaled after, so that neither loop runs out of registers."""
-    groups = spec.inputs // GROUP
+    groups, rows = spec.inputs // GROUP, len(places)
     parts, lanes = block.parts, block.isa.lanes
     # The float sums share a block with the dot products: in one of their own, small as it is, LLVM would promote them
     # to registers, and spill them where they are used.
@@ -280,7 +288,7 @@ def _long_tile(spec: LinearSpec, spans: dict[str, Span], block: _Block, first: E
         count = let(tirx.min(i64(CHUNK), i64(groups) - start))
         with serial(count) as j:
             group = let(start + j)
-            found = block.dots(group, _row_offsets(spec, first, rows, group))
+            found = block.dots(group, _row_offsets(spec, places, group))
             for r in range(rows):
                 for part in range(parts):
                     dots.store(slot(j, r, part), found[r][part])
@@ -289,9 +297,7 @@ def _long_tile(spec: LinearSpec, spans: dict[str, Span], block: _Block, first: E
             running.put(at, sums.load(first_sum + at * lanes, lanes))
         with serial(count) as j:
             group = let(start + j)
-            _accumulate(
-                spec, spans, block, group, first, rows, running, lambda r, part: dots.load(slot(j, r, part), lanes)
-            )
+            _accumulate(spec, spans, block, group, places, running, lambda r, part: dots.load(slot(j, r, part), lanes))
         for at in range(rows * parts):
             sums.store(first_sum + at * lanes, running.get(at))
 
@@ -304,24 +310,23 @@ def _accumulate(
     spans: dict[str, Span],
     block: _Block,
     group: Expr,
-    first: Expr,
-    rows: int,
+    places: list[Expr],
     sums: Span,
     dot: Callable[[int, int], Expr],
 ) -> None:
     """Adds one group's share to the float sums of every row and part."""
     s, lanes, parts = spans["s"], block.isa.lanes, block.parts
-    for r in range(rows):
-        at = let(((first + r) * (spec.inputs // GROUP) + group) * 2)
+    for r, place in enumerate(places):
+        at = let((place * (spec.inputs // GROUP) + group) * 2)
         scales = (splat(s.at(at), lanes), splat(s.at(at + 1), lanes))
         for part in range(parts):
             i = r * parts + part
             sums.put(i, block.accumulate(group, part, sums.get(i), dot(r, part), scales))
 
 
-def _row_offsets(spec: LinearSpec, first: Expr, rows: int, group: Expr) -> list[Expr]:
+def _row_offsets(spec: LinearSpec, places: list[Expr], group: Expr) -> list[Expr]:
     """Where each row's integers of a group begin."""
-    return [let((first + r) * spec.inputs + group * GROUP) for r in range(rows)]
+    return [let(place * spec.inputs + group * GROUP) for place in places]
 
 
 def _quad(q: Span, row: Expr, quad: int) -> Expr:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cupola.kernels.cpu.emit import LANES, Expr, Span
+from cupola.kernels.cpu.emit import LANES, Expr, Span, let
 from cupola.kernels.cpu.isa import Isa
 from cupola.quantize.formats import Format
 from cupola.quantize.layouts import OUT_BLOCK
@@ -59,5 +59,22 @@ class LinearSpec:
         return "_".join(["linear", self.format.value, *(part for part, there in parts.items() if there)])
 
 
+@dataclass(frozen=True)
+class Rows:
+    """The rows of the input that a product is over.
+
+    Args:
+        count: how many there are.
+        place: which row of the input the i-th of them is.
+    """
+
+    count: Expr
+    place: Callable[[Expr], Expr] = lambda i: i
+
+    def places(self, first: Expr, count: int) -> list[Expr]:
+        """Of some neighbours among them."""
+        return [let(self.place(let(first + r))) for r in range(count)]
+
+
 BlockProduct = Callable[[Expr, Finish], None]  # (column block, what becomes of its sums)
-Product = Callable[[LinearSpec, Isa, Expr, dict[str, Span]], BlockProduct]  # of a kernel of n rows and its arguments
+Product = Callable[[LinearSpec, Isa, Rows, dict[str, Span]], BlockProduct]  # over rows, of a kernel's arguments

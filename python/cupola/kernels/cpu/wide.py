@@ -31,7 +31,7 @@ from cupola.kernels.cpu.emit import (
     tiles,
 )
 from cupola.kernels.cpu.isa import Isa
-from cupola.kernels.cpu.linear_spec import BlockProduct, Finish, LinearSpec
+from cupola.kernels.cpu.linear_spec import BlockProduct, Finish, LinearSpec, Rows
 from cupola.quantize.formats import GROUP
 from cupola.quantize.layouts import OUT_BLOCK
 from cupola.quantize.wide import LIMIT, ROW_BYTES
@@ -56,25 +56,28 @@ def quantize_row(width: int, value: Callable[[Expr], Expr], q: Span, s: Span, ba
         s.put(let(base // GROUP + group), let(largest * f32(1.0 / LIMIT)))
 
 
-def q16_product(spec: LinearSpec, isa: Isa, n: Expr, spans: dict[str, Span]) -> BlockProduct:
+def q16_product(spec: LinearSpec, isa: Isa, rows: Rows, spans: dict[str, Span]) -> BlockProduct:
     """Tiles of as many rows as have room for their sums: those of a group, and those of all."""
     sizes = range(8, 0, -1) if isa.registers >= 32 else (2, 1)
 
     def block_product(block: Expr, finish: Finish) -> None:
-        tiles(n, sizes, lambda first, rows: _tile(spec, isa, spans, block, first, rows, finish))
+        def tile(first: Expr, count: int) -> None:
+            _tile(spec, isa, spans, block, first, rows.places(first, count), finish)
+
+        tiles(rows.count, sizes, tile)
 
     return block_product
 
 
 def _tile(
-    spec: LinearSpec, isa: Isa, spans: dict[str, Span], block: Expr, first: Expr, rows: int, finish: Finish
+    spec: LinearSpec, isa: Isa, spans: dict[str, Span], block: Expr, first: Expr, places: list[Expr], finish: Finish
 ) -> None:
-    q, s, w = spans["q"], spans["s"], spans["w"]
+    q, s, w, rows = spans["q"], spans["s"], spans["w"], len(places)
     groups, parts, lanes = spec.inputs // GROUP, OUT_BLOCK // isa.lanes, isa.lanes
     base = let(block * ((spec.inputs // 2 + 1) * ROW_BYTES))
     sums = registers(rows * parts, f"float32x{lanes}", splat(f32(0.0), lanes))
     with serial(groups) as group:
-        starts = [let((first + r) * spec.inputs + group * GROUP) for r in range(rows)]
+        starts = [let(place * spec.inputs + group * GROUP) for place in places]
         dots = [splat(i32(0), lanes)] * (rows * parts)
         for pair in range(PAIRS):
             at = let(base + (group * PAIRS + pair + 1) * ROW_BYTES)
@@ -83,8 +86,8 @@ def _tile(
                 value = bits(splat(bits(q.load(start + pair * 2, 2), "int32"), lanes), f"int16x{2 * lanes}")
                 for p, weight in enumerate(weights):
                     dots[r * parts + p] = isa.add_pairs(dots[r * parts + p], weight, value)
-        for r in range(rows):
-            scale = splat(s.at((first + r) * groups + group), lanes)
+        for r, place in enumerate(places):
+            scale = splat(s.at(place * groups + group), lanes)
             for i in range(r * parts, (r + 1) * parts):
                 sums.put(i, fma(cast(dots[i], f"float32x{lanes}"), scale, sums.get(i)))
     for i in range(rows * parts):
