@@ -82,7 +82,7 @@ bench-embeddings: $(INSTALLED) $(GOLDENS_READY)  ## measure embeddings against s
 # --- checks ---------------------------------------------------------------------------------------------------------
 
 test: $(INSTALLED) $(TOOLS)  ## all fast tests, also those on the real model
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 chaos: $(INSTALLED) $(TOOLS)  ## faults, overload and clients that leave, at full size; prints what it measured
 	@CUPOLA_CHAOS=full $(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS)
