@@ -14,11 +14,13 @@ does not depend on the road, on the chunking of the prompt, or on other rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tvm import tirx
 
-from cupola.kernels.cpu.attention_block import Coming, Task, part_of
+from cupola.kernels.cpu.attention_block import Task, part_of
 from cupola.kernels.cpu.attention_merge import begin, finish, merge
-from cupola.kernels.cpu.attention_step import BLOCK, AttentionSpec, Part, Queries, Step
+from cupola.kernels.cpu.attention_step import BLOCK, AttentionSpec, Begin, Coming, Part, Queries, Step
 from cupola.kernels.cpu.emit import (
     LANES,
     Arg,
@@ -39,7 +41,7 @@ from cupola.kernels.cpu.emit import (
 )
 from cupola.kernels.cpu.isa import Isa
 
-__all__ = ["BLOCK", "AttentionSpec", "attention", "split_slots"]
+__all__ = ["BLOCK", "AttentionSpec", "attention", "paged_attention", "split_slots"]
 
 FEW_TASKS = 64  # sequences times key-value heads up to which a decode is split over the context
 DEAL = (0, 4, 2, 6, 1, 5, 3, 7)  # hands of split tasks, in an order in which neighbours are far apart
@@ -59,13 +61,26 @@ def attention(spec: AttentionSpec, isa: Isa) -> tirx.PrimFunc:
     q float32[n, H*D] is rotated and scaled; sinks float32[H], where the spec says so. The outputs are y float32[n, H*D]
     and working memory for the partials: o float32[slots, H*D] and ml float32[slots, H, 2], slots as `split_slots` says.
     """
+    return paged_attention("attention", spec, isa, {"q": spec.heads.queries * spec.heads.dim}, Step, Task.of)
+
+
+def paged_attention(
+    name: str, spec: AttentionSpec, isa: Isa, queries: Mapping[str, int], step_type: type[Step], begin_task: Begin
+) -> tirx.PrimFunc:
+    """The kernel, whatever a query is and however it meets a block.
+
+    Args:
+        queries: the arguments that queries are read from, float32 [n, this many].
+        step_type: the arguments of a call; it has the queries' names.
+        begin_task: starts some queries' way through the context.
+    """
     n, b, p, num_pages = size_var("n"), size_var("b"), size_var("p"), size_var("num_pages")
     b1 = size_var("b1")
     heads = spec.heads
     width = heads.queries * heads.dim
     slots = size_var("slots")
     args = {
-        "q": Arg((n, width), "float32"),
+        **{query: Arg((n, elements), "float32") for query, elements in queries.items()},
         "pages": Arg((num_pages, spec.pages.elements), spec.pages.dtype),
         "q_indptr": Arg((b1,), "int32"),
         "page_indptr": Arg((b1,), "int32"),
@@ -78,7 +93,7 @@ def attention(spec: AttentionSpec, isa: Isa) -> tirx.PrimFunc:
     }
 
     def body(**t: Span) -> None:
-        step = Step(spec, isa, rows=n, sequences=b, page_count=p, **t)
+        step = step_type(spec, isa, begin=begin_task, rows=n, sequences=b, page_count=p, **t)
         splits = let(tirx.And(n == b, b * heads.keys <= i64(FEW_TASKS)))
         tile_count = let(tirx.floordiv(n + (spec.tile_rows - 1), spec.tile_rows))
         split_count = let(split_slots(p, b, spec.block_pages) * heads.keys)
@@ -90,7 +105,7 @@ def attention(spec: AttentionSpec, isa: Isa) -> tirx.PrimFunc:
             with parallel(merges) as task:
                 _merge_splits(step, task)
 
-    return kernel("attention", args, body)
+    return kernel(name, args, body)
 
 
 # Tiles
@@ -140,7 +155,7 @@ def _walk(step: Step, queries: Queries) -> None:
     def next_block(block: Expr) -> Coming:
         return Coming(let(step.first_page(queries.sequence) + (block + 1) * step.spec.block_pages), queries.key_head)
 
-    total, task = part_of(queries.size, dim), Task.of(queries, next_block if queries.count == 1 else None)
+    total, task = part_of(queries.size, dim), step.begin(queries, next_block if queries.count == 1 else None)
     with serial(queries.size) as j:
         begin(dim, total, j, step.sink(queries.head_of(j)))
     first, stop = queries.blocks
@@ -166,7 +181,7 @@ def _split(step: Step, count: Expr, task: Expr) -> None:
         return Coming(let(step.first_page(s) + block * step.spec.block_pages), head)
 
     def compute() -> None:
-        mine = Task.of(queries, next_task)
+        mine = step.begin(queries, next_task)
         mine.attend(block)
         part = mine.part
         with serial(heads.group) as j:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from cupola.kernels.cpu.attention_products import Products, products
-from cupola.kernels.cpu.attention_step import BLOCK, WIDE, Context, Part, Queries, Reach
+from cupola.kernels.cpu.attention_step import BLOCK, WIDE, Coming, Context, Following, Part, Queries, Reach
 from cupola.kernels.cpu.emit import (
     LANES,
     Expr,
@@ -44,14 +44,6 @@ QUERIES_TOGETHER = 6  # in one tile of sums
 
 
 @dataclass(frozen=True)
-class Coming:
-    """A block whose keys are to be prefetched: its first page, in page_ids, and its head."""
-
-    first_page: Expr
-    head: Expr
-
-
-@dataclass(frozen=True)
 class Task:
     """Some queries, and the working memory in which they meet one block after the other.
 
@@ -66,10 +58,10 @@ class Task:
     products: Products
     scores: Span
     part: Part
-    following: Callable[[Expr], Coming] | None
+    following: Following
 
     @staticmethod
-    def of(queries: Queries, following: Callable[[Expr], Coming] | None = None) -> Task:
+    def of(queries: Queries, following: Following = None) -> Task:
         """With memory of its own, and the queries read."""
         dim = queries.step.spec.heads.dim
         scores = scratch(queries.size * BLOCK)
@@ -81,11 +73,15 @@ class Task:
         """Leaves the partial results of one block in `part`."""
         reach = self.queries.reach(block)
         coming = self.following(block) if self.following else None
-        _scores(self, reach)
+        self.score(reach)
         self.products.begin_weights(reach)
         with serial(self.queries.size) as j:
             _softmax(self, j, block, reach)
         _weighted_values(self, reach, coming)
+
+    def score(self, reach: Reach) -> None:
+        """Leaves the scores of every query with the pages in reach in `scores`."""
+        _scores(self, reach)
 
 
 def part_of(queries: int, dim: int) -> Part:
@@ -100,11 +96,11 @@ def _scores(task: Task, reach: Reach) -> None:
     """Scores of every query with whole pages of keys, a few pages at a time if there are few queries."""
     queries = task.queries
     halves = queries.step.spec.pages.page_size // LANES
-    most = min(QUERIES_TOGETHER, _most_beside(task, halves))
-    together = max(1, _most_beside(task, min(most, queries.size)) // halves)
+    most = min(QUERIES_TOGETHER, most_beside(task, halves))
+    together = max(1, most_beside(task, min(most, queries.size)) // halves)
 
     def pages(index: Expr, count: int) -> None:
-        _in_chunks(queries.size, most, lambda first, size: _scores_of_pages(task, first, size, reach, index, count))
+        in_chunks(queries.size, most, lambda first, size: _scores_of_pages(task, first, size, reach, index, count))
 
     sizes = (together, 1) if together > 1 else (1,)
     tiles(let(reach.end - reach.begin), sizes, pages, first=reach.begin)
@@ -138,7 +134,7 @@ def _scores_of_pages(task: Task, first_query: Expr, size: int, reach: Reach, ind
                 at = keys[k // halves] + d * row  # noqa: B023
                 return layout.load(step.pages, at + k % halves * (LANES * layout.depth))
 
-            _add_products(arithmetic, sums, query, size, column, count * halves)
+            add_products(arithmetic, sums, query, size, column, count * halves)
     for k in range(count * halves):
         token = k % halves * LANES
         scales = layout.key_scales(step.pages, ids[k // halves], head, token) if layout.scaled else None
@@ -168,7 +164,7 @@ def _softmax(task: Task, j: Expr, block: Expr, reach: Reach) -> None:
     hidden = splat(f32(MASKED), WIDE)
 
     def capped(v: Expr) -> Expr:
-        score = scores.load(base + v * WIDE, WIDE)
+        score = queries.adjusted(j, let(block * BLOCK + v * WIDE), scores.load(base + v * WIDE, WIDE))
         return soft_cap(score, spec.soft_cap) if spec.soft_cap else score
 
     def masked(v: Expr) -> Expr:
@@ -188,7 +184,7 @@ def _softmax(task: Task, j: Expr, block: Expr, reach: Reach) -> None:
     last = let(tirx.max(first, tirx.floordiv(stop, WIDE)))
     if spec.window:
         over(begin, first, masked, store=True)
-    over(first, last, capped, store=spec.soft_cap > 0)
+    over(first, last, capped, store=spec.soft_cap > 0 or queries.adjusts)
     over(last, end, masked, store=True)
 
     m = max_lanes(let(largest.get(0)))
@@ -215,9 +211,9 @@ def _weighted_values(task: Task, reach: Reach, coming: Coming | None) -> None:
         def columns(column: Expr, count: int) -> None:
             _weighted_columns(task, reach, coming, [let(first + i) for i in range(size)], column, count)
 
-        _in_chunks(dim // LANES, _most_beside(task, size), columns)
+        in_chunks(dim // LANES, most_beside(task, size), columns)
 
-    _in_chunks(task.queries.size, QUERIES_TOGETHER, chunk)
+    in_chunks(task.queries.size, QUERIES_TOGETHER, chunk)
 
 
 def _weighted_columns(
@@ -233,15 +229,15 @@ def _weighted_columns(
     def tokens(index: Expr, values: Expr, within: Expr, at: Expr) -> None:
         if coming is not None:
             page = step.page_to_come(let(coming.first_page + index))
-            _prefetch(step, layout.keys(page, coming.head) + within * (dim * depth), dim * depth)
+            _prefetch(step, layout.keys(page, coming.head) + within * (layout.row * depth), layout.row * depth)
 
         def weight(i: int) -> Expr:
             return arithmetic.weight(at + weights[i])
 
         def value(k: int) -> Expr:
-            return layout.load(step.pages, values + within * (dim * depth) + (column + k) * (LANES * depth))
+            return layout.load(step.pages, values + within * (layout.row * depth) + (column + k) * (LANES * depth))
 
-        _add_products(arithmetic, sums, weight, size, value, count)
+        add_products(arithmetic, sums, weight, size, value, count)
 
     arithmetic.for_steps(reach, tokens)
     for i, j in enumerate(queries):
@@ -253,14 +249,14 @@ def _weighted_columns(
 # Sums
 
 
-def _most_beside(task: Task, count: int) -> int:
+def most_beside(task: Task, count: int) -> int:
     """The other side of the widest tile of sums with `count` on one: they and their operands stay in registers, but
     one, for what the instruction set may need."""
     registers_ = task.queries.step.isa.registers - 1
     return max([n for n in range(1, registers_) if count * n + min(count, n) + 1 <= registers_], default=1)
 
 
-def _add_products(
+def add_products(
     arithmetic: Products, sums: Span, left: Callable[[int], Expr], m: int, right: Callable[[int], Expr], n: int
 ) -> None:
     """sums[i, k] += left(i) * right(k). The fewer operands stay in registers, the others come one by one."""
@@ -272,7 +268,7 @@ def _add_products(
             sums.put(at, arithmetic.add(sums.get(at), one, other))
 
 
-def _in_chunks(count: int, most: int, body: Callable[[Expr, int], None]) -> None:
+def in_chunks(count: int, most: int, body: Callable[[Expr, int], None]) -> None:
     """Calls body(first, size) for chunks of at most `most`, of one size but for the last."""
     size = -(-count // -(-count // most))
     full, rest = divmod(count, size)

@@ -5,7 +5,9 @@ It says who sees what, and where things lie; the arithmetic is in `attention_blo
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 from tvm import tirx
 
@@ -70,8 +72,13 @@ class Context:
 
 @dataclass(frozen=True)
 class Step(Context):
-    """The arguments of one call, and what is read from them."""
+    """The arguments of one call, and what is read from them.
 
+    Args:
+        begin: starts a task of some queries; the second argument is as in `attention_block.Task`.
+    """
+
+    begin: Begin
     rows: Expr
     sequences: Expr
     page_count: Expr
@@ -139,8 +146,8 @@ class Queries:
         """The tokens of a block that a row sees: from one, up to the other."""
         stop = let(self.first_seen + row - block * BLOCK)
         window = self.step.spec.window
-        start = _within_block(stop - window) if window else i64(0)
-        return start, _within_block(stop)
+        start = within_block(stop - window) if window else i64(0)
+        return start, within_block(stop)
 
     @property
     def blocks(self) -> tuple[Expr, Expr]:
@@ -148,6 +155,15 @@ class Queries:
         window = self.step.spec.window
         first = let(tirx.floordiv(tirx.max(i64(0), self.first_seen - window), BLOCK)) if window else i64(0)
         return first, let(tirx.floordiv(self.first_seen + (self.count - 1 + BLOCK - 1), BLOCK))
+
+    @property
+    def adjusts(self) -> bool:
+        """`adjusted` changes scores."""
+        return False
+
+    def adjusted(self, query: Expr, token: Expr, scores: Expr) -> Expr:  # noqa: ARG002
+        """The scores of a query with neighbouring tokens, before they are capped and masked; `token` is the first."""
+        return scores
 
     def reach(self, block: Expr) -> Reach:
         """The pages of a block that some row sees."""
@@ -177,5 +193,29 @@ class Part:
     ml: Span
 
 
-def _within_block(token: Expr) -> Expr:
+@dataclass(frozen=True)
+class Coming:
+    """A block whose keys are to be prefetched: its first page, in page_ids, and its head."""
+
+    first_page: Expr
+    head: Expr
+
+
+class BlockTask(Protocol):
+    """Some queries that meet one block of the context after the other."""
+
+    @property
+    def part(self) -> Part:
+        """What a block comes to."""
+
+    def attend(self, block: Expr) -> None:
+        """Leaves the partial results of one block in `part`."""
+
+
+Following: TypeAlias = Callable[[Expr], Coming] | None  # block -> the pages that will be read after it
+Begin: TypeAlias = Callable[[Queries, Following], BlockTask]
+
+
+def within_block(token: Expr) -> Expr:
+    """A token's place in a block, or the nearest end of the block."""
     return let(tirx.max(i64(0), tirx.min(i64(BLOCK), token)))

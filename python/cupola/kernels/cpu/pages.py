@@ -105,6 +105,11 @@ class PageLayout:
         return self.heads.keys * self.head_elements
 
     @property
+    def row(self) -> int:
+        """Elements of one token's value."""
+        return self.heads.dim
+
+    @property
     def line(self) -> int:
         """Elements in a cache line."""
         return CACHE_LINE // ELEMENT_BYTES[self.dtype]

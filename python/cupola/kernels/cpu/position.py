@@ -97,7 +97,7 @@ def rotate_append(spec: AppendSpec) -> tirx.PrimFunc:
             base = let(i * spec.row_width)
 
             def rotated(source: Expr, write: Write) -> None:
-                _rotate(qkv, source, table, let(i * (2 * half)), half, heads.dim, write)
+                rotate(qkv, source, table, let(i * (2 * half)), half, heads.dim, write)
 
             with serial(heads.queries) as h:
                 out = let((i * heads.queries + h) * heads.dim)
@@ -169,7 +169,7 @@ def norm_heads(spec: HeadNormSpec) -> tirx.PrimFunc:
     return kernel("norm_heads", args, body)
 
 
-def _rotate(x: Span, source: Expr, table: Span | None, row: Expr, half: int, dim: int, write: Write) -> None:
+def rotate(x: Span, source: Expr, table: Span | None, row: Expr, half: int, dim: int, write: Write) -> None:
     """Calls write(offset in head, eight values) for one head; values past the rotary part pass unchanged."""
     if table is not None:
         with serial(half // LANES) as j:
