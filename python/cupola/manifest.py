@@ -3,6 +3,8 @@
 Written once by the compiler, read by the engine; it never changes after that. The folder beside it:
 
     model.json  lib.so  weights-*.safetensors  tokenizer.json  chat_template.jinja  generation_config.json
+
+A folder for several machines has several libraries in place of `lib.so`, such as lib-x86-64-v3.so; they share the rest.
 """
 
 from __future__ import annotations
@@ -10,11 +12,11 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 # Raised whenever folders compiled before can no longer be served as they should: their packed weights, or what the
 # library asks of the engine, have changed. They are refused then; the cache compiles them again.
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 FILE_NAME = "model.json"
 
 Task = Literal["generate", "embed"]
@@ -115,6 +117,21 @@ class Weight(_Frozen):
     shape: tuple[int, ...]
 
 
+class Library(_Frozen):
+    """One library of the folder.
+
+    Args:
+        file: its name.
+        target: what it was compiled for: `kind` (llvm, cuda, ...), `machine` and `needs` (the processor's architecture
+            and the features, by Linux's names, without which it cannot run), `arch` of a GPU.
+        memory: function -> bytes of working memory at the compiled limits.
+    """
+
+    file: str
+    target: dict[str, str]
+    memory: dict[str, int] = {}
+
+
 class Manifest(_Frozen):
     """The whole of `model.json`.
 
@@ -126,7 +143,7 @@ class Manifest(_Frozen):
     architecture: str
     scheme: str
     stamp: Stamp
-    target: dict[str, str]
+    libraries: tuple[Library, ...] = Field(min_length=1)
     shape: Shape
     kv_cache: KvCache
     embedding: Embedding | None = None
@@ -136,7 +153,11 @@ class Manifest(_Frozen):
     functions: Functions = Functions()
     weights: tuple[Weight, ...]
     files: dict[str, str]  # file name -> sha256
-    memory: dict[str, int]  # function -> bytes of working memory at the compiled limits
+
+    @property
+    def library(self) -> Library:
+        """The first library; the only one after `engine.choice.choose`."""
+        return self.libraries[0]
 
     @property
     def task(self) -> Task:

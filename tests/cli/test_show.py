@@ -82,7 +82,7 @@ def test_the_screen_and_the_json_say_the_same(folder: Path) -> None:
 
 def test_a_model_of_another_machine_is_told(folder: Path, tmp_path: Path) -> None:
     values = json.loads((folder / "model.json").read_text())
-    values["target"]["machine"] = "z80"
+    values["libraries"][0]["target"]["machine"] = "z80"
     (tmp_path / "model.json").write_text(json.dumps(values))
     facts = json.loads(cupola("show", str(tmp_path), "--json").out)
     assert (facts["fits"], facts["longest_context"]) == (False, 0)

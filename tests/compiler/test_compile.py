@@ -14,14 +14,14 @@ from cupola.compiler import cache
 from cupola.compiler.compile import compile_model
 from cupola.compiler.config import CompileConfig
 from cupola.compiler.progress import Progress
-from cupola.compiler.target import resolve
+from cupola.compiler.target import resolve_all
 from cupola.errors import CupolaError, ModelError, StorageError, UnsupportedError, UsageError
 from cupola.manifest import Manifest
 from cupola.weights.source import open_checkpoint
 from tiny_models import TINY_MODELS, TinyModel
 
 CONFIG = CompileConfig().with_quant("f32")
-TARGET = resolve(CONFIG.target)
+TARGETS = resolve_all(CONFIG.target)
 
 
 def ignore(_: Progress) -> None:
@@ -35,7 +35,7 @@ def checkpoint_folder(tmp_path: Path) -> Path:
 
 
 def compile_to(folder: Path, source: Path, config: CompileConfig = CONFIG) -> Manifest:
-    return compile_model(open_checkpoint(str(source)), config, TARGET, folder, ignore)
+    return compile_model(open_checkpoint(str(source)), config, TARGETS, folder, ignore)
 
 
 def change_config(folder: Path, **changes: object) -> None:
@@ -59,7 +59,7 @@ def test_the_folder_holds_what_its_manifest_says(checkpoint_folder: Path, tmp_pa
         "embedding.weight",
         *(f"layers.0.attention.{name}.weight" for name in ("qkv", "output")),
     ]
-    assert manifest.memory["forward"] > 0
+    assert manifest.library.memory["forward"] > 0
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_whoever_is_first_compiles_and_the_others_wait(
         checkpoint = open_checkpoint(str(checkpoint_folder))
         report = compilations.append
         folders.append(
-            cache.compile_cached(checkpoint, CONFIG, TARGET, lambda p: report(p.stage) if p.done == 0 else None)
+            cache.compile_cached(checkpoint, CONFIG, TARGETS, lambda p: report(p.stage) if p.done == 0 else None)
         )
 
     threads = [threading.Thread(target=ask) for _ in range(3)]
@@ -151,7 +151,7 @@ def test_another_configuration_or_checkpoint_is_another_entry(tmp_path: Path, mo
     first.write(tmp_path / "1" / "a")
     second.write(tmp_path / "2" / "a")
     folders = {
-        cache.compile_cached(open_checkpoint(str(tmp_path / number / "a")), config, TARGET, ignore)
+        cache.compile_cached(open_checkpoint(str(tmp_path / number / "a")), config, TARGETS, ignore)
         for number in ("1", "2")
         for config in (CONFIG, short)
     }
@@ -164,9 +164,9 @@ def test_another_format_of_compiled_folders_is_another_entry(
     """What an older Cupola left in the cache is compiled again, not refused."""
     monkeypatch.setenv("CUPOLA_HOME", str(tmp_path / "home"))
     checkpoint = open_checkpoint(str(checkpoint_folder))
-    now = cache._key(checkpoint, CONFIG, TARGET)
+    now = cache._key(checkpoint, CONFIG, TARGETS)
     monkeypatch.setattr(cache, "FORMAT_VERSION", cache.FORMAT_VERSION - 1)
-    assert cache._key(checkpoint, CONFIG, TARGET) != now
+    assert cache._key(checkpoint, CONFIG, TARGETS) != now
 
 
 def test_compiling_one_more_keeps_the_cache_within_its_bound(
@@ -175,12 +175,12 @@ def test_compiling_one_more_keeps_the_cache_within_its_bound(
     monkeypatch.setenv("CUPOLA_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("CUPOLA_CACHE_SIZE", "1KiB")
     checkpoint = open_checkpoint(str(checkpoint_folder))
-    old = cache.compile_cached(checkpoint, CONFIG, TARGET, ignore)
+    old = cache.compile_cached(checkpoint, CONFIG, TARGETS, ignore)
     os.utime(old / "model.json", (0, 0))
-    assert cache.compile_cached(checkpoint, CONFIG, TARGET, ignore) == old, "a hit removes nothing, and is a use"
+    assert cache.compile_cached(checkpoint, CONFIG, TARGETS, ignore) == old, "a hit removes nothing, and is a use"
     assert (old / "model.json").stat().st_mtime > 0
     os.utime(old / "model.json", (0, 0))
     short = CompileConfig.model_validate({"model": {"quant": "f32", "max_context": 100}})
-    new = cache.compile_cached(checkpoint, short, TARGET, ignore)
+    new = cache.compile_cached(checkpoint, short, TARGETS, ignore)
     assert (new / "model.json").is_file()
     assert not old.exists()

@@ -42,7 +42,7 @@ def compile_command(
     """Compile a model for this machine: kernels, packed weights, tokenizer, in one folder."""
     from cupola.compiler import config as configuration
     from cupola.compiler.cache import compile_cached
-    from cupola.compiler.target import resolve
+    from cupola.compiler.target import resolve_all
     from cupola.errors import UsageError
     from cupola.models import registry
     from cupola.resources import resource_folder
@@ -52,17 +52,17 @@ def compile_command(
         raise UsageError("--cached and --output exclude each other", hint="leave one of them out")
     path = config or resource_folder("compile_configs") / "cpu.toml"
     settings = configuration.load(path).with_quant(quant)
-    target = resolve(settings.target)
     checkpoint = open_checkpoint(model, announce=lambda text: typer.echo(text, err=True))
     settings = settings.resolved(registry.task(checkpoint.config))
+    targets = resolve_all(settings.target, settings.model.quant)
     with _progress_bar() as on_progress:
         if cached:
-            folder = compile_cached(checkpoint, settings, target, on_progress)
+            folder = compile_cached(checkpoint, settings, targets, on_progress)
         else:
             from cupola.compiler.compile import compile_model
 
             folder = output or _default_folder(checkpoint.name, settings)
-            compile_model(checkpoint, settings, target, folder, on_progress)
+            compile_model(checkpoint, settings, targets, folder, on_progress)
     if print_path:
         typer.echo(str(folder))
     else:

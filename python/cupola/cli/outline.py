@@ -88,7 +88,7 @@ def of_folder(folder: Path, manifest: Manifest) -> Outline:
         formats=formats,
         shape=manifest.shape,
         kv_cache=manifest.kv_cache,
-        working_bytes=sum(manifest.memory.values()),
+        working_bytes=sum(manifest.library.memory.values()),
     )
 
 

@@ -44,7 +44,8 @@ def _open(model: str, quant: str | None) -> tuple[Outline, str | None]:
     """The outline, and why this machine cannot run what is compiled already."""
     from cupola.cli import outline
     from cupola.compiler.cache import compiled_root
-    from cupola.engine.folder import check_machine, is_compiled_folder, read_manifest
+    from cupola.engine.choice import choose
+    from cupola.engine.folder import is_compiled_folder, read_manifest
     from cupola.errors import IncompatibleError, UsageError
     from cupola.weights.source import open_checkpoint
 
@@ -58,10 +59,9 @@ def _open(model: str, quant: str | None) -> tuple[Outline, str | None]:
         raise UsageError(f"{folder} is compiled already; --quant is for a checkpoint", hint="leave out --quant")
     manifest = read_manifest(folder)
     try:
-        check_machine(manifest)
+        return outline.of_folder(folder, choose(manifest)), None
     except IncompatibleError as error:
         return outline.of_folder(folder, manifest), error.message
-    return outline.of_folder(folder, manifest), None
 
 
 def _json(outline: Outline, context: int, available: int, obstacle: str | None) -> str:

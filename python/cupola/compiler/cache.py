@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,7 +22,9 @@ from cupola.weights.checkpoint import Checkpoint
 COMPILER_PACKAGES = ("compiler", "kernels", "models", "quantize", "weights")
 
 
-def compile_cached(checkpoint: Checkpoint, config: CompileConfig, target: Target, on_progress: OnProgress) -> Path:
+def compile_cached(
+    checkpoint: Checkpoint, config: CompileConfig, targets: Sequence[Target], on_progress: OnProgress
+) -> Path:
     """The compiled folder of a checkpoint; compiles when it is not in the cache, and keeps the cache within its bound.
 
     Several processes may ask at once: one compiles, the others wait for it.
@@ -33,7 +35,7 @@ def compile_cached(checkpoint: Checkpoint, config: CompileConfig, target: Target
     """
     config = config.resolved(registry.task(checkpoint.config))
     root = compiled_root()
-    folder = root / f"{checkpoint.name}-{config.model.quant}-{_key(checkpoint, config, target)}"
+    folder = root / f"{checkpoint.name}-{config.model.quant}-{_key(checkpoint, config, targets)}"
     try:
         with _lock(folder):
             found = (folder / FILE_NAME).is_file()
@@ -41,7 +43,7 @@ def compile_cached(checkpoint: Checkpoint, config: CompileConfig, target: Target
                 # Imported here, because the compiler takes a second to load and a hit does not need it.
                 from cupola.compiler.compile import compile_model
 
-                compile_model(checkpoint, config, target, folder, on_progress)
+                compile_model(checkpoint, config, targets, folder, on_progress)
             touch(folder)
     except OSError as error:
         if (folder / FILE_NAME).is_file():
@@ -59,12 +61,12 @@ def compiled_root() -> Path:
     return cache_root() / "compiled"
 
 
-def _key(checkpoint: Checkpoint, config: CompileConfig, target: Target) -> str:
+def _key(checkpoint: Checkpoint, config: CompileConfig, targets: Sequence[Target]) -> str:
     digest = hashlib.sha256()
     parts = (
         checkpoint.fingerprint(),
         config.model_dump_json(),
-        repr(target),
+        repr(tuple(targets)),
         Stamp.current().model_dump_json(),
         str(FORMAT_VERSION),
         _sources(),

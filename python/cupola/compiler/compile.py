@@ -6,15 +6,16 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from cupola.compiler.config import CompileConfig
-from cupola.compiler.plan import plan_decoder, plan_encoder
+from cupola.compiler.plan import Plan, plan_decoder, plan_encoder
 from cupola.compiler.progress import OnProgress, Progress
 from cupola.compiler.target import Target
 from cupola.errors import StorageError, UsageError
-from cupola.manifest import FILE_NAME, Limits, Manifest, SpecialIds, Stamp
+from cupola.manifest import FILE_NAME, Library, Limits, Manifest, SpecialIds, Stamp
 from cupola.models import encoder, registry
 from cupola.models.encoder_spec import EncoderSpec
 from cupola.models.parameters import declare as declare_decoder
@@ -30,18 +31,19 @@ GENERATION_CONFIG = "generation_config.json"
 
 
 def compile_model(
-    checkpoint: Checkpoint, config: CompileConfig, target: Target, folder: Path, on_progress: OnProgress
+    checkpoint: Checkpoint, config: CompileConfig, targets: Sequence[Target], folder: Path, on_progress: OnProgress
 ) -> Manifest:
     """Compiles into `folder`, which appears only when it is complete.
 
     Args:
         checkpoint: the opened model.
+        targets: at least one. Each gets a library; they share the weights.
         folder: where to; an existing compiled folder there is replaced, anything else is refused.
 
     Raises:
         ModelError: the checkpoint is inconsistent, or of an architecture that is not supported.
         StorageError: the folder cannot be written.
-        UsageError: `folder` exists and is not a compiled model.
+        UsageError: `folder` exists and is not a compiled model, or the targets cannot share weights and pages.
     """
     _check_output(folder)
     try:
@@ -50,7 +52,7 @@ def compile_model(
     except OSError as error:
         raise StorageError(f"cannot write to `{folder.parent}`: {error.strerror}") from error
     try:
-        manifest = _compile_into(work, checkpoint, config, target, on_progress)
+        manifest = _compile_into(work, checkpoint, config, targets, on_progress)
         _publish(work, folder)
         return manifest
     except OSError as error:
@@ -60,21 +62,22 @@ def compile_model(
 
 
 def _compile_into(
-    work: Path, checkpoint: Checkpoint, config: CompileConfig, target: Target, on_progress: OnProgress
+    work: Path, checkpoint: Checkpoint, config: CompileConfig, targets: Sequence[Target], on_progress: OnProgress
 ) -> Manifest:
     architecture, spec = registry.read(checkpoint.config)
     config = config.resolved(architecture.task)
     parameters = chosen_parameters(spec, checkpoint, config.model.quant)
-    if isinstance(spec, EncoderSpec):
-        plan = plan_encoder(spec, parameters, read_settings(checkpoint.path), config, target)
-    else:
-        plan = plan_decoder(spec, parameters, config, target)
 
+    def planned(target: Target) -> Plan:
+        if isinstance(spec, EncoderSpec):
+            return plan_encoder(spec, parameters, read_settings(checkpoint.path), config, target)
+        return plan_decoder(spec, parameters, config, target)
+
+    plans = [planned(target) for target in targets]
+    plan = plans[0]
     checkpoint.write_text_files(work)
-    on_progress(Progress("compile", 0, 1))
-    built = plan.build(work / LIBRARY)
-    on_progress(Progress("compile", 1, 1))
-    ordered = [parameters[name] for name in built.weight_names]
+    libraries, weight_names = _build(work, targets, plans, on_progress)
+    ordered = [parameters[name] for name in weight_names]
     weights = convert(checkpoint, ordered, work, lambda done, total: on_progress(Progress("convert", done, total)))
 
     manifest = Manifest(
@@ -82,7 +85,7 @@ def _compile_into(
         architecture=architecture.name,
         scheme=config.model.quant,
         stamp=Stamp.current(),
-        target=target.describe(),
+        libraries=libraries,
         shape=plan.shape,
         kv_cache=plan.kv_cache,
         embedding=plan.embedding,
@@ -90,10 +93,30 @@ def _compile_into(
         special_ids=_special_ids(work),
         weights=weights,
         files=_hashes(work, on_progress),
-        memory=dict(built.memory),
     )
     (work / FILE_NAME).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return manifest
+
+
+def _build(
+    work: Path, targets: Sequence[Target], plans: Sequence[Plan], on_progress: OnProgress
+) -> tuple[tuple[Library, ...], tuple[str, ...]]:
+    """The libraries, one a target, and the order of the weights, which is the same in all of them."""
+    libraries: list[Library] = []
+    orders: list[tuple[str, ...]] = []
+    for done, (target, plan) in enumerate(zip(targets, plans, strict=True)):
+        on_progress(Progress("compile", done, len(targets)))
+        file = LIBRARY if len(targets) == 1 else f"lib-{target.label}.so"
+        built = plan.build(work / file)
+        libraries.append(Library(file=file, target=target.describe(), memory=dict(built.memory)))
+        orders.append(built.weight_names)
+        if (plan.kv_cache, orders[-1]) != (plans[0].kv_cache, orders[0]):
+            raise UsageError(
+                f"{targets[0].name} and {target.name} need other pages or weights, so they cannot share a folder",
+                hint="compile a folder for each",
+            )
+    on_progress(Progress("compile", len(targets), len(targets)))
+    return tuple(libraries), orders[0]
 
 
 def chosen_parameters(spec: DecoderSpec | EncoderSpec, checkpoint: Checkpoint, quant: str) -> dict[str, Parameter]:

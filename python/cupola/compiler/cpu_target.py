@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # TVM takes a second to import, and a target is resolved even
 X86 = ("x86_64", "amd64")
 ARM = ("aarch64", "arm64")
 BASELINE = "generic"  # LLVM's name of a processor with nothing but the architecture's minimum
+_BASELINE_NAMES = {"x86_64": "x86-64"}  # what people call it
 
 # LLVM knows which processor has what, but to ask it takes a second that a hit of the cache does not have.
 AVX_VNNI_CPUS = frozenset(
@@ -102,6 +103,17 @@ class CpuTarget:
     extra: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
 
+    @property
+    def label(self) -> str:
+        """The processor as `--target cpu:` takes it, such as x86-64-v4+avx512vnni."""
+        named = self.cpu if self.cpu != BASELINE else _BASELINE_NAMES.get(self.machine, self.machine)
+        return "+".join([named, *self.extra])
+
+    @property
+    def name(self) -> str:
+        """As `--target` takes it."""
+        return f"cpu:{self.label}"
+
     def tvm_target(self) -> Target:
         """TVM's form of it."""
         import tvm
@@ -124,7 +136,7 @@ class CpuTarget:
     def describe(self) -> dict[str, str]:
         """What the manifest records; `needs` and `machine` are what the loader compares with its own machine."""
         needs = sorted(LINUX_NAMES[name] for name in self.features() & LINUX_NAMES.keys())
-        return {"kind": "llvm", "cpu": self.cpu, "isa": self.isa, "machine": self.machine, "needs": " ".join(needs)}
+        return {"kind": "llvm", "cpu": self.label, "isa": self.isa, "machine": self.machine, "needs": " ".join(needs)}
 
 
 def resolve_cpu(name: str, isa: str) -> CpuTarget:

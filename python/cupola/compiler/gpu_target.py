@@ -112,6 +112,11 @@ class GpuTarget:
         }
 
     @property
+    def label(self) -> str:
+        """What tells it from others of its kind, or the kind."""
+        return self.arch or self.kind
+
+    @property
     def name(self) -> str:
         """As `--target` takes it, such as cuda:sm_90."""
         return f"{self.kind}:{self.arch}" if self.arch else self.kind

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from cupola import processor
 from cupola.engine.request import SamplingParams
 from cupola.errors import IncompatibleError, ModelError
 from cupola.manifest import FILE_NAME, FORMAT_VERSION, Manifest, SpecialIds
@@ -60,23 +59,6 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
                     f"`{folder / name}` is damaged or was changed: its sha256 is not the one in {FILE_NAME}",
                     hint=_AGAIN,
                 )
-
-
-def check_machine(manifest: Manifest) -> None:
-    """IncompatibleError unless this machine can execute the library: its code would end the process otherwise."""
-    target, here, flags = manifest.target, processor.machine(), processor.flags()
-    hint = 'Compile it on this machine, or for many: `cpu = "x86-64-v3"` under [target] of `cupola compile --config`.'
-    if target.get("machine", here) != here:
-        raise IncompatibleError(
-            f"the model {manifest.name} was compiled for {target['machine']}, but this machine is {here}", hint=hint
-        )
-    missing = [name for name in target.get("needs", "").split() if flags and name not in flags]
-    if missing:
-        raise IncompatibleError(
-            f"the model {manifest.name} was compiled for {target.get('cpu')}, but this processor lacks"
-            f" {', '.join(missing)}",
-            hint=hint,
-        )
 
 
 def read_chat_template(folder: Path, tokenizer: Tokenizer, special_ids: SpecialIds) -> ChatTemplate | None:

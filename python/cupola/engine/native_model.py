@@ -72,7 +72,7 @@ def load_library(folder: Path, manifest: Manifest, function: str, *arguments: ob
     check_stamp(manifest)
     load_tvm_runtime()
     weights = map_tensors(folder, manifest.weights)
-    library = folder / "lib.so"
+    library = folder / manifest.library.file
     if not library.is_file():
         raise ModelError(f"{library} is missing", hint="compile the model again")
     try:

@@ -9,6 +9,7 @@ from cupola.engine import native
 from cupola.engine.admission import check_params
 from cupola.engine.backends.backend import OpenedModel
 from cupola.engine.backends.encoder import open_encoder
+from cupola.engine.choice import choose
 from cupola.engine.options import EngineOptions
 from cupola.engine.sizing import engine_config
 from cupola.errors import ModelError, RequestError
@@ -24,8 +25,7 @@ def open_compiled(folder: Path, options: EngineOptions, reason: str) -> OpenedMo
         IncompatibleError: it was compiled by another version or for another machine.
         UsageError: an option is out of range.
     """
-    manifest = compiled_folder.read_manifest(folder)
-    compiled_folder.check_machine(manifest)
+    manifest = choose(compiled_folder.read_manifest(folder))
     if options.verify_files:
         compiled_folder.verify_files(folder, manifest)
     if manifest.task == "embed":

@@ -25,7 +25,7 @@ from cupola.engine.request import SamplingParams
 from cupola.engine.sizing import encoder_config, engine_config
 from cupola.errors import UsageError
 from cupola.manifest import Embedding as EmbeddingInfo
-from cupola.manifest import KvCache, Limits, Manifest, Shape, SpecialIds, Stamp
+from cupola.manifest import KvCache, Library, Limits, Manifest, Shape, SpecialIds, Stamp
 from cupola.text.chat_template import ChatTemplate
 from cupola.text.tokenizer import BYTE_OF_CHARACTER, Tokenizer
 
@@ -159,7 +159,7 @@ def scripted_manifest() -> Manifest:
         architecture="scripted",
         scheme="f32",
         stamp=Stamp(cupola=__version__, tvm="", tvm_ffi=""),
-        target={"kind": "scripted"},
+        libraries=(Library(file="", target={"kind": "scripted"}),),
         shape=Shape(
             vocab_size=VOCAB_SIZE,
             logit_stride=VOCAB_SIZE,
@@ -175,5 +175,4 @@ def scripted_manifest() -> Manifest:
         special_ids=SpecialIds(eos=(EOS_ID,)),
         weights=(),
         files={},
-        memory={},
     )

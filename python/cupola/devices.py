@@ -1,0 +1,88 @@
+"""What accelerators this machine has, as their drivers tell: for the compiler, and for who loads its work.
+
+It asks the driver's library or the system's files, so that it needs neither TVM nor a toolkit, and answers "none" on a
+machine without.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_KFD_NODES = Path("/sys/class/kfd/kfd/topology/nodes")
+_CUDA_MAJOR, _CUDA_MINOR = 75, 76  # CUdevice_attribute: the compute capability
+_SOFTWARE = "CPU"  # what WebGPU calls a device that is a processor in disguise
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One accelerator.
+
+    Args:
+        kind: as in a compile configuration: cuda, rocm or webgpu.
+        arch: sm_90, gfx1100; "" for webgpu.
+        name: what its maker calls it.
+        software: it is drawn by the processor, so it serves tests and nothing else.
+    """
+
+    kind: str
+    arch: str
+    name: str
+    software: bool = False
+
+
+def find() -> tuple[Device, ...]:
+    """Every accelerator that a driver tells of, in the drivers' order."""
+    return (*_cuda(), *_rocm(), *_webgpu())
+
+
+def _cuda() -> Iterator[Device]:
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return
+    count = ctypes.c_int()
+    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+        return
+    for ordinal in range(count.value):
+        device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+        name = ctypes.create_string_buffer(256)
+        failed = (
+            driver.cuDeviceGet(ctypes.byref(device), ordinal)
+            or driver.cuDeviceGetName(name, len(name), device)
+            or driver.cuDeviceGetAttribute(ctypes.byref(major), _CUDA_MAJOR, device)
+            or driver.cuDeviceGetAttribute(ctypes.byref(minor), _CUDA_MINOR, device)
+        )
+        if not failed:
+            yield Device("cuda", f"sm_{major.value}{minor.value}", name.value.decode(errors="replace"))
+
+
+def _rocm(nodes: Path = _KFD_NODES) -> Iterator[Device]:
+    """Linux's kernel driver lists processors (version 0) and GPUs alike: 90402 is gfx942, the last two hexadecimal."""
+    for path in sorted(nodes.glob("*/properties")):
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except OSError:
+            continue
+        version = int(next((line.split()[1] for line in lines if line.startswith("gfx_target_version ")), "0"))
+        if version:
+            arch = f"gfx{version // 10000}{version // 100 % 100:x}{version % 100:x}"
+            yield Device("rocm", arch, f"AMD {arch}")
+
+
+def _webgpu() -> Iterator[Device]:
+    """What wgpu-native's adapters are, where the optional package is installed."""
+    if importlib.util.find_spec("wgpu") is None:
+        return
+    import wgpu  # type: ignore[import-not-found,unused-ignore]
+
+    seen = set()
+    for adapter in wgpu.gpu.enumerate_adapters_sync():
+        info = adapter.info
+        if info["backend_type"] == "OpenGL" or info["device"] in seen:
+            continue  # the same device again, through a poorer door
+        seen.add(info["device"])
+        yield Device("webgpu", "", f"{info['device']} ({info['backend_type']})", info["adapter_type"] == _SOFTWARE)
