@@ -146,10 +146,11 @@ $(GOLDENS_READY): scripts/goldens/requirements.txt
 
 .PHONY: goldens-new bench-embeddings
 goldens-new: $(INSTALLED) $(GOLDENS_READY)
-	@$(BIN)/python scripts/goldens/inputs.py $(GOLDENS_IN)
+	@PYTHONPATH=tests:tests/weights $(BIN)/python scripts/goldens/inputs.py $(GOLDENS_IN)
 	@PYTHONPATH=tests $(GOLDENS_VENV)/bin/python scripts/goldens/write.py --out $(GOLDENS_NEW) \
 	  --gguf $(GOLDENS_IN)/model.gguf --tokenizer $(GOLDENS_IN)/tokenizer.json \
-	  --encoder $(GOLDENS_IN)/encoder --gemma3 $(GOLDENS_IN)/gemma3
+	  --encoder $(GOLDENS_IN)/encoder --gemma3 $(GOLDENS_IN)/gemma3 \
+	  --family-files $(GOLDENS_IN)/families
 
 goldens: goldens-new  ## write tests/goldens anew with transformers and torch
 	@cp -r $(GOLDENS_NEW)/. tests/goldens/
@@ -159,7 +160,7 @@ goldens-check: goldens-new  ## write them elsewhere, and fail when they differ f
 
 .PHONY: lm-eval
 lm-eval: $(INSTALLED) $(TOOLS) $(GOLDENS_READY)  ## lm-eval through /v1/completions and through torch: the same scores on the same weights
-	@$(BIN)/python scripts/goldens/inputs.py $(GOLDENS_IN)
+	@PYTHONPATH=tests:tests/weights $(BIN)/python scripts/goldens/inputs.py $(GOLDENS_IN)
 	@PYTHONPATH=tests $(BIN)/python scripts/evaluation/compare.py --evaluator $(GOLDENS_VENV)/bin/python \
 	  --inputs $(GOLDENS_IN) --out build/lm-eval
 

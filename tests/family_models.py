@@ -171,6 +171,13 @@ def token_ids(name: str) -> list[int]:
     return np.random.default_rng(zlib.crc32(name.encode())).integers(3, VOCABULARY, PREFILL + DECODE).tolist()
 
 
+def llama_cpp_prompt(name: str) -> list[int]:
+    """The prompt that llama.cpp continues with DECODE tokens; it refuses one beyond the model's context."""
+    context = FAMILIES.get(name, _SIZES).get("max_position_embeddings", PREFILL + DECODE)
+    assert isinstance(context, int)
+    return token_ids(name)[: min(PREFILL, context - DECODE)]
+
+
 def golden_shapes(name: str) -> Shapes:
     """The tensors of the model, as transformers names them."""
     shapes: Shapes = json.loads((GOLDENS / f"{name}.json").read_text())

@@ -23,11 +23,12 @@ def main() -> int:
     problems: list[str] = []
     for name in (
         *("tiny_logits.npz", "smollm2_logits.npz", "gemma3_logits.npz", "tiny_encoders.npz", "embeddings.npz"),
-        *_names(committed, "families/*.npz"),
+        *(name for folder in ("families", "llama_cpp") for name in _names(committed, f"{folder}/*.npz")),
     ):
         problems += _compare_arrays(name, committed / name, fresh / name)
-    if _names(committed, "families/*") != _names(fresh, "families/*"):
-        problems.append("families: there are others now")
+    for folder in ("families", "llama_cpp"):
+        if _names(committed, f"{folder}/*") != _names(fresh, f"{folder}/*"):
+            problems.append(f"{folder}: there are others now")
     for name in _names(committed, "families/*.json"):
         if (committed / name).read_text() != (fresh / name).read_text():
             problems.append(f"{name}: transformers gives this family other tensors now")

@@ -1,4 +1,5 @@
-"""Puts what the goldens are made from into a folder: two GGUF files, their tokenizer.json, and an encoder.
+"""Puts what the goldens are made from into a folder: two GGUF files with their texts, an encoder, and a tiny
+GGUF file of every family.
 
 It runs in Cupola's own environment, because the files come through Cupola. The models are links.
 """
@@ -7,6 +8,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+
+from family_gguf import CASES, write_family_gguf
 
 from cupola.weights.source import DEFAULT_MODEL, open_checkpoint
 
@@ -25,6 +28,9 @@ def main() -> None:
         link = folder / name
         link.unlink(missing_ok=True)
         link.symlink_to(path)
+    (folder / "families").mkdir(exist_ok=True)
+    for name in CASES:
+        write_family_gguf(folder / "families" / f"{name}.gguf", name)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Writes the golden files with torch and transformers; `make goldens` runs it in an environment of its own.
 
-python scripts/goldens/write.py --gguf FILE --tokenizer tokenizer.json --encoder FOLDER --gemma3 FOLDER --out GOLDENS
+python scripts/goldens/write.py --gguf FILE --tokenizer tokenizer.json --encoder FOLDER --gemma3 FOLDER \
+    --family-files FOLDER --out GOLDENS
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from checkpoint import load_smollm2
 from encoders import write_encoders
 from families import write_families
 from gemma3 import write_gemma3
+from llama_cpp import write_llama_cpp
 from smollm2 import write_smollm2
 from templates import write_templates
 from tiny import write_tiny
@@ -27,12 +29,14 @@ def main() -> None:
     parser.add_argument("--tokenizer", type=Path, required=True, help="its tokenizer.json, as Cupola writes it")
     parser.add_argument("--encoder", type=Path, required=True, help="all-MiniLM-L6-v2 as a folder")
     parser.add_argument("--gemma3", type=Path, required=True, help="folder with Gemma-3-270M and its tokenizer")
+    parser.add_argument("--family-files", type=Path, required=True, help="folder with the families' GGUF files")
     parser.add_argument("--out", type=Path, required=True, help="folder to write to")
     arguments = parser.parse_args()
     logging.disable_progress_bar()
     arguments.out.mkdir(parents=True, exist_ok=True)
     write_tiny(arguments.out)
     write_families(arguments.out)
+    write_llama_cpp(arguments.family_files, arguments.out)
     write_encoders(arguments.encoder, INPUTS, arguments.out)
     write_templates(INPUTS / "templates", arguments.out / "templates")
     tokenizer = Tokenizer.from_file(str(arguments.tokenizer))

@@ -12,10 +12,13 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from checkpoint_files import add_byte_tokenizer, finish, interleave
+from checkpoint_files import finish, interleave
 from gguf import MODEL_ARCH, GGUFWriter
 
+from cupola.models import registry
+from cupola.models.parameters import declare
 from cupola.models.spec import DecoderSpec
+from family_models import FAMILIES, golden_shapes, weights
 
 Weights = Mapping[str, np.ndarray]
 Config = Mapping[str, object]
@@ -174,8 +177,32 @@ CASES: Mapping[str, Case] = {
 }
 
 
-def write_family_gguf(path: Path, case: Case, spec: DecoderSpec, weights: Weights, config: Config) -> None:
-    """Writes the model of `weights` (under Hugging Face names) with its matrices in float32."""
+def family_config(name: str) -> dict[str, object]:
+    """The config.json of the model that the case's file describes."""
+    # transformers has no InternLM 2 of its own, so that `family_models` has none.
+    internlm2 = {"model_type": "internlm2", "rope_parameters": None, "tie_word_embeddings": False}
+    values = FAMILIES["llama-yarn"] | internlm2 if name == "internlm2" else FAMILIES[name]
+    return {k: v for k, v in (values | CASES[name].changes).items() if v is not None}
+
+
+def family_spec(name: str) -> DecoderSpec:
+    """The model that the case's file describes."""
+    spec = registry.read(family_config(name))[1]
+    assert isinstance(spec, DecoderSpec)
+    return spec
+
+
+def family_weights(name: str) -> Weights:
+    """Its tensors, under Hugging Face names."""
+    if name in FAMILIES:
+        return weights(name, golden_shapes(name))
+    sources = (source for parameter in declare(family_spec(name), ()) for source in parameter.sources)
+    return weights(name, {source.name: list(source.shape) for source in sources})
+
+
+def write_family_gguf(path: Path, name: str) -> None:
+    """Writes the case's model with its matrices in float32."""
+    case, spec, config = CASES[name], family_spec(name), family_config(name)
     arch = gguf.MODEL_ARCH_NAMES[case.arch]
     writer = GGUFWriter(path, arch)
     epsilon = "layer_norm_epsilon" if spec.norm.centered else "layer_norm_rms_epsilon"
@@ -187,30 +214,45 @@ def write_family_gguf(path: Path, case: Case, spec: DecoderSpec, weights: Weight
         "attention.head_count": spec.num_heads,
         "attention.head_count_kv": spec.num_kv_heads,
         "attention.key_length": spec.head_dim,
+        "attention.value_length": spec.head_dim,
         f"attention.{epsilon}": spec.norm.eps,
         **case.metadata,
     }
-    for key, value in keys.items():
-        name = f"{arch}.{key}"
+    for suffix, value in keys.items():
+        key = f"{arch}.{suffix}"
         if isinstance(value, bool):
-            writer.add_bool(name, value)
+            writer.add_bool(key, value)
         elif isinstance(value, int):
-            writer.add_uint32(name, value)
+            writer.add_uint32(key, value)
         elif isinstance(value, float):
-            writer.add_float32(name, value)
+            writer.add_float32(key, value)
         elif isinstance(value, str):
-            writer.add_string(name, value)
+            writer.add_string(key, value)
         else:
-            writer.add_array(name, value)
+            writer.add_array(key, value)
     names = gguf.get_tensor_name_map(case.arch, spec.num_layers)
-    for name, value in case.convert(weights, spec).items():
-        mapped = names.get_name(name, try_suffixes=(".weight", ".bias"))
-        assert mapped is not None, name
+    for tensor, value in case.convert(family_weights(name), spec).items():
+        mapped = names.get_name(tensor, try_suffixes=(".weight", ".bias"))
+        assert mapped is not None, tensor
         writer.add_tensor(mapped, value)
     parameters = config.get("rope_parameters")
     if isinstance(parameters, dict) and "long_factor" in parameters:
         for which in ("long", "short"):
             factors = np.array(parameters[f"{which}_factor"], np.float32)
             writer.add_tensor(f"rope_factors_{which}.weight", factors)
-    add_byte_tokenizer(writer, 300)
+    _add_tokenizer(writer, spec.vocab_size)
     finish(writer)
+
+
+def _add_tokenizer(writer: GGUFWriter, size: int) -> None:
+    """As many tokens as the model has: llama.cpp loads no file with others."""
+    special = ("<unk>", "<s>", "</s>")
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list([*special, *(f"\u2581t{i}" for i in range(len(special), size))])
+    writer.add_token_scores([-float(i) for i in range(size)])
+    writer.add_token_types(
+        [gguf.TokenType.UNKNOWN, *[gguf.TokenType.CONTROL] * 2, *[gguf.TokenType.NORMAL] * (size - 3)]
+    )
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from family_gguf import CASES, write_family_gguf
+from family_gguf import CASES, family_config, family_spec, family_weights, write_family_gguf
 from gguf import MODEL_ARCH_NAMES
 from safetensors.numpy import load_file, save_file
 
@@ -24,22 +24,6 @@ from cupola.weights.convert import convert
 from cupola.weights.gguf import GgufCheckpoint
 from cupola.weights.gguf_families import FAMILIES as GGUF_FAMILIES
 from cupola.weights.huggingface import HuggingFaceCheckpoint
-from family_models import FAMILIES, Shapes, golden_shapes, weights
-
-# transformers has no InternLM 2 of its own, so that `family_models` has none.
-INTERNLM2 = FAMILIES["llama-yarn"] | {"model_type": "internlm2", "rope_parameters": None, "tie_word_embeddings": False}
-
-
-def spec_of(config: dict[str, object]) -> DecoderSpec:
-    spec = registry.read(config)[1]
-    assert isinstance(spec, DecoderSpec)
-    return spec
-
-
-def shapes_of(name: str, spec: DecoderSpec) -> Shapes:
-    if name in FAMILIES:
-        return golden_shapes(name)
-    return {source.name: list(source.shape) for parameter in declare(spec, ()) for source in parameter.sources}
 
 
 def parameters_of(checkpoint: Checkpoint, spec: DecoderSpec, folder: Path) -> dict[str, np.ndarray]:
@@ -50,17 +34,15 @@ def parameters_of(checkpoint: Checkpoint, spec: DecoderSpec, folder: Path) -> di
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_file_is_the_model_of_the_folder(tmp_path: Path, name: str) -> None:
-    case = CASES[name]
-    config = {k: v for k, v in ({**FAMILIES, "internlm2": INTERNLM2}[name] | case.changes).items() if v is not None}
-    spec = spec_of(config)
-    tensors = weights(name, shapes_of(name, spec))
+    spec = family_spec(name)
     folder = tmp_path / "folder"
     folder.mkdir()
-    (folder / "config.json").write_text(json.dumps(config))
-    save_file(tensors, folder / "model.safetensors")
-    write_family_gguf(tmp_path / "m.gguf", case, spec, tensors, config)
+    (folder / "config.json").write_text(json.dumps(family_config(name)))
+    save_file(dict(family_weights(name)), folder / "model.safetensors")
+    write_family_gguf(tmp_path / "m.gguf", name)
     checkpoint = GgufCheckpoint(tmp_path / "m.gguf")
-    found = spec_of(dict(checkpoint.config))
+    found = registry.read(dict(checkpoint.config))[1]
+    assert isinstance(found, DecoderSpec)
     assert replace(found, names=spec.names) == spec
     expected = parameters_of(HuggingFaceCheckpoint(folder), spec, tmp_path / "expected")
     actual = parameters_of(checkpoint, found, tmp_path / "actual")
