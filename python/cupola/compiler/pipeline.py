@@ -11,15 +11,26 @@ from tvm import tirx
 from tvm.s_tir.pipeline import finalize_device_passes, finalize_host_passes
 
 CPU_PIPELINE = "cupola_cpu"
+GPU_PIPELINE = "cupola_gpu"
 
 
 def register() -> None:
-    """Makes the pipeline known to TVM under `CPU_PIPELINE`; may be called again."""
+    """Makes the pipelines known to TVM under their names; may be called again."""
     tirx.register_tir_pipeline(CPU_PIPELINE, _cpu_pipeline)
+    tirx.register_tir_pipeline(GPU_PIPELINE, _gpu_pipeline)
 
 
 def _cpu_pipeline() -> tuple[tvm.transform.Pass, object, object]:
-    passes = tvm.transform.Sequential(
+    return _to_functions(), finalize_host_passes, finalize_device_passes
+
+
+def _gpu_pipeline() -> tuple[tvm.transform.Pass, object, object]:
+    return _to_functions(), finalize_host_passes, _finalize_gpu_passes
+
+
+def _to_functions() -> tvm.transform.Pass:
+    """Functions that can be called, of the host and of the device."""
+    return tvm.transform.Sequential(
         [
             tirx.transform.ConvertSSA(),  # stages of one kernel come with the same variables
             tirx.transform.FlattenBuffer(),
@@ -31,4 +42,8 @@ def _cpu_pipeline() -> tuple[tvm.transform.Pass, object, object]:
             tirx.transform.SkipAssert(),
         ]
     )
-    return passes, finalize_host_passes, finalize_device_passes
+
+
+def _finalize_gpu_passes() -> tvm.transform.Pass:
+    """TVM's own would simplify too, which writes every named value out wherever it is used: ten times the source."""
+    return tirx.transform.LowerIntrin()

@@ -33,6 +33,7 @@ from cupola.quantize.wide import pack_q16, packed_shape_q16, unpack_q16
 OUT_BLOCK = 16  # outputs of one block
 LANE = 4  # neighbouring inputs of one output in a vector
 SCALE_BYTES = 2 * OUT_BLOCK  # 16 float16
+WORD = 4  # bytes of what the narrowest devices read
 
 
 def codes_offset(fmt: Format) -> int:
@@ -65,6 +66,17 @@ def packed_shape(fmt: Format, shape: tuple[int, int]) -> tuple[int, int, int]:
 def packed_dtype(fmt: Format) -> np.dtype:
     """Element type of the packed array."""
     return np.dtype(np.uint8) if fmt.integer else FLOAT_DTYPES[fmt]
+
+
+def words_shape(fmt: Format, shape: tuple[int, int]) -> tuple[int, ...]:
+    """Shape of the same packed array as words of 32 bits, for devices that read nothing smaller. ModelError: as above."""
+    *outer, last = packed_shape(fmt, shape)
+    return (*outer, last * packed_dtype(fmt).itemsize // WORD)
+
+
+def words_dtype(fmt: Format) -> np.dtype:
+    """Element type of that array: float32, or uint32 for everything else."""
+    return np.dtype(np.float32 if fmt is Format.F32 else np.uint32)
 
 
 def pack(matrix: np.ndarray | Quantized, fmt: Format) -> np.ndarray:

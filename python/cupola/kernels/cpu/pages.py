@@ -38,6 +38,7 @@ from cupola.kernels.cpu.emit import (
     splat,
     sum_lanes,
 )
+from cupola.kernels.heads import HeadShape as HeadShape
 
 CACHE_LINE = 64  # bytes
 SCALE_BYTES = 4
@@ -47,20 +48,6 @@ NORM = 32000.0  # of codes of queries and int16 keys: products of two such vecto
 
 
 Component: TypeAlias = Callable[[Expr], Expr]  # offset -> the eight components of a vector from there on
-
-
-@dataclass(frozen=True)
-class HeadShape:
-    """Attention heads: `queries` heads share `keys` key-value heads, evenly."""
-
-    queries: int
-    keys: int
-    dim: int
-
-    @property
-    def group(self) -> int:
-        """Query heads to a key-value head."""
-        return self.queries // self.keys
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Kernels for graphics processors of every kind that TVM generates code for."""

@@ -1,0 +1,177 @@
+"""The words in which GPU kernels are written: those of every device (`kernels/emit.py`), and what only GPUs have.
+
+A kernel launches one grid or several; what stands between launches runs on the host, where it can compare extents. A
+block of threads has one dimension, a grid has two (WebGPU's third one carries the overflow of the first).
+
+What this file absorbs:
+- All index arithmetic is int32, also that of symbolic extents: WGSL has nothing wider, and others are faster with it.
+- A value that steers a loop with a barrier inside is computed by every thread alike from read-only arguments, block
+  indices and extents. Shared memory would do as well on most devices, but WGSL calls it non-uniform.
+- Local buffers are registers as long as every index is a Python int.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+from tvm import tirx
+from tvm.tirx.script.builder import ir
+
+from cupola.kernels import emit
+from cupola.kernels.emit import Arg, Body, Expr, Index, Span, as_index, branch, cast, dtype_of, f32, let
+
+INT32 = "int32"
+
+
+@dataclass(frozen=True)
+class Block:
+    """The block of threads that runs the code at hand.
+
+    Args:
+        x, y: its place in the grid.
+        thread: the thread's place in the block.
+        threads: how many there are.
+    """
+
+    x: Expr
+    y: Expr
+    thread: Expr
+    threads: int
+
+    def each(self, count: int, body: Callable[[Expr], None]) -> None:
+        """Calls `body` for 0 to count - 1, neighbours at once on neighbouring threads."""
+        rounds, rest = divmod(count, self.threads)
+        if rounds == 1:
+            body(self.thread)
+        elif rounds:
+            with serial(rounds) as i:
+                body(let(i * self.threads + self.thread))
+        if rest:
+            branch(self.thread < rest, lambda: body(let(self.thread + rounds * self.threads)))
+
+
+def kernel(name: str, args: Mapping[str, Arg], body: Body) -> tirx.PrimFunc:
+    """As `emit.kernel`, for the host that launches grids."""
+    return emit.kernel(name, args, body, INT32)
+
+
+def size_var(name: str) -> tirx.Var:
+    """A symbolic extent, such as the number of rows of a step."""
+    return tirx.Var(name, INT32)
+
+
+# Structure
+
+
+@contextmanager
+def launch(threads: int, x: Index, y: Index = 1) -> Iterator[Block]:
+    """One grid of x times y blocks."""
+    with (
+        ir.launch_thread("blockIdx.x", as_index(x, INT32)) as block_x,
+        ir.launch_thread("blockIdx.y", as_index(y, INT32)) as block_y,
+        ir.launch_thread("threadIdx.x", threads) as thread,
+    ):
+        yield Block(block_x, block_y, thread, threads)
+
+
+def serial(extent: Index, start: Index = 0) -> AbstractContextManager[Expr]:
+    """An ordinary loop: `with serial(n) as i`."""
+    return ir.serial(as_index(start, INT32), as_index(extent, INT32))
+
+
+def sync() -> None:
+    """A barrier of the block, behind which all see what each wrote to shared memory."""
+    ir.evaluate(tirx.call_intrin("void", "tirx.tvm_storage_sync", "shared"))
+
+
+def ceildiv(value: Index, by: int) -> Index:
+    """value / by, rounded up; value is not negative."""
+    if isinstance(value, int):
+        return -(-value // by)
+    return let(tirx.truncdiv(value + (by - 1), as_index(by, INT32)))
+
+
+def split(value: Expr, by: int) -> tuple[Expr, Expr]:
+    """(value / by, value % by) of a value that is not negative."""
+    if by & (by - 1) == 0:
+        return let(value >> as_index(by.bit_length() - 1, INT32)), let(value & as_index(by - 1, INT32))
+    divisor = as_index(by, INT32)
+    return let(tirx.truncdiv(value, divisor)), let(tirx.truncmod(value, divisor))
+
+
+# Storage
+
+
+def shared(count: int, dtype: str = "float32") -> Span:
+    """Memory of the block."""
+    return Span(ir.alloc_buffer((count,), dtype, scope="shared"), INT32)
+
+
+def registers(count: int, dtype: str = "float32", fill: Expr | None = None) -> Span:
+    """A few values of the thread's own."""
+    span = Span(ir.alloc_buffer((count,), dtype, scope="local"), INT32)
+    if fill is not None:
+        for i in range(count):
+            span.put(i, fill)
+    return span
+
+
+def read(span: Span, at: Index) -> Expr:
+    """An element as float32."""
+    value = span.at(at)
+    return value if dtype_of(value) == "float32" else cast(value, "float32")
+
+
+def write(span: Span, at: Index, value: Expr) -> None:
+    """A float32 as an element of whatever type the span has."""
+    dtype = str(span.buffer.dtype)
+    span.put(at, value if dtype == "float32" else cast(value, dtype))
+
+
+# Values
+
+
+def u32(value: int) -> Expr:
+    return tirx.IntImm("uint32", value)
+
+
+def madd(a: Expr, b: Expr, c: Expr) -> Expr:
+    """a * b + c, contracted or not as the device likes it."""
+    return let(a * b + c)
+
+
+def exp(x: Expr) -> Expr:
+    """e^x, exactly 0 for minus infinity in the sense of `MASKED`."""
+    return let(tirx.exp(x))
+
+
+MASKED = -1e30  # the score of what is not seen: e^(MASKED - any score) is 0, and arithmetic with it stays finite
+
+
+def block_sum(block: Block, scratch: Span, value: Expr) -> Expr:
+    """The sum of a value over the threads of a block, for all of them.
+
+    Args:
+        scratch: float32 [threads] of shared memory, free again behind the next barrier.
+    """
+    scratch.put(block.thread, value)
+    sync()
+    count = block.threads
+    while count > 1:
+        half = (count + 1) // 2
+
+        def fold(half: int = half) -> None:
+            scratch.put(block.thread, let(scratch.at(block.thread) + scratch.at(block.thread + half)))
+
+        branch(block.thread < count - half, fold)
+        sync()
+        count = half
+    total = scratch.at(0)
+    sync()
+    return total
+
+
+def zero() -> Expr:
+    return f32(0.0)

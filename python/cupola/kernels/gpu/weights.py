@@ -1,0 +1,207 @@
+"""Packed weights as GPUs read them: the layouts of `quantize/layouts.py`, in words of 32 bits.
+
+A matrix lies in blocks of 16 outputs. Within a block, what is read together is a *unit*: the weights of some
+neighbouring outputs and one or several inputs. `Unit` gives them as floats, before scales and minima, which belong to a
+whole unit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from cupola.kernels.emit import Expr, Span, bits, cast, f32, i32, let, select
+from cupola.kernels.gpu.emit import split, u32
+from cupola.quantize.formats import GROUP, Q4S_ZERO, Format
+from cupola.quantize.layouts import OUT_BLOCK, WORD, block_bytes, codes_offset, words_dtype, words_shape
+from cupola.quantize.wide import ROW_BYTES
+
+QUAD = 4  # words that a thread reads together
+_TWO_A_WORD = (Format.F16, Format.BF16)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Weights of some outputs: codes[output][input] * scales[output] + minima[output].
+
+    Args:
+        inputs: where they are in a row.
+        scales, minima: None: 1, and 0.
+    """
+
+    inputs: tuple[Expr, ...]
+    codes: tuple[tuple[Expr, ...], ...]
+    scales: tuple[Expr, ...] | None = None
+    minima: tuple[Expr, ...] | None = None
+
+    def value(self, output: int, i: int) -> Expr:
+        """One weight."""
+        code = self.codes[output][i]
+        if self.scales is None:
+            return code
+        scaled = let(code * self.scales[output])
+        return scaled if self.minima is None else let(scaled + self.minima[output])
+
+
+@dataclass(frozen=True)
+class Packed:
+    """One matrix [outputs, inputs].
+
+    Args:
+        half: the device's code can name float16.
+    """
+
+    format: Format
+    outputs: int
+    inputs: int
+    half: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return words_shape(self.format, (self.outputs, self.inputs))
+
+    @property
+    def dtype(self) -> str:
+        return words_dtype(self.format).name
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of outputs, the last one filled up."""
+        return -(-self.outputs // OUT_BLOCK)
+
+    @property
+    def in_word(self) -> int:
+        """Outputs of one word."""
+        return 2 if self.format in _TWO_A_WORD else 1
+
+    @property
+    def depth(self) -> int:
+        """Inputs of a unit."""
+        return {Format.Q8: 4, Format.Q4: 8, Format.Q4S: 8, Format.Q16: 2}.get(self.format, 1)
+
+    @property
+    def units(self) -> int:
+        """Units along the inputs."""
+        return self.inputs // self.depth
+
+    def unit(self, w: Span, block: Expr, k: Expr, first: Expr, count: int) -> Unit:
+        """The k-th unit of outputs `first` to `first + count - 1` of a block.
+
+        Args:
+            first: a multiple of `count`.
+            count: a power of two.
+        """
+        if self.format is Format.F32:
+            at = let((block * self.inputs + k) * OUT_BLOCK + first)
+            return Unit((k,), tuple((w.at(at + i),) for i in range(count)))
+        if self.format in _TWO_A_WORD:
+            at = let((block * self.inputs + k) * OUT_BLOCK + first)
+            return Unit((k,), tuple((value,) for value in self._pairs(w, at, count)))
+        if self.format is Format.Q16:
+            return self._wide(w, block, k, first, count)
+        return self._grouped(w, block, k, first, count)
+
+    def _pairs(self, w: Span, at: Expr, count: int) -> list[Expr]:
+        """`count` 16-bit floats from element `at` on, two of which are a word."""
+        if count == 1:
+            word, high = split(at, 2)
+            both = w.at(word)
+            return [self._float(let((both >> cast(high * 16, "uint32")) & u32(0xFFFF)))]
+        first, _ = split(at, 2)
+        values = []
+        for i in range(count // 2):
+            both = w.at(first + i)
+            values += [self._float(let(both & u32(0xFFFF))), self._float(let(both >> u32(16)))]
+        return values
+
+    def _float(self, code: Expr) -> Expr:
+        """A 16-bit float, given as the low bits of a word."""
+        if self.format is Format.BF16:
+            return bits(let(code << u32(16)), "float32")
+        return half_to_float(code, self.half)
+
+    def _wide(self, w: Span, block: Expr, k: Expr, first: Expr, count: int) -> Unit:
+        base = let(block * ((self.inputs // 2 + 1) * (ROW_BYTES // WORD)) + first)
+        scales = tuple(bits(w.at(base + i), "float32") for i in range(count))
+        codes = []
+        for i in range(count):
+            word = bits(w.at(base + (k + 1) * OUT_BLOCK + i), "int32")
+            codes.append(tuple(cast(let(v), "float32") for v in ((word << i32(16)) >> i32(16), word >> i32(16))))
+        return Unit((let(k * 2), let(k * 2 + 1)), tuple(codes), scales)
+
+    def _grouped(self, w: Span, block: Expr, k: Expr, first: Expr, count: int) -> Unit:
+        steps = GROUP // self.depth
+        group, step = split(k, steps)
+        base = let((block * (self.inputs // GROUP) + group) * (block_bytes(self.format) // WORD))
+        codes_at = let(base + codes_offset(self.format) // WORD + step * OUT_BLOCK + first)
+        words = [w.at(codes_at + i) for i in range(count)]
+        scales = self._halves(w, let(base * 2 + first), count)
+        start = let(group * GROUP + step * 4)
+        if self.format is Format.Q8:
+            codes = tuple(tuple(_signed_byte(word, j) for j in range(4)) for word in words)
+            return Unit(tuple(let(start + j) for j in range(4)), codes, scales)
+        inputs = tuple(let(start + half * 16 + j) for half in range(2) for j in range(4))
+        codes = tuple(tuple(_nibble(word, half, j) for half in range(2) for j in range(4)) for word in words)
+        if self.format is Format.Q4:
+            return Unit(inputs, codes, scales, self._halves(w, let(base * 2 + OUT_BLOCK + first), count))
+        return Unit(inputs, codes, scales, tuple(let(scale * f32(-Q4S_ZERO)) for scale in scales))
+
+    def _halves(self, w: Span, at: Expr, count: int) -> tuple[Expr, ...]:
+        """Scales or minima: float16 from element `at` on."""
+        return tuple(self._pairs(w, at, count))
+
+
+def half_to_float(code: Expr, native: bool) -> Expr:
+    """The float32 of a finite float16 that is given as the low bits of a uint32."""
+    if native:
+        return cast(bits(cast(code, "uint16"), "float16"), "float32")
+    magnitude = let(code & u32(0x7FFF))
+    # Subnormals by multiplication: a device may flush those of float32, into which shifted bits would turn.
+    normal = bits(let((magnitude << u32(13)) + u32(112 << 23)), "float32")
+    small = let(cast(magnitude, "float32") * f32(2.0**-24))
+    value = bits(select(magnitude < u32(0x400), small, normal), "uint32")
+    return bits(let(value | let((code & u32(0x8000)) << u32(16))), "float32")
+
+
+def _signed_byte(word: Expr, j: int) -> Expr:
+    """The j-th int8 of a word as a float."""
+    return cast(let((bits(word, "int32") << i32(24 - 8 * j)) >> i32(24)), "float32")
+
+
+def _nibble(word: Expr, half: int, j: int) -> Expr:
+    """The low (half is 0) or high nibble of the j-th byte of a word as a float."""
+    return cast(let((word >> u32(8 * j + 4 * half)) & u32(15)), "float32")
+
+
+def dot(unit: Unit, output: int, x: Sequence[Expr], total: Expr | None, onto: Expr) -> Expr:
+    """onto + the product of one output of a unit with the inputs x, whose sum is `total` where there are minima."""
+    products = let(unit.codes[output][0] * x[0])
+    for code, value in zip(unit.codes[output][1:], x[1:], strict=True):
+        products = let(code * value + products)
+    if unit.scales is None:
+        return let(onto + products)
+    scaled = let(products * unit.scales[output] + onto)
+    if unit.minima is None or total is None:
+        return scaled
+    return let(unit.minima[output] * total + scaled)
+
+
+def total_of(unit: Unit, x: Sequence[Expr]) -> Expr | None:
+    """The sum of the inputs, if the unit has minima."""
+    if unit.minima is None:
+        return None
+    total = x[0]
+    for value in x[1:]:
+        total = let(total + value)
+    return total
+
+
+def rounded_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
+
+
+def clamp(index: Expr, count: int) -> Expr:
+    """An index, or the last one if it lies behind it."""
+    return let(tirx.min(index, i32(count - 1)))
