@@ -76,6 +76,7 @@ class Epilogue:
         scale: a factor.
         residual: float32 [n, rows of W], added.
         cap: y becomes cap * tanh(y / cap); 0: it stays.
+        wide: the result is float32, also where a device keeps what goes between products in fewer bits.
     """
 
     bias: nn.Tensor | None = None
@@ -84,6 +85,7 @@ class Epilogue:
     scale: float = 1.0
     residual: nn.Tensor | None = None
     cap: float = 0.0
+    wide: bool = False
 
 
 PLAIN = Epilogue()
@@ -208,7 +210,7 @@ class ExpertOperations(Protocol):
         ...
 
 
-class Operations(Protocol):
+class Operations(ExpertOperations, Protocol):
     """The operations of one kind of device."""
 
     @property

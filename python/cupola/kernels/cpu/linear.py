@@ -15,31 +15,15 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from cupola.kernels.cpu.emit import (
-    Arg,
-    Expr,
-    Span,
-    branch,
-    f32,
-    i32,
-    i64,
-    kernel,
-    lanes_of,
-    let,
-    parallel,
-    region,
-    serial,
-    size_var,
-    splat,
-)
-from cupola.kernels.cpu.functions import FUNCTIONS, soft_cap
+from cupola.kernels.cpu.emit import Arg, Expr, Span, kernel, let, parallel, region, serial, size_var
 from cupola.kernels.cpu.isa import Isa
+from cupola.kernels.cpu.linear_finish import Sink
 from cupola.kernels.cpu.linear_float import float_product
 from cupola.kernels.cpu.linear_integer import q4_product, q8_product
-from cupola.kernels.cpu.linear_spec import BlockProduct, Finish, LinearSpec, Product, Rows
+from cupola.kernels.cpu.linear_spec import BlockProduct, LinearSpec, Product, Rows
 from cupola.kernels.cpu.wide import q16_product, row_args
 from cupola.quantize.formats import GROUP, Format
-from cupola.quantize.layouts import OUT_BLOCK, packed_dtype, packed_shape
+from cupola.quantize.layouts import packed_dtype, packed_shape
 
 
 def linear(spec: LinearSpec, isa: Isa) -> tirx.PrimFunc:
@@ -54,14 +38,14 @@ def linear(spec: LinearSpec, isa: Isa) -> tirx.PrimFunc:
     args["y"] = Arg((n, spec.width), "float32")
 
     def body(**spans: Span) -> None:
-        block_product = product_of(spec, isa, Rows(n), spans)
+        block_product, sink = product_of(spec, isa, Rows(n), spans), Sink(spec, spans)
         with region():
             if spec.gated:
                 with parallel(spec.blocks // 2) as block, serial(2) as up:
-                    block_product(let(block + up * (spec.blocks // 2)), _gate(spec, spans, block, up))
+                    block_product(let(block + up * (spec.blocks // 2)), sink.gate(block, up))
             else:
                 with parallel(spec.blocks) as block:
-                    block_product(block, _store(spec, spans, block))
+                    block_product(block, sink.store(block))
 
     return kernel(spec.name, args, body)
 
@@ -78,56 +62,6 @@ def input_args(fmt: Format, rows: Expr, width: int) -> dict[str, Arg]:
 def product_of(spec: LinearSpec, isa: Isa, rows: Rows, spans: dict[str, Span]) -> BlockProduct:
     """The way of computing a product that its format asks for."""
     return _PRODUCTS[spec.format](spec, isa, rows, spans)
-
-
-# What becomes of the sums
-
-
-def _store(spec: LinearSpec, spans: dict[str, Span], block: Expr) -> Finish:
-    def finish(row: Expr, part: int, sums: Expr) -> None:
-        lanes = lanes_of(sums)
-        at = let(row * spec.width + block * OUT_BLOCK + part * lanes)
-        y = _biased(spec, spans, block, part, sums)
-        if spec.function is not None:
-            y = FUNCTIONS[spec.function](y)
-        if spec.scale != 1:
-            y = let(y * splat(f32(spec.scale), lanes))
-        if spec.residual:
-            y = let(y + spans["r"].load(at, lanes))
-        spans["y"].store(at, soft_cap(y, spec.cap) if spec.cap else y)
-
-    return finish
-
-
-def _gate(spec: LinearSpec, spans: dict[str, Span], block: Expr, up: Expr) -> Finish:
-    """The gate's sums (up is 0) wait in y for those of the up projection (up is 1)."""
-    y = spans["y"]
-    function = FUNCTIONS[spec.function or "silu"]
-
-    def finish(row: Expr, part: int, sums: Expr) -> None:
-        lanes = lanes_of(sums)
-        at = let(row * spec.width + block * OUT_BLOCK + part * lanes)
-        value = _biased(spec, spans, let(block + up * (spec.blocks // 2)), part, sums)
-        branch(
-            up < 1,
-            lambda: y.store(at, value),
-            lambda: y.store(at, let(function(y.load(at, lanes)) * value)),
-        )
-
-    return finish
-
-
-def _biased(spec: LinearSpec, spans: dict[str, Span], block: Expr, part: int, sums: Expr) -> Expr:
-    """The sums with the bias of their outputs. The last block of a matrix may be wider than the bias is."""
-    if not spec.bias:
-        return sums
-    lanes, b = lanes_of(sums), spans["b"]
-    first = let(block * OUT_BLOCK + part * lanes)
-    if spec.outputs % OUT_BLOCK == 0:
-        return let(sums + b.load(first, lanes))
-    last = spec.outputs - 1
-    values = [b.at(let(tirx.min(first + lane, i64(last)))) for lane in range(lanes)]
-    return let(sums + let(tirx.Shuffle(values, [i32(lane) for lane in range(lanes)])))
 
 
 _PRODUCTS: dict[Format, Product] = {

@@ -9,13 +9,14 @@ from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
 from cupola.kernels.cpu import activation, attention, position, rows
+from cupola.kernels.cpu.expert_operations import CpuExperts
 from cupola.kernels.cpu.isa import Isa
 from cupola.kernels.cpu.pages import HeadShape, PageLayout
-from cupola.kernels.cpu.products import CpuProducts, f32_tensor, norm_args, norm_spec
+from cupola.kernels.cpu.products import f32_tensor, norm_args, norm_spec
 from cupola.kernels.operations import Matrix, NormWeights, Pages, Step
 
 
-class CpuOperations(CpuProducts):
+class CpuOperations(CpuExperts):
     """Implements `kernels.operations.Operations` for one instruction set and one layout of pages."""
 
     def __init__(self, isa: Isa, heads: HeadShape, pages: PageLayout) -> None:
