@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
+from cupola.models.expert_parameters import Has, declare_experts
 from cupola.models.names import Heads, RowOrder, qkv_orders
 from cupola.models.spec import DecoderSpec
 from cupola.quantize.formats import Format
@@ -21,7 +22,11 @@ def declare(spec: DecoderSpec, held: Collection[str]) -> Iterator[Parameter]:
     """
     prefix, _, bare = spec.names.embedding.partition(".")
     bare_names = f"{spec.names.embedding}.weight" not in held and f"{bare}.weight" in held
-    for parameter in _Declaration(spec).all():
+
+    def has(name: str) -> bool:
+        return (name.removeprefix(f"{prefix}.") if bare_names else name) in held
+
+    for parameter in _Declaration(spec, has).all():
         yield _without(parameter, f"{prefix}.") if bare_names else parameter
 
 
@@ -33,8 +38,8 @@ def _without(parameter: Parameter, prefix: str) -> Parameter:
 class _Declaration:
     """The walk over one decoder's parameters."""
 
-    def __init__(self, spec: DecoderSpec) -> None:
-        self._spec, self._names = spec, spec.names
+    def __init__(self, spec: DecoderSpec, has: Has) -> None:
+        self._spec, self._names, self._has = spec, spec.names, has
 
     def all(self) -> Iterator[Parameter]:
         spec, names = self._spec, self._names
@@ -54,7 +59,6 @@ class _Declaration:
     def _layer(self, i: int) -> Iterator[Parameter]:
         spec, names = self._spec, self._names
         name, prefix = f"layers.{i}", names.layer.format(i)
-        hidden, ffn = spec.hidden_size, spec.intermediate_size
         if spec.has_attention_norm:
             yield from self._norm(f"{name}.attention_norm", prefix + names.attention_norm)
         if spec.has_ffn_norm:
@@ -63,11 +67,19 @@ class _Declaration:
             yield from self._norm(f"{name}.attention_post_norm", prefix + names.attention_post_norm)
             yield from self._norm(f"{name}.ffn_post_norm", prefix + names.ffn_post_norm)
         yield from self._attention(i, f"{name}.attention", prefix)
+        experts = spec.experts_of(i)
+        if experts is not None:
+            yield from declare_experts(experts, spec.hidden_size, f"{name}.ffn", prefix, self._has)
+        else:
+            yield from self._network(f"{name}.ffn", prefix)
+
+    def _network(self, name: str, prefix: str) -> Iterator[Parameter]:
+        spec, names, hidden, ffn = self._spec, self._names, self._spec.hidden_size, self._spec.intermediate_size
         halves = [
             (prefix + part, ffn * (3 - len(names.gate_up)) if spec.gated else ffn, None) for part in names.gate_up
         ]
-        yield from self._linear(f"{name}.ffn.up", halves, hidden, spec.biases.ffn)
-        yield from self._linear(f"{name}.ffn.down", [(prefix + names.down, hidden, None)], ffn, spec.biases.ffn)
+        yield from self._linear(f"{name}.up", halves, hidden, spec.biases.ffn)
+        yield from self._linear(f"{name}.down", [(prefix + names.down, hidden, None)], ffn, spec.biases.ffn)
 
     def _attention(self, i: int, name: str, prefix: str) -> Iterator[Parameter]:
         spec, names, attention = self._spec, self._names, self._spec.layers[i]

@@ -15,6 +15,7 @@ class Role(str, Enum):
     LINEAR = "linear"
     EMBEDDING = "embedding"  # the token table, and the output matrix (which is often the same)
     TABLE = "table"  # rows that are looked up and never multiplied: plain rows of f32 or f16
+    ROUTER = "router"  # scores of experts: floats, since a choice follows from them
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Source:
         order: the rows that are taken, in this order; None: all, as they lie.
         transposed: it lies as [inputs, outputs]; rows are its columns.
         offset: added to every value.
+        index: the tensor is a stack of matrices or vectors, of which this one is meant; None: it is no stack.
     """
 
     name: str
@@ -34,11 +36,18 @@ class Source:
     order: tuple[int, ...] | None = None
     transposed: bool = False
     offset: float = 0.0
+    index: int | None = None
+
+    @property
+    def one(self) -> tuple[int, ...]:
+        """The shape of the one matrix or vector that it takes rows of, outputs first."""
+        shape = self.shape if self.index is None else self.shape[1:]
+        return shape[::-1] if self.transposed else shape
 
     @property
     def rows(self) -> int:
         """How many rows it gives."""
-        return (self.shape[-1] if self.transposed else self.shape[0]) if self.order is None else len(self.order)
+        return self.one[0] if self.order is None else len(self.order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,4 @@ class Parameter:
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape before packing: rows add up over the sources."""
-        first = self.sources[0]
-        inputs = first.shape[:-1] if first.transposed else first.shape[1:]
-        return (sum(source.rows for source in self.sources), *inputs)
+        return (sum(source.rows for source in self.sources), *self.sources[0].one[1:])

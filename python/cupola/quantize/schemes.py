@@ -55,9 +55,10 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
 def choose_format(role: str, sources: Sequence[HeldTensor], scheme: Scheme) -> Format:
     """The format of one parameter that is made of `sources`, stacked along their outputs.
 
-    `role` is a `parameter.Role`: "vector", "linear", "embedding" or "table".
+    `role` is a `parameter.Role`: "vector", "linear", "embedding", "table" or "router".
 
     - A vector is F32.
+    - A router is of floats: F32, F16 or BF16 under the schemes of these names, F16 under those of integers.
     - A table of plain rows is F32 or F16; its rows are copied, so that fewer bits would gain no time.
     - `f32` widens everything.
     - Sources that the checkpoint holds quantized in one format keep that format, whatever the scheme.
@@ -70,6 +71,8 @@ def choose_format(role: str, sources: Sequence[HeldTensor], scheme: Scheme) -> F
         return Format.F32
     if role == "table":
         return Format.F16
+    if role == "router":
+        return Format.F16 if scheme.linear.integer else scheme.linear
     wanted = scheme.embedding if role == "embedding" else scheme.linear
     formats = {s.format for s in sources}
     if formats == {Format.F32}:
@@ -80,5 +83,5 @@ def choose_format(role: str, sources: Sequence[HeldTensor], scheme: Scheme) -> F
         chosen = Format.Q4
     else:
         chosen = Format.Q8 if wanted.grouped else wanted
-    divisible = all(len(s.shape) == 2 and s.shape[1] % GROUP == 0 for s in sources)
+    divisible = all(len(s.shape) >= 2 and s.shape[-1] % GROUP == 0 for s in sources)
     return chosen if divisible or not chosen.integer else Format.F32

@@ -122,7 +122,7 @@ def _pieces(checkpoint: Checkpoint, parameter: Parameter) -> Iterator[np.ndarray
     """The parameter's bytes in order, a bounded number of rows at a time."""
     if parameter.role is Role.VECTOR:
         for source in parameter.sources:
-            yield _widened(_read(checkpoint, source, 0, source.rows)) + np.float32(source.offset)
+            yield _vector(checkpoint, source) + np.float32(source.offset)
         return
     rows, inputs = parameter.shape
     step = max(_CHUNK_ELEMENTS // inputs // OUT_BLOCK, 1) * OUT_BLOCK  # whole blocks, so that only the end is padded
@@ -132,6 +132,14 @@ def _pieces(checkpoint: Checkpoint, parameter: Parameter) -> Iterator[np.ndarray
             yield part
         else:
             yield pack(part, parameter.format)
+
+
+def _vector(checkpoint: Checkpoint, source: Source) -> np.ndarray:
+    """float32, of what is taken of a tensor with one value a row."""
+    if source.index is None or len(source.one) > 1:
+        return _widened(_read(checkpoint, source, 0, source.rows))
+    values = _widened(checkpoint.read_rows(source.name, source.index, source.index + 1)).reshape(-1)
+    return values if source.order is None else values[np.array(source.order)]
 
 
 def _rows(checkpoint: Checkpoint, parameter: Parameter, start: int, stop: int) -> np.ndarray | Quantized:
@@ -160,14 +168,17 @@ def _read(
     checkpoint: Checkpoint, source: Source, low: int, high: int, *, exact: bool = False
 ) -> np.ndarray | Quantized:
     """Rows [low, high) of what is taken of a tensor; `exact` as in `Checkpoint.read_rows`."""
+    base = 0 if source.index is None else source.index * source.shape[1]  # a stack counts as one tall matrix
     if source.transposed:
-        rows = _widened(checkpoint.read_rows(source.name, 0, source.shape[0], exact=True)).T
+        inputs = source.shape[-2]
+        rows = _widened(checkpoint.read_rows(source.name, base, base + inputs, exact=True)).T
         return np.ascontiguousarray(rows[low:high] if source.order is None else rows[np.array(source.order[low:high])])
     if source.order is None:
-        return checkpoint.read_rows(source.name, low, high, exact=exact)
+        return checkpoint.read_rows(source.name, base + low, base + high, exact=exact)
     wanted = np.array(source.order[low:high])
     first = int(wanted.min())
-    return _taken(checkpoint.read_rows(source.name, first, int(wanted.max()) + 1, exact=exact), wanted - first)
+    part = checkpoint.read_rows(source.name, base + first, base + int(wanted.max()) + 1, exact=exact)
+    return _taken(part, wanted - first)
 
 
 def _taken(part: np.ndarray | Quantized, rows: np.ndarray) -> np.ndarray | Quantized:
