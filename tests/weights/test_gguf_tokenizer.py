@@ -147,7 +147,7 @@ def test_user_defined_tokens_are_found_before_anything_else(tmp_path: Path) -> N
     ("key", "value", "error", "message"),
     [
         ("tokenizer.ggml.pre", "no-such-rule", UnsupportedError, "'no-such-rule'"),
-        ("tokenizer.ggml.model", "t5", UnsupportedError, "'t5'"),
+        ("tokenizer.ggml.model", "rwkv", UnsupportedError, "'rwkv'"),
         ("tokenizer.ggml.model", None, UnsupportedError, "None"),
         ("tokenizer.ggml.tokens", None, ModelError, "tokenizer.ggml.tokens"),
         ("tokenizer.ggml.merges", None, ModelError, "tokenizer.ggml.merges"),

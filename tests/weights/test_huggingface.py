@@ -151,9 +151,9 @@ def test_a_tensor_of_the_index_is_missing(folder: Path) -> None:
 
 
 def test_other_quantizations_are_refused(folder: Path) -> None:
-    config = MODEL.config() | {"quantization_config": {"quant_method": "gptq"}}
+    config = MODEL.config() | {"quantization_config": {"quant_method": "bitsandbytes"}}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UnsupportedError, match="gptq"):
+    with pytest.raises(UnsupportedError, match="bitsandbytes"):
         HuggingFaceCheckpoint(folder)
 
 

@@ -43,7 +43,7 @@ class ChatStyle:
     def of(cls, template: ChatTemplate | None, tokenizer: Tokenizer, reply_format: str = "auto") -> ChatStyle:
         """Asks the template. UsageError: there is no format of that name."""
         form = TemplateForm() if template is None else probe(template)
-        found = named_format(reply_format, None if template is None else template.source)
+        found = named_format(reply_format, None if template is None else template.sources)
         if not form.tools:
             found = replace(found, calls=format_table().calls[GENERIC_CALLS])
         tokens = {tokenizer.token(token_id) or "": token_id for token_id in sorted(tokenizer.special_ids)}
@@ -121,7 +121,7 @@ class ChatStyle:
             arguments["reasoning_effort"] = effort
         thinks = conversation.template_arguments.get("enable_thinking", None if effort is None else effort != "none")
         if thinks is not None:
-            arguments |= {name: thinks for name in _THINKING if name in template.source}
+            arguments |= {name: thinks for name in _THINKING if name in template.sources}
         return arguments | conversation.template_arguments
 
 

@@ -78,21 +78,20 @@ class ChatTemplate:
     Args:
         source: the Jinja text.
         special_tokens: strings that the template may use by name, such as bos_token and eos_token.
+        tool_use: the Jinja text for conversations with tools, of a model that has another one for these.
 
     Raises:
         ModelError: the source is not a template.
     """
 
-    def __init__(self, source: str, special_tokens: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, source: str, special_tokens: Mapping[str, str] | None = None, tool_use: str | None = None
+    ) -> None:
         self.source = source
+        self.sources = source if tool_use is None else f"{source}\n{tool_use}"  # to look for words in
         self._special_tokens = dict(special_tokens or {})
-        try:
-            self._template = _environment().from_string(source)
-        except Exception as error:  # Jinja's own, and Python's of what Jinja made of it: a `break` outside of a loop
-            raise ModelError(
-                f"The chat template of the model is not valid Jinja: {error}",
-                hint="Correct `chat_template.jinja` in the compiled folder, and compile again.",
-            ) from error
+        self._template = _parse(source, "chat_template.jinja")
+        self._tool_use = self._template if tool_use is None else _parse(tool_use, "chat_template.tool_use.jinja")
 
     def render(
         self,
@@ -126,8 +125,9 @@ class ChatTemplate:
             "add_generation_prompt": add_generation_prompt,
             "range": _Rounds(),
         }
+        template = self._tool_use if tools else self._template
         try:
-            return self._template.render(variables)
+            return template.render(variables)
         except _Refusal as error:
             raise RequestError(
                 f"The chat template of the model refuses these messages: {error}", param="messages"
@@ -138,6 +138,16 @@ class ChatTemplate:
                 param="messages",
                 hint="Check the roles and the form of each message's content.",
             ) from error
+
+
+def _parse(source: str, file: str) -> jinja2.Template:
+    try:
+        return _environment().from_string(source)
+    except Exception as error:  # Jinja's own, and Python's of what Jinja made of it: a `break` outside of a loop
+        raise ModelError(
+            f"The chat template of the model is not valid Jinja: {error}",
+            hint=f"Correct `{file}` in the compiled folder, and compile again.",
+        ) from error
 
 
 class _Rounds:

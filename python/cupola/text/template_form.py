@@ -45,13 +45,13 @@ def probe(template: ChatTemplate) -> TemplateForm:
     in_text = _shows(template, [{"role": "user", "content": _MARK}])
     in_parts = _shows(template, [{"role": "user", "content": [{"type": "text", "text": _MARK}]}])
     parts = in_parts and not in_text
-    tools = _shows(template, [_with_parts(_USER, parts)], [_TOOL]) and "tools" in template.source
+    tools = _shows(template, [_with_parts(_USER, parts)], [_TOOL]) and "tools" in template.sources
     as_objects = _shows_call(template, parts, {"k": _MARK}, _ID)
     as_text = not as_objects and _shows_call(template, parts, f'{{"k": "{_MARK}"}}', _ID)
     arguments: object = f'{{"k": "{_MARK}"}}' if as_text else {"k": _MARK}
     return TemplateForm(
         parts=parts,
-        developer="developer" in template.source,
+        developer="developer" in template.sources,
         tools=tools and (as_objects or as_text),
         text_arguments=as_text,
         short_ids=(as_objects or as_text) and not _shows_call(template, parts, arguments, _LONG_ID),

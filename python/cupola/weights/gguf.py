@@ -18,6 +18,7 @@ from cupola.weights.checkpoint import TensorInfo
 from cupola.weights.fingerprint import fingerprint
 from cupola.weights.gguf_config import architecture_of, read_config
 from cupola.weights.gguf_families import Family, find
+from cupola.weights.gguf_file import GgufTensor
 from cupola.weights.gguf_split import open_parts
 from cupola.weights.gguf_tokenizer import write_text_files
 
@@ -43,10 +44,7 @@ class GgufCheckpoint:
         self._gguf_names = {
             mapped: name for name in self._file.tensors if (mapped := huggingface_name(name, self._family)) is not None
         }
-        self._tensors = {
-            mapped: TensorInfo(mapped, self._file.tensors[name].shape, self._file.tensors[name].format)
-            for mapped, name in self._gguf_names.items()
-        }
+        self._tensors = {mapped: _info(mapped, self._file.tensors[name]) for mapped, name in self._gguf_names.items()}
         self._check_heads()
 
     @property
@@ -117,6 +115,10 @@ class GgufCheckpoint:
                     f"{self.path} has {self._gguf_names[name]} with {info.shape[0]} rows, which {heads} heads "
                     "do not divide into even parts"
                 )
+
+
+def _info(name: str, tensor: GgufTensor) -> TensorInfo:
+    return TensorInfo(name, tensor.shape, tensor.format, tensor.type.name, tensor.keeping)
 
 
 def huggingface_name(name: str, family: Family) -> str | None:

@@ -18,7 +18,7 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from gguf.quants import dequantize
 
 from cupola.errors import ModelError
-from cupola.quantize.formats import GROUP, Format, Quantized
+from cupola.quantize.formats import GROUP, Q4S_ZERO, Format, Quantized
 from cupola.quantize.rounding import without_minimum
 
 FLOAT_TYPES = frozenset({GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16})
@@ -34,12 +34,17 @@ KEPT_TYPES: Mapping[GGMLQuantizationType, Format] = MappingProxyType(
         GGMLQuantizationType.Q8_0: Format.Q8,
         GGMLQuantizationType.IQ4_NL: Format.Q8,
         GGMLQuantizationType.IQ4_XS: Format.Q8,
+        GGMLQuantizationType.TQ1_0: Format.Q4S,
+        GGMLQuantizationType.TQ2_0: Format.Q4S,
+        GGMLQuantizationType.Q1_0: Format.Q4S,
     }
 )
+# Of these, scales or minima are rounded to float16.
+NEAR_TYPES = frozenset(GGMLQuantizationType[name] for name in ("Q4_K", "Q5_1", "Q5_K", "IQ4_XS"))
 ROUNDED_TYPES = frozenset(
     GGMLQuantizationType[name]
     for name in (
-        *("Q2_K", "Q6_K", "MXFP4"),
+        *("Q2_K", "Q6_K", "MXFP4", "NVFP4"),
         *("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"),
     )
 )
@@ -61,6 +66,10 @@ def floats(raw: np.ndarray, kind: GGMLQuantizationType) -> np.ndarray:
         return raw.view("<f2").astype(np.float32)
     if kind is GGMLQuantizationType.BF16:
         return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32)
+    if kind is GGMLQuantizationType.Q1_0:  # which the library knows by name and size alone
+        values, scale, _ = _q1_0(raw.reshape(-1, GGML_QUANT_SIZES[kind][1]))
+        signs = values.astype(np.float32) - Q4S_ZERO
+        return (signs * scale.astype(np.float32)[:, None]).reshape(-1)
     result: np.ndarray = dequantize(raw.reshape(-1, GGML_QUANT_SIZES[kind][1]), kind)
     return result.reshape(-1)
 
@@ -155,6 +164,25 @@ def _iq4_xs(blocks: np.ndarray) -> _Parts:
     return _NONLINEAR[_nibbles(blocks[:, 8:].reshape(-1, GROUP // 2))], scale.reshape(-1), None
 
 
+def _ternary(kind: GGMLQuantizationType) -> Callable[[np.ndarray], _Parts]:
+    """-1, 0 and 1 times one float16 for 256 values; the library knows how the digits lie."""
+
+    def read(blocks: np.ndarray) -> _Parts:
+        scale = _float16(blocks, blocks.shape[1] - 2)
+        ones = blocks.copy()
+        ones[:, -2:] = np.frombuffer(np.float16(1).tobytes(), np.uint8)
+        codes = dequantize(ones, kind).astype(np.int8) + np.int8(Q4S_ZERO)
+        return codes.astype(np.uint8).reshape(-1, GROUP), np.repeat(scale, _GROUPS), None
+
+    return read
+
+
+def _q1_0(blocks: np.ndarray) -> _Parts:
+    """A float16 for 128 values, and a bit for each: set, it is the value, else its negative."""
+    signs = np.unpackbits(blocks[:, 2:], axis=1, bitorder="little").reshape(-1, GROUP)
+    return np.where(signs == 1, Q4S_ZERO + 1, Q4S_ZERO - 1).astype(np.uint8), np.repeat(_float16(blocks, 0), 4), None
+
+
 def _five_bits(packed: np.ndarray) -> np.ndarray:
     """4 bytes of fifth bits, then nibbles."""
     return _nibbles(packed[:, 4:]) | np.unpackbits(packed[:, :4], axis=1, bitorder="little") << 4
@@ -182,5 +210,8 @@ _READERS: Mapping[GGMLQuantizationType, Callable[[np.ndarray], _Parts]] = Mappin
         GGMLQuantizationType.Q8_0: _q8_0,
         GGMLQuantizationType.IQ4_NL: _iq4_nl,
         GGMLQuantizationType.IQ4_XS: _iq4_xs,
+        GGMLQuantizationType.TQ1_0: _ternary(GGMLQuantizationType.TQ1_0),
+        GGMLQuantizationType.TQ2_0: _ternary(GGMLQuantizationType.TQ2_0),
+        GGMLQuantizationType.Q1_0: _q1_0,
     }
 )

@@ -15,6 +15,7 @@ import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,8 @@ from gguf.constants import GGML_QUANT_SIZES, GGUF_DEFAULT_ALIGNMENT, GGMLQuantiz
 
 from cupola.errors import ModelError, UnsupportedError
 from cupola.quantize.formats import Format, Quantized
-from cupola.weights.gguf_blocks import FLOAT_TYPES, KEPT_TYPES, SUPPORTED_TYPES, floats, quantized
+from cupola.weights.checkpoint import Keeping
+from cupola.weights.gguf_blocks import FLOAT_TYPES, KEPT_TYPES, NEAR_TYPES, SUPPORTED_TYPES, floats, quantized
 
 Scalar = int | float | bool | str
 Value = Scalar | list[str] | np.ndarray  # what an array of numbers becomes is a NumPy array
@@ -59,11 +61,12 @@ class GgufTensor:
 
     @property
     def rows(self) -> int:
-        return self.shape[0]
+        """A stack of matrices counts as one tall matrix."""
+        return prod(self.shape[:-1]) if len(self.shape) > 2 else self.shape[0]
 
     @property
     def row_size(self) -> int:
-        """Bytes of one row (everything behind the first axis)."""
+        """Bytes of one row."""
         return self.size // max(self.rows, 1)
 
     @property
@@ -72,6 +75,15 @@ class GgufTensor:
         if self.type in FLOAT_TYPES:
             return Format.F32
         return KEPT_TYPES.get(self.type, Format.Q8)
+
+    @property
+    def keeping(self) -> Keeping:
+        """What becomes of its numbers in that format."""
+        if self.type in FLOAT_TYPES:
+            return Keeping.FLOATS
+        if self.type not in KEPT_TYPES:
+            return Keeping.ROUNDED
+        return Keeping.INTEGERS if self.type in NEAR_TYPES else Keeping.EXACT
 
 
 class GgufFile:
@@ -108,7 +120,7 @@ class GgufFile:
         """
         tensor = self.tensors[name]
         raw = self._read_bytes(tensor, start * tensor.row_size, (stop - start) * tensor.row_size)
-        shape = (stop - start, *tensor.shape[1:])
+        shape = (stop - start, *tensor.shape[1:][-1:])
         if tensor.type in KEPT_TYPES and len(shape) == 2 and not exact:
             return quantized(raw, tensor.type, shape[0])
         return floats(raw, tensor.type).reshape(shape)
