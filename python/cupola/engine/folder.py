@@ -63,13 +63,20 @@ def verify_files(folder: Path, manifest: Manifest) -> None:
 
 def read_chat_template(folder: Path, tokenizer: Tokenizer, special_ids: SpecialIds) -> ChatTemplate | None:
     """The folder's chat template; None if it has none. ModelError: it is not valid."""
+    usual, tool_use = (
+        _text_if_there(folder / name) for name in ("chat_template.jinja", "chat_template.tool_use.jinja")
+    )
+    source = usual or tool_use
+    return None if source is None else ChatTemplate(source, special_token_names(tokenizer, special_ids), tool_use)
+
+
+def _text_if_there(path: Path) -> str | None:
     try:
-        source = (folder / "chat_template.jinja").read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise ModelError(f"`{folder / 'chat_template.jinja'}` cannot be read: {error}", hint=_AGAIN) from error
-    return ChatTemplate(source, special_token_names(tokenizer, special_ids))
+        raise ModelError(f"`{path}` cannot be read: {error}", hint=_AGAIN) from error
 
 
 def special_token_names(tokenizer: Tokenizer, special_ids: SpecialIds) -> dict[str, str]:
