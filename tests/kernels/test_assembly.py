@@ -49,6 +49,9 @@ KNOWN_SPILLS: Mapping[tuple[str, str], int] = {
     ("q4", "48 vpmaddubsw"): 2,
     ("q4s", "64 vpmaddubsw"): 7,
     ("q4s", "48 vpmaddubsw"): 2,
+    ("q3", "64 vpmaddubsw"): 7,
+    ("q3", "48 vpmaddubsw"): 13,
+    ("q3", "32 vpmaddubsw"): 2,
     ("attention-float16", "19 vfmadd"): 8,
     ("attention-float32", "19 vfmadd"): 8,
     ("attention-float16", "10 vfmadd"): 2,
@@ -57,7 +60,7 @@ KNOWN_SPILLS: Mapping[tuple[str, str], int] = {
     ("attention-int16", "72 vpmaddwd"): 21,
     ("attention-int16", "12 vpmaddwd"): 1,
 }
-HOT = {"q8": "vpmaddubsw", "q4": "vpmaddubsw", "q4s": "vpmaddubsw", "f32": "vfmadd", "f16": "vfmadd", "bf16": "vfmadd"}
+HOT = dict.fromkeys(["q8", "q4", "q4s", "q3"], "vpmaddubsw") | dict.fromkeys(["f32", "f16", "bf16"], "vfmadd")
 HOT |= {"attention-float16": "vfmadd", "attention-float32": "vfmadd", "attention-int16": "vpmaddwd"}
 
 
@@ -99,8 +102,8 @@ def test_q8_widens_every_product() -> None:
         assert loop.count("vpsignb") == loop.count("vpmaddubsw"), loop.describe()
 
 
-@pytest.mark.parametrize("name", ["q4", "q4s"])
-def test_four_bits_add_eight_products_in_16_bits_before_they_widen_them(name: str) -> None:
+@pytest.mark.parametrize("name", ["q4", "q4s", "q3"])
+def test_few_bits_add_eight_products_in_16_bits_before_they_widen_them(name: str) -> None:
     for loop in hot_loops(name):
         assert loop.count("vpmaddwd") * 8 == loop.count("vpmaddubsw"), loop.describe()
     assert any(loop.count("vcvtph2ps") and loop.count("vfmadd") for loop in hot_loops(name))
@@ -133,7 +136,7 @@ def vnni_loops(fmt: Format, isa: Isa, target: CpuTarget) -> list[tuple[Loop, lis
 
 
 @pytest.mark.parametrize("target", WITH_VNNI, ids=lambda target: target.cpu)
-@pytest.mark.parametrize("fmt", [Format.Q4, Format.Q4S, Format.Q8])
+@pytest.mark.parametrize("fmt", [Format.Q4, Format.Q4S, Format.Q3, Format.Q8])
 def test_vnni_adds_four_products_at_once(fmt: Format, target: CpuTarget) -> None:
     loops = vnni_loops(fmt, VNNI, target)
     assert loops
@@ -143,7 +146,7 @@ def test_vnni_adds_four_products_at_once(fmt: Format, target: CpuTarget) -> None
 
 
 @pytest.mark.parametrize("target", WITH_AVX512, ids=lambda target: target.cpu)
-@pytest.mark.parametrize("fmt", [Format.Q4, Format.Q4S, Format.Q8])
+@pytest.mark.parametrize("fmt", [Format.Q4, Format.Q4S, Format.Q3, Format.Q8])
 def test_avx512_multiplies_in_64_bytes_by_activations_in_memory(fmt: Format, target: CpuTarget) -> None:
     loops = vnni_loops(fmt, AVX512, target)
     counts = sorted(len(dots) for _, dots in loops)

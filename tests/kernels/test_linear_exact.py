@@ -6,7 +6,7 @@ integers have to be exact.
 
 The largest sums of 16 bits, each tested below:
     q4, q4s: a step adds two products of at most 15 * 127, and 8 steps are added before they are widened:
-        8 * 2 * 15 * 127 = 30480 < 32767 (codes are 0..15, `activation.quantize` makes -127..127)
+        8 * 2 * 15 * 127 = 30480 < 32767 (codes are 0..15, `activation.quantize` makes -127..127); q3 has less
     q8: two products of at most 128 * 127 are widened at once: 2 * 128 * 127 = 32512 < 32767 (Q8 has codes -128..127)
 
 pytest tests/kernels/test_linear_exact.py
@@ -32,8 +32,8 @@ from kernels.kernel_driver import INSTRUCTION_SETS, TARGETS, build
 
 EPSILON = float(np.finfo(np.float32).eps)
 SHAPES = ((32, 1), (32, 33), (64, 16), (32 * 5, 47), (32 * 17, 20), (32 * 33, 31))  # (inputs, outputs)
-CODES = {Format.Q4: (0, 15), Format.Q4S: (0, 15), Format.Q8: (-128, 127)}
-ZERO = {Format.Q4: 0, Format.Q4S: 8, Format.Q8: 0}  # the code that stands for 0, minima aside
+CODES = {Format.Q4: (0, 15), Format.Q4S: (0, 15), Format.Q3: (0, 7), Format.Q8: (-128, 127)}
+ZERO = {Format.Q4: 0, Format.Q4S: 8, Format.Q3: 0, Format.Q8: 0}  # the code that stands for 0, minima aside
 
 
 @functools.cache
@@ -47,7 +47,8 @@ def drawn_weights(rng: np.random.Generator, fmt: Format, shape: tuple[int, int],
     groups = (shape[0], shape[1] // GROUP)
     scale = rng.choice(np.array([0.0, 6e-8, 0.01, -0.02, 1.0, 300.0], np.float16), groups)
     minimum = rng.choice(np.array([0.0, -0.1, 2.5, -6e-8], np.float16), groups) if fmt is Format.Q4 else None
-    return Quantized(fmt, values.astype(np.int8 if fmt is Format.Q8 else np.uint8), scale, minimum)
+    zero = rng.choice(np.array([0, 1, 112, 255], np.uint8), groups) if fmt is Format.Q3 else None
+    return Quantized(fmt, values.astype(np.int8 if fmt is Format.Q8 else np.uint8), scale, minimum, zero)
 
 
 def drawn_activations(rng: np.random.Generator, rows: int, inputs: int, extreme: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -67,6 +68,8 @@ def exact(weights: Quantized, q: np.ndarray, s: np.ndarray) -> tuple[np.ndarray,
     common = -ZERO[weights.format] * weights.scale.astype(np.float64)
     if weights.minimum is not None:
         common = weights.minimum.astype(np.float64)
+    if weights.zero is not None:
+        common = weights.scale.astype(np.float64) * weights.zero / -32
     shifts = common * (s[..., 0].astype(np.float64) * s[..., 1])[:, None]
     return (terms + shifts).sum(axis=-1), (abs(terms) + abs(shifts)).sum(axis=-1)
 
@@ -103,13 +106,15 @@ def test_products_are_exact_up_to_float_sums(
 @pytest.mark.parametrize("isa", TARGETS, ids=lambda isa: isa.name)
 @pytest.mark.parametrize("sign", [-127, 127])
 @pytest.mark.parametrize(
-    ("fmt", "code"), [(Format.Q4, 15), (Format.Q4S, 15), (Format.Q4S, 0), (Format.Q8, -128), (Format.Q8, 127)]
+    ("fmt", "code"),
+    [(Format.Q4, 15), (Format.Q4S, 15), (Format.Q4S, 0), (Format.Q3, 7), (Format.Q8, -128), (Format.Q8, 127)],
 )
 def test_the_largest_sums_do_not_overflow(fmt: Format, code: int, sign: int, isa: Isa) -> None:
     inputs, outputs, rows = 64, 16, 13
     values = np.full((outputs, inputs), code, np.int8 if fmt is Format.Q8 else np.uint8)
     ones = np.ones((outputs, inputs // GROUP), np.float16)
-    weights = Quantized(fmt, values, ones, 0 * ones if fmt is Format.Q4 else None)
+    zero = np.zeros(ones.shape, np.uint8) if fmt is Format.Q3 else None
+    weights = Quantized(fmt, values, ones, 0 * ones if fmt is Format.Q4 else None, zero)
     q = np.full((rows, inputs), sign, np.int8)
     s = np.stack([np.ones((rows, 2)), np.full((rows, 2), GROUP * sign)], axis=-1).astype(np.float32)
     y = np.zeros((rows, outputs), np.float32)

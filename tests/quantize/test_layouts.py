@@ -25,6 +25,9 @@ def random_quantized(fmt: Format, shape: tuple[int, int]) -> Quantized:
     scale = random.standard_normal(per_group).astype(np.float16)
     if fmt is Format.Q8:
         return Quantized(fmt, random.integers(-128, 128, shape, dtype=np.int8), scale)
+    if fmt is Format.Q3:
+        zero = random.integers(0, 256, per_group, dtype=np.uint8)
+        return Quantized(fmt, random.integers(0, 8, shape, dtype=np.uint8), scale, zero=zero)
     minimum = random.standard_normal(per_group).astype(np.float16) if fmt is Format.Q4 else None
     return Quantized(fmt, random.integers(0, 16, shape, dtype=np.uint8), scale, minimum)
 
@@ -40,6 +43,7 @@ def test_pack_keeps_every_bit(fmt: Format, shape: tuple[int, int]) -> None:
     np.testing.assert_array_equal(back.values, matrix.values)
     np.testing.assert_array_equal(back.scale, matrix.scale)
     np.testing.assert_array_equal(back.minimum, matrix.minimum)
+    np.testing.assert_array_equal(back.zero, matrix.zero)
     np.testing.assert_array_equal(unpack(packed, fmt, shape), dequantize(matrix))
 
 
@@ -82,6 +86,25 @@ def test_nibbles_lie_where_the_layout_says(fmt: Format, first: int) -> None:
             assert (packed[block, :, 32:64].copy().view(np.float16)[:, n % OUT_BLOCK] == matrix.minimum[n]).all()
 
 
+def test_three_bits_lie_where_the_layout_says() -> None:
+    matrix = random_quantized(Format.Q3, (21, 64))
+    packed = pack(matrix, Format.Q3)
+    assert codes_offset(Format.Q3) == 48
+    assert packed.shape == (2, 2, 240)
+    for n in range(21):
+        block, output = n // OUT_BLOCK, n % OUT_BLOCK
+        for k in range(64):
+            group, high, step, lane = k // GROUP, k % GROUP // 16, k % 16 // 4, k % 4
+            a, b, c = (int(packed[block, group, 48 + s * 64 + output * 4 + lane]) for s in range(3))
+            if step < 3:
+                code = (a, b, c)[step] >> 3 * high & 7
+            else:  # what the others leave of their three bytes
+                code = (c >> 6) + (b >> 7) * 4 if high else (a >> 6) + (b >> 6 & 1) * 4
+            assert code == matrix.values[n, k]
+        assert matrix.zero is not None
+        assert (packed[block, :, 32 + output] == matrix.zero[n]).all()
+
+
 @pytest.mark.parametrize("fmt", list(Format))
 def test_padding_is_zero(fmt: Format) -> None:
     matrix = np.ones((17, 32), np.float32)
@@ -96,7 +119,7 @@ def test_floats_are_quantized_as_they_are_packed(fmt: Format) -> None:
     np.testing.assert_array_equal(unpack(pack(matrix, fmt), fmt, (20, 64)), dequantize(quantize(matrix, fmt)))
 
 
-@pytest.mark.parametrize("fmt", [*FLOATS, *GROUPED])
+@pytest.mark.parametrize("fmt", [*FLOATS, Format.Q8, Format.Q4, Format.Q4S])
 def test_symmetric_codes_are_exact_in_floats_and_groups(fmt: Format) -> None:
     symmetric = random_quantized(Format.Q4S, (16, 64))
     if fmt in (Format.F16, Format.BF16):  # these have fewer bits than the product of a code and a scale

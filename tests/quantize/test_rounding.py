@@ -56,10 +56,10 @@ def test_q4_beats_plain_rounding_between_the_extremes() -> None:
 def test_what_is_on_the_grid_stays(fmt: Format) -> None:
     """Weights that are multiples of a float16 step, extremes included, come back exactly."""
     random = np.random.default_rng(3)
-    low, high = (-127, 127) if fmt is Format.Q8 else (0, 15)
+    low, high = {Format.Q8: (-127, 127), Format.Q3: (0, 7)}.get(fmt, (0, 15))
     steps = random.integers(low, high + 1, (32, 64)).astype(np.float32)
     steps[:, ::GROUP], steps[:, 1::GROUP] = low, high
-    matrix = steps * np.float32(0.25) - np.float32(0 if fmt is Format.Q8 else 2)
+    matrix = steps * np.float32(0.25) - np.float32({Format.Q8: 0, Format.Q3: 1}.get(fmt, 2))
     np.testing.assert_array_equal(dequantize(quantize(matrix, fmt)), matrix)
 
 
@@ -121,3 +121,29 @@ def test_error_is_bounded_for_any_scale(seed: int, spread: float) -> None:
     for fmt, levels in ((Format.Q8, 127), (Format.Q4, 15)):
         error = groups_of(dequantize(quantize(matrix, fmt))) - groups
         assert (np.sqrt((error**2).mean(axis=1, keepdims=True)) <= reach / levels + 1e-6).all()
+
+
+@pytest.mark.parametrize("fmt", [Format.Q4, Format.Q3])
+def test_important_inputs_lose_less(fmt: Format) -> None:
+    """The weighted error falls, at the price of the plain one; where all inputs count the same, nothing changes."""
+    matrix = normal(128, 256)
+    importance = np.exp(np.random.default_rng(1).normal(0, 1.5, 256)).astype(np.float32)
+    plain, weighted = (dequantize(quantize(matrix, fmt, which)) - matrix for which in (None, importance))
+    assert (weighted**2 * importance).sum() < 0.85 * (plain**2 * importance).sum()
+    assert (weighted**2).sum() > (plain**2).sum()
+    same = dequantize(quantize(matrix, fmt, np.full(256, 3.5, np.float32))) - matrix
+    assert (same**2).sum() == pytest.approx((plain**2).sum(), rel=1e-3)
+
+
+@pytest.mark.parametrize("fmt", [Format.Q4, Format.Q3])
+def test_inputs_that_never_occur_may_be_anything(fmt: Format) -> None:
+    matrix = normal(16, 64)
+    quantized = quantize(matrix, fmt, np.zeros(64, np.float32))
+    assert np.abs(dequantize(quantized) - matrix).max() < 1
+
+
+def test_three_bits_reach_their_bound() -> None:
+    """A normal distribution: 14.7 % off, where the nearest of equal steps over the whole range are 16.8 %."""
+    matrix = normal(512, 256)
+    error = dequantize(quantize(matrix, Format.Q3)) - matrix
+    assert np.sqrt((error**2).mean()) < 0.149

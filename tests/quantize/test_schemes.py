@@ -29,6 +29,8 @@ def info(fmt: Format, *shape: int) -> TensorInfo:
         ("q4", Role.LINEAR, Format.Q4),
         ("q4", Role.EMBEDDING, Format.Q8),
         ("q4", Role.VECTOR, Format.F32),
+        ("q3", Role.LINEAR, Format.Q3),
+        ("q3", Role.EMBEDDING, Format.Q4),
     ],
 )
 def test_floats_follow_the_scheme(scheme: str, role: Role, expected: Format) -> None:
@@ -36,7 +38,7 @@ def test_floats_follow_the_scheme(scheme: str, role: Role, expected: Format) -> 
     assert choose_format(role, [info(Format.F32, *shape)], SCHEMES[scheme]) is expected
 
 
-@pytest.mark.parametrize("scheme", ["q8", "q4", "f16", "bf16"])
+@pytest.mark.parametrize("scheme", ["q8", "q4", "q3", "f16", "bf16"])
 @pytest.mark.parametrize("held", [Format.Q8, Format.Q4, Format.Q4S])
 @pytest.mark.parametrize("role", [Role.LINEAR, Role.EMBEDDING])
 def test_what_is_quantized_stays_as_it_is(scheme: str, held: Format, role: Role) -> None:
@@ -64,6 +66,6 @@ def test_floats_need_no_groups(scheme: str) -> None:
     assert choose_format(Role.LINEAR, [info(Format.F32, 64, 48)], SCHEMES[scheme]) is Format(scheme)
 
 
-@pytest.mark.parametrize("scheme", ["f32", "q8", "q4"])
+@pytest.mark.parametrize("scheme", ["f32", "q8", "q4", "q3"])
 def test_broken_groups_fall_back_to_f32(scheme: str) -> None:
     assert choose_format(Role.LINEAR, [info(Format.F32, 64, 48)], SCHEMES[scheme]) is Format.F32

@@ -7,6 +7,7 @@ second quantization only loses quality.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -14,6 +15,7 @@ import numpy as np
 
 GROUP = 32  # inputs that share one scale (and one minimum)
 Q4S_ZERO = 8  # the code that stands for 0 where there is no minimum
+Q3_PARTS = 32  # of a step, in which q3 says where 0 is
 
 
 class Format(str, Enum):
@@ -26,11 +28,12 @@ class Format(str, Enum):
     Q4 = "q4"  # 4 bits unsigned, w = scale * q + minimum
     Q16 = "q16"  # int16 of 14 bits, w = scale * q with a scale for each output; see `wide.py`
     Q4S = "q4s"  # symmetric: 4 bits unsigned, w = scale * (q - 8)
+    Q3 = "q3"  # 3 bits unsigned, w = scale * (q - zero / 32)
 
     @property
     def grouped(self) -> bool:
         """True for integers in groups of `GROUP` inputs, which need activations of the same kind; else floats."""
-        return self in (Format.Q8, Format.Q4, Format.Q4S)
+        return self in (Format.Q8, Format.Q4, Format.Q4S, Format.Q3)
 
     @property
     def integer(self) -> bool:
@@ -43,18 +46,45 @@ class Quantized:
     """A matrix [N, K] in groups of 32 along K, before packing.
 
     Args:
-        format: Q8, Q4 or Q4S.
-        values: int8 [N, K] for Q8 (-128..127); uint8 [N, K] for Q4 and Q4S (0..15).
+        format: Q8, Q4, Q4S or Q3.
+        values: int8 [N, K] for Q8 (-128..127); uint8 [N, K] for Q4 and Q4S (0..15) and for Q3 (0..7).
         scale: float16 [N, K/32].
         minimum: float16 [N, K/32] for Q4, else None.
+        zero: uint8 [N, K/32] for Q3, the code of 0 in 32nds; else None.
     """
 
     format: Format
     values: np.ndarray
     scale: np.ndarray
     minimum: np.ndarray | None = None
+    zero: np.ndarray | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         n, k = self.values.shape
         return int(n), int(k)
+
+    def take(self, rows: np.ndarray) -> Quantized:
+        """The matrix of these rows."""
+        return Quantized(
+            self.format,
+            self.values[rows],
+            self.scale[rows],
+            None if self.minimum is None else self.minimum[rows],
+            None if self.zero is None else self.zero[rows],
+        )
+
+
+def stacked(parts: Sequence[Quantized]) -> Quantized:
+    """Matrices of one format and width, one below the other."""
+    if len(parts) == 1:
+        return parts[0]
+    minima = [part.minimum for part in parts if part.minimum is not None]
+    zeros = [part.zero for part in parts if part.zero is not None]
+    return Quantized(
+        parts[0].format,
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([part.scale for part in parts]),
+        np.concatenate(minima) if minima else None,
+        np.concatenate(zeros) if zeros else None,
+    )

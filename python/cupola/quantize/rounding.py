@@ -9,23 +9,29 @@ that the rounding of the scale costs nothing beyond the half step of the integer
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from cupola.errors import ModelError
-from cupola.quantize.formats import GROUP, Q4S_ZERO, Format, Quantized
+from cupola.quantize.formats import GROUP, Q3_PARTS, Q4S_ZERO, Format, Quantized
+from cupola.quantize.search import Q3_GRID, Q4_GRID, inverse, nearest, search, zeros_of
 
 Q8_LIMIT = 127
 Q5_LIMIT = 31
 Q4_LIMIT = 15
 
-# Trial shares of the full range for 4 bits: a narrower range clips the outermost weights and serves the others better.
-_Q4_SHRINKS = (1.0, 0.94, 0.88)
 _MOST_PARTS = 2 * Q8_LIMIT // Q5_LIMIT  # q8 steps in a step of 5 bits: the codes of all have to fit
-_CHUNK_GROUPS = 8192  # groups worked on at once: their temporaries (1 MiB each) stay in the cache
+_LEAST_IMPORTANCE = 1e-6  # of the largest, so that inputs which were never seen are rounded sensibly too
+_CHUNK_GROUPS = 4096  # groups worked on at once: their temporaries (half a MiB each) stay in the cache
 
 
-def quantize(matrix: np.ndarray, fmt: Format) -> Quantized:
+def quantize(matrix: np.ndarray, fmt: Format, importance: np.ndarray | None = None) -> Quantized:
     """Rounds float32 [N, K] (K a multiple of 32) to a group format.
+
+    Args:
+        importance: float32 [K], what a squared error of each input's weights costs, such as the mean square of that
+            input; None: all the same. Formats of one scale for the largest weight (q8, q4s) have no choice to make.
 
     Raises:
         ModelError: the matrix holds values that are not finite, or too large for a float16 scale.
@@ -36,23 +42,42 @@ def quantize(matrix: np.ndarray, fmt: Format) -> Quantized:
     groups = np.ascontiguousarray(matrix, dtype=np.float32).reshape(-1, GROUP)
     values = np.empty(groups.shape, np.int8 if fmt is Format.Q8 else np.uint8)
     scale = np.empty(len(groups), np.float16)
-    minimum = np.empty(len(groups), np.float16) if fmt is Format.Q4 else None
+    minimum = np.empty(len(groups), np.float32) if fmt in (Format.Q4, Format.Q3) else None
     with np.errstate(over="ignore", invalid="ignore"):
         for start in range(0, len(groups), _CHUNK_GROUPS):
             part = slice(start, start + _CHUNK_GROUPS)
             if minimum is not None:
-                values[part], scale[part], minimum[part] = _round_q4(groups[part])
+                costs = None if importance is None else _costs(importance, start, len(groups[part]))
+                values[part], scale[part], minimum[part] = _round_by_search(groups[part], costs, fmt)
             else:
                 values[part], scale[part] = (_round_q8 if fmt is Format.Q8 else _round_q4s)(groups[part])
     if not np.isfinite(scale).all() or not (minimum is None or np.isfinite(minimum).all()):
         raise ModelError("the matrix holds values that are not finite, or too large for a float16 scale")
     per_row = (rows, inputs // GROUP)
-    return Quantized(
-        fmt,
-        values.reshape(rows, inputs),
-        scale.reshape(per_row),
-        None if minimum is None else minimum.reshape(per_row),
-    )
+    shaped = Quantized(fmt, values.reshape(rows, inputs), scale.reshape(per_row))
+    if minimum is None:
+        return shaped
+    minimum = minimum.reshape(per_row)
+    if fmt is Format.Q3:
+        return replace(shaped, zero=zeros_of(shaped.scale, minimum))
+    return replace(shaped, minimum=minimum.astype(np.float16))
+
+
+def _costs(importance: np.ndarray, start: int, count: int) -> np.ndarray:
+    """The importance of groups [start, start + count) of a matrix, row after row: float32 [32, count]."""
+    least = max(float(importance.max()) * _LEAST_IMPORTANCE, float(np.finfo(np.float32).tiny))
+    of_row = np.maximum(importance, np.float32(least)).astype(np.float32, copy=False).reshape(-1, GROUP)
+    return np.ascontiguousarray(of_row[np.arange(start, start + count) % len(of_row)].T)
+
+
+def _round_by_search(
+    groups: np.ndarray, costs: np.ndarray | None, fmt: Format
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Affine: a scale and a minimum; see `search`."""
+    grid = Q3_GRID if fmt is Format.Q3 else Q4_GRID
+    columns = np.ascontiguousarray(groups.T)
+    scale, minimum = search(columns, costs, grid)
+    return nearest(columns, scale, minimum, grid.levels).T.astype(np.uint8), scale, minimum
 
 
 def requantize(matrix: Quantized, fmt: Format) -> Quantized:
@@ -75,6 +100,8 @@ def dequantize(quantized: Quantized) -> np.ndarray:
     result = quantized.values.reshape(rows, -1, GROUP).astype(np.float32)
     if quantized.format is Format.Q4S:
         result -= Q4S_ZERO
+    elif quantized.zero is not None:
+        result -= (quantized.zero.astype(np.float32) / Q3_PARTS)[..., None]
     result *= quantized.scale.astype(np.float32)[..., None]
     if quantized.minimum is not None:
         result += quantized.minimum.astype(np.float32)[..., None]
@@ -114,7 +141,7 @@ def without_minimum(codes: np.ndarray, scale: np.ndarray, minimum: np.ndarray) -
 def _round_q8(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Symmetric: scale = largest magnitude / 127."""
     scale = (np.abs(groups).max(axis=1) / Q8_LIMIT).astype(np.float16)
-    steps = np.rint(groups * _inverse(scale)[:, None])
+    steps = np.rint(groups * inverse(scale)[:, None])
     return np.clip(steps, -Q8_LIMIT, Q8_LIMIT).astype(np.int8), scale
 
 
@@ -122,54 +149,5 @@ def _round_q4s(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Symmetric: the weight of the largest magnitude gets the code 0, the one code that has no counterpart."""
     outermost = np.take_along_axis(groups, np.abs(groups).argmax(axis=1)[:, None], axis=1)[:, 0]
     scale = (outermost / -Q4S_ZERO).astype(np.float16)
-    steps = np.rint(groups * _inverse(scale)[:, None]) + Q4S_ZERO
+    steps = np.rint(groups * inverse(scale)[:, None]) + Q4S_ZERO
     return np.clip(steps, 0, Q4_LIMIT).astype(np.uint8), scale
-
-
-def _round_q4(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Affine: the best of a few shrunken ranges, each refined by one least-squares fit, per group."""
-    low, high = groups.min(axis=1), groups.max(axis=1)
-    centre, half = (low + high) / 2, (high - low) / 2
-    best_scale = np.zeros(len(groups), np.float16)
-    best_minimum = np.zeros(len(groups), np.float16)
-    best_error = np.full(len(groups), np.inf, np.float32)
-    for shrink in _Q4_SHRINKS:
-        trial = (2 * shrink * half / Q4_LIMIT).astype(np.float16), (centre - shrink * half).astype(np.float16)
-        for scale, minimum in (trial, _fit(groups, *trial)):
-            steps = _steps_q4(groups, scale, minimum)
-            error = _squared_error(groups, steps, scale, minimum)
-            better = (error < best_error) | np.isinf(best_error)  # the first trial stands even where it overflowed
-            np.copyto(best_scale, scale, where=better)
-            np.copyto(best_minimum, minimum, where=better)
-            np.copyto(best_error, error, where=better)
-    return _steps_q4(groups, best_scale, best_minimum).astype(np.uint8), best_scale, best_minimum
-
-
-def _fit(groups: np.ndarray, scale: np.ndarray, minimum: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The scale and minimum with the least squared error for the integers that (scale, minimum) give."""
-    steps = _steps_q4(groups, scale, minimum)
-    mean_steps, mean = steps.mean(axis=1), groups.mean(axis=1)
-    covariance = np.einsum("gi,gi->g", steps, groups) / GROUP - mean_steps * mean
-    variance = np.einsum("gi,gi->g", steps, steps) / GROUP - mean_steps * mean_steps
-    slope = np.where(variance > 0, covariance / np.where(variance > 0, variance, 1), scale)
-    return slope.astype(np.float16), (mean - slope * mean_steps).astype(np.float16)
-
-
-def _steps_q4(groups: np.ndarray, scale: np.ndarray, minimum: np.ndarray) -> np.ndarray:
-    steps = groups - minimum.astype(np.float32)[:, None]
-    steps *= _inverse(scale)[:, None]
-    np.rint(steps, out=steps)
-    return np.clip(steps, 0, Q4_LIMIT, out=steps)
-
-
-def _squared_error(groups: np.ndarray, steps: np.ndarray, scale: np.ndarray, minimum: np.ndarray) -> np.ndarray:
-    difference = steps * scale.astype(np.float32)[:, None]
-    difference += minimum.astype(np.float32)[:, None]
-    difference -= groups
-    return np.einsum("gi,gi->g", difference, difference)
-
-
-def _inverse(scale: np.ndarray) -> np.ndarray:
-    """1 / scale as float32, and 0 where the scale is 0 (a group of equal or vanishing weights)."""
-    wide = scale.astype(np.float32)
-    return np.divide(1, wide, out=np.zeros_like(wide), where=wide != 0)

@@ -47,6 +47,7 @@ SCHEMES: Mapping[str, Scheme] = MappingProxyType(
             Scheme("q16", Format.Q16, Format.Q16),
             Scheme("q8", Format.Q8, Format.Q8),
             Scheme("q4", Format.Q4, Format.Q8),
+            Scheme("q3", Format.Q3, Format.Q4),
         )
     }
 )

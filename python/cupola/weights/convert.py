@@ -15,7 +15,7 @@ import numpy as np
 from cupola.errors import ModelError
 from cupola.manifest import Weight
 from cupola.quantize.floats import FLOAT_DTYPES, narrow
-from cupola.quantize.formats import Format, Quantized
+from cupola.quantize.formats import Format, Quantized, stacked
 from cupola.quantize.layouts import OUT_BLOCK, pack, packed_dtype, packed_shape
 from cupola.quantize.parameter import Parameter, Role, Source
 from cupola.quantize.rounding import dequantize, quantize, requantize
@@ -161,7 +161,7 @@ def _rows(checkpoint: Checkpoint, parameter: Parameter, start: int, stop: int) -
                 else:
                     quantized.append(quantize(part, parameter.format))
         first += source.rows
-    return _stacked(quantized) if quantized else np.concatenate(floats)
+    return stacked(quantized) if quantized else np.concatenate(floats)
 
 
 def _read(
@@ -178,14 +178,7 @@ def _read(
     wanted = np.array(source.order[low:high])
     first = int(wanted.min())
     part = checkpoint.read_rows(source.name, base + first, base + int(wanted.max()) + 1, exact=exact)
-    return _taken(part, wanted - first)
-
-
-def _taken(part: np.ndarray | Quantized, rows: np.ndarray) -> np.ndarray | Quantized:
-    if not isinstance(part, Quantized):
-        return part[rows]
-    minimum = None if part.minimum is None else part.minimum[rows]
-    return Quantized(part.format, part.values[rows], part.scale[rows], minimum)
+    return part.take(wanted - first) if isinstance(part, Quantized) else part[wanted - first]
 
 
 @contextmanager
@@ -199,15 +192,3 @@ def _naming(checkpoint: Checkpoint, name: str) -> Iterator[None]:
 
 def _widened(part: np.ndarray | Quantized) -> np.ndarray:
     return dequantize(part) if isinstance(part, Quantized) else part
-
-
-def _stacked(parts: Sequence[Quantized]) -> Quantized:
-    if len(parts) == 1:
-        return parts[0]
-    minima = [part.minimum for part in parts if part.minimum is not None]
-    return Quantized(
-        parts[0].format,
-        np.concatenate([part.values for part in parts]),
-        np.concatenate([part.scale for part in parts]),
-        np.concatenate(minima) if minima else None,
-    )

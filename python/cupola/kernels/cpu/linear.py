@@ -5,7 +5,7 @@ How a block meets its rows depends on how many there are, which is known only at
 
     one row            unpack in registers, multiply, done: the speed of memory
     a few rows         the same, two rows at a time; the block stays in the L1 cache between them
-    many rows (4 bits) unpack the block once into scratch, then tiles of four rows
+    many rows (3, 4 bits) unpack the block once into scratch, then tiles of four rows
 
 A row's arithmetic is the same sequence of operations on every one of these roads, so its result does not depend, to the
 bit, on how many rows travel with it.
@@ -19,7 +19,7 @@ from cupola.kernels.cpu.emit import Arg, Expr, Span, kernel, let, parallel, regi
 from cupola.kernels.cpu.isa import Isa
 from cupola.kernels.cpu.linear_finish import Sink
 from cupola.kernels.cpu.linear_float import float_product
-from cupola.kernels.cpu.linear_integer import q4_product, q8_product
+from cupola.kernels.cpu.linear_integer import few_bits_product, q8_product
 from cupola.kernels.cpu.linear_spec import BlockProduct, LinearSpec, Product, Rows
 from cupola.kernels.cpu.wide import q16_product, row_args
 from cupola.quantize.formats import GROUP, Format
@@ -70,6 +70,7 @@ _PRODUCTS: dict[Format, Product] = {
     Format.BF16: float_product,
     Format.Q16: q16_product,
     Format.Q8: q8_product,
-    Format.Q4: q4_product,
-    Format.Q4S: q4_product,
+    Format.Q4: few_bits_product,
+    Format.Q4S: few_bits_product,
+    Format.Q3: few_bits_product,
 }

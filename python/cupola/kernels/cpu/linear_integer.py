@@ -1,4 +1,4 @@
-"""Products of integers in groups of 32: q8, q4 and q4s weights, int8 activations."""
+"""Products of integers in groups of 32: q8, q4, q4s and q3 weights, int8 activations."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cupola.kernels.cpu.emit import (
     f32,
     fma,
     i64,
+    lanes_of,
     let,
     registers,
     scratch,
@@ -25,8 +26,8 @@ from cupola.kernels.cpu.emit import (
 )
 from cupola.kernels.cpu.isa import Isa, dot4_broadcast
 from cupola.kernels.cpu.linear_spec import BlockProduct, Finish, LinearSpec, Rows
-from cupola.quantize.formats import GROUP, Q4S_ZERO, Format
-from cupola.quantize.layouts import OUT_BLOCK, block_bytes, codes_offset
+from cupola.quantize.formats import GROUP, Q3_PARTS, Q4S_ZERO, Format
+from cupola.quantize.layouts import OUT_BLOCK, SCALE_BYTES, block_bytes, codes_offset
 
 QUADS = GROUP // 4  # dot-product steps of four inputs in a group
 MANY_ROWS = 32  # from here on unpacking a block into scratch pays, where registers are few
@@ -103,8 +104,8 @@ def _q8_block(spec: LinearSpec, isa: Isa, spans: dict[str, Span], place: Callabl
 
 
 @dataclass(frozen=True)
-class _Q4Weights:
-    """Where the weights of one block of 4 bits are read: codes as bytes, scales and minima as float32."""
+class _FewBits:
+    """Where the weights of one block of 4 or 3 bits are read: codes as bytes, scales and minima as float32."""
 
     place: Callable[[Expr], Expr] | None  # as in `_Block`
     codes: Callable[[Expr, int, int], tuple[Expr, Expr]]  # (group, part, step): inputs 4 step.. and 16 + 4 step..
@@ -112,15 +113,15 @@ class _Q4Weights:
     minimum: Callable[[Expr, int], Expr]
 
 
-def q4_product(spec: LinearSpec, isa: Isa, rows: Rows, spans: dict[str, Span]) -> BlockProduct:
+def few_bits_product(spec: LinearSpec, isa: Isa, rows: Rows, spans: dict[str, Span]) -> BlockProduct:
     def block_product(block: Expr, finish: Finish) -> None:
-        packed = _q4_packed(spec, isa, spans["w"], _places(spec, block))
+        packed = _packed(spec, isa, spans["w"], _places(spec, block))
 
         def few(sizes: tuple[int, ...] = (3, 2, 1)) -> None:
-            _cover(spec, spans, _q4_block(isa, spans["q"], packed), rows, sizes, finish)
+            _cover(spec, spans, _few_bits_block(isa, spans["q"], packed), rows, sizes, finish)
 
         def many() -> None:
-            unpacked = _q4_block(isa, spans["q"], _q4_unpacked(spec, isa, packed))
+            unpacked = _few_bits_block(isa, spans["q"], _unpacked(spec, isa, packed))
             _cover(spec, spans, unpacked, rows, (4, 2, 1), finish)
 
         if isa.registers >= 32:
@@ -131,15 +132,14 @@ def q4_product(spec: LinearSpec, isa: Isa, rows: Rows, spans: dict[str, Span]) -
     return block_product
 
 
-def _q4_packed(spec: LinearSpec, isa: Isa, w: Span, place: Callable[[Expr], Expr]) -> _Q4Weights:
+def _packed(spec: LinearSpec, isa: Isa, w: Span, place: Callable[[Expr], Expr]) -> _FewBits:
     """Straight out of memory."""
     w16 = Span(w.buffer.view("float16"))
+    unpack = _three_bits if spec.format is Format.Q3 else _four_bits
 
     def codes(group: Expr, part: int, step: int) -> tuple[Expr, Expr]:
-        at = place(group) + codes_offset(spec.format) + step * 4 * OUT_BLOCK + part * isa.bytes
-        pair = w.load(at, isa.bytes)
-        low = let(pair & splat(tirx.IntImm("uint8", 15), isa.bytes))
-        return low, let(pair >> splat(tirx.IntImm("uint8", 4), isa.bytes))
+        first = let(place(group) + codes_offset(spec.format) + part * isa.bytes)
+        return unpack(lambda s: w.load(first + s * 4 * OUT_BLOCK, isa.bytes), step)
 
     def factor(group: Expr, part: int, first: int) -> Expr:
         return cast(w16.load(place(group) // 2 + first + part * isa.lanes, isa.lanes), f"float32x{isa.lanes}")
@@ -150,12 +150,38 @@ def _q4_packed(spec: LinearSpec, isa: Isa, w: Span, place: Callable[[Expr], Expr
     def minimum(group: Expr, part: int) -> Expr:
         if spec.format is Format.Q4:
             return factor(group, part, OUT_BLOCK)
+        if spec.format is Format.Q3:
+            zero = w.load(place(group) + SCALE_BYTES + part * isa.lanes, isa.lanes)
+            parts = let(cast(zero, f"float32x{isa.lanes}") * splat(f32(-1 / Q3_PARTS), isa.lanes))
+            return let(scale(group, part) * parts)  # exact: 11 bits times 8
         return let(scale(group, part) * splat(f32(-Q4S_ZERO), isa.lanes))  # exact, as if it were stored
 
-    return _Q4Weights(place, codes, scale, minimum)
+    return _FewBits(place, codes, scale, minimum)
 
 
-def _q4_unpacked(spec: LinearSpec, isa: Isa, packed: _Q4Weights) -> _Q4Weights:
+def _four_bits(load: Callable[[int], Expr], step: int) -> tuple[Expr, Expr]:
+    pair = load(step)
+    return _masked(pair, 15), _shifted(pair, 4)
+
+
+def _three_bits(load: Callable[[int], Expr], step: int) -> tuple[Expr, Expr]:
+    """Three steps hold two codes in each byte, the fourth is what they leave of theirs (`layouts`)."""
+    if step < 3:
+        pair = load(step)
+        return _masked(pair, 7), _masked(_shifted(pair, 3), 7)
+    low, high, middle = _shifted(load(0), 6), _shifted(load(2), 6), load(1)
+    return let(low | _masked(_shifted(middle, 4), 4)), let(high | _masked(_shifted(middle, 5), 4))
+
+
+def _masked(values: Expr, mask: int) -> Expr:
+    return let(values & splat(tirx.IntImm("uint8", mask), lanes_of(values)))
+
+
+def _shifted(values: Expr, count: int) -> Expr:
+    return let(values >> splat(tirx.IntImm("uint8", count), lanes_of(values)))
+
+
+def _unpacked(spec: LinearSpec, isa: Isa, packed: _FewBits) -> _FewBits:
     """Copied into scratch, once for all rows."""
     groups = spec.inputs // GROUP
     codes, factors = scratch(groups * GROUP * OUT_BLOCK, "uint8"), scratch(groups * 2 * OUT_BLOCK)
@@ -173,7 +199,7 @@ def _q4_unpacked(spec: LinearSpec, isa: Isa, packed: _Q4Weights) -> _Q4Weights:
                     codes.store(code(group, part, step, nibble), values)
             factors.store(factor(group, part, 0), packed.scale(group, part))
             factors.store(factor(group, part, 1), packed.minimum(group, part))
-    return _Q4Weights(
+    return _FewBits(
         None,
         lambda g, p, step: (codes.load(code(g, p, step, 0), isa.bytes), codes.load(code(g, p, step, 1), isa.bytes)),
         lambda g, part: factors.load(factor(g, part, 0), isa.lanes),
@@ -181,7 +207,7 @@ def _q4_unpacked(spec: LinearSpec, isa: Isa, packed: _Q4Weights) -> _Q4Weights:
     )
 
 
-def _q4_block(isa: Isa, q: Span, weights: _Q4Weights) -> _Block:
+def _few_bits_block(isa: Isa, q: Span, weights: _FewBits) -> _Block:
     def dots(group: Expr, rows: list[Expr]) -> list[list[Expr]]:
         # Sums of 16 products, each at most 15 * 127, stay below 2^15: int16 is wide enough for a whole group.
         parts = OUT_BLOCK // isa.lanes

@@ -24,8 +24,8 @@ from cupola.kernels.cpu.emit import (
     size_var,
     splat,
 )
-from cupola.quantize.formats import GROUP, Q4S_ZERO, Format
-from cupola.quantize.layouts import OUT_BLOCK, block_bytes, codes_offset, packed_dtype, packed_shape
+from cupola.quantize.formats import GROUP, Q3_PARTS, Q4S_ZERO, Format
+from cupola.quantize.layouts import OUT_BLOCK, SCALE_BYTES, block_bytes, codes_offset, packed_dtype, packed_shape
 from cupola.quantize.wide import ROW_BYTES
 
 _Write = Callable[[Expr, Expr], None]  # (offset in the row, one value or neighbours)
@@ -43,6 +43,7 @@ def embed(fmt: Format, vocabulary: int, width: int, scale: float = 1.0) -> tirx.
         Format.Q8: _read_q8,
         Format.Q4: partial(_read_q4, fmt=Format.Q4),
         Format.Q4S: partial(_read_q4, fmt=Format.Q4S),
+        Format.Q3: _read_q3,
     }
 
     def body(ids: Span, w: Span, y: Span) -> None:
@@ -147,3 +148,26 @@ def _read_q4(w: Span, row: Expr, width: int, write: _Write, fmt: Format) -> None
             for part, nibbles in enumerate((low, high)):
                 value = fma(cast(nibbles, "float32x4"), scale, minimum)
                 write(let(group * GROUP + part * 16 + step * 4), value)
+
+
+def _read_q3(w: Span, row: Expr, width: int, write: _Write) -> None:
+    block, out = _block(row)
+    w16 = Span(w.buffer.view("float16"))
+
+    def masked(value: Expr, shift: int, mask: int) -> Expr:
+        shifted = let(value >> splat(tirx.IntImm("uint8", shift), 4)) if shift else value
+        return let(shifted & splat(tirx.IntImm("uint8", mask), 4))
+
+    with serial(width // GROUP) as group:
+        at = let((block * (width // GROUP) + group) * block_bytes(Format.Q3))
+        scale = splat(cast(w16.at(at // 2 + out), "float32"), 4)
+        zero = splat(cast(w.at(at + SCALE_BYTES + out), "float32"), 4)
+        minimum = let(scale * let(zero * splat(f32(-1 / Q3_PARTS), 4)))
+        first = let(at + codes_offset(Format.Q3) + out * 4)
+        a, b, c = (w.load(first + step * 4 * OUT_BLOCK, 4) for step in range(3))
+        last = let(masked(a, 6, 3) | masked(b, 4, 4)), let(masked(c, 6, 3) | masked(b, 5, 4))
+        steps = [(masked(pair, 0, 7), masked(pair, 3, 7)) for pair in (a, b, c)]
+        for step, pair in enumerate([*steps, last]):
+            for half, codes in enumerate(pair):
+                value = fma(cast(codes, "float32x4"), scale, minimum)
+                write(let(group * GROUP + half * 16 + step * 4), value)
