@@ -44,13 +44,17 @@ EncoderInput EmbedQueue::InputOf(const std::vector<Pick>& picks) const {
   for (const Pick& pick : picks) {
     const auto work = std::find_if(works_.begin(), works_.end(),
                                    [&](const Work& work) { return work.job.id == pick.job; });
-    const int32_t* tokens = work->job.tokens.data() + work->job.offsets[pick.text];
-    const int32_t length = LengthOf(*work, pick.text);
-    input.ids.insert(input.ids.end(), tokens, tokens + length);
-    for (int32_t i = 0; i < length; ++i) input.positions.push_back(i);
-    input.q_indptr.push_back(input.q_indptr.back() + length);
+    const EmbedJob& job = work->job;
+    const int32_t begin = job.offsets[pick.text], end = job.offsets[pick.text + 1];
+    input.ids.insert(input.ids.end(), job.tokens.begin() + begin, job.tokens.begin() + end);
+    for (int32_t i = 0; i < end - begin; ++i) input.positions.push_back(i);
+    input.q_indptr.push_back(input.q_indptr.back() + end - begin);
+    input.types.resize(input.ids.size(), 0);
+    if (!job.types.empty()) {
+      std::copy(job.types.begin() + begin, job.types.begin() + end,
+                input.types.end() - (end - begin));
+    }
   }
-  input.types.assign(input.ids.size(), 0);
   return input;
 }
 

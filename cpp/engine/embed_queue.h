@@ -17,6 +17,7 @@ namespace cupola {
 struct EmbedJob {
   int64_t id = 0;
   std::vector<int32_t> tokens;   // of all texts, one after the other
+  std::vector<int32_t> types;    // of these tokens; empty: all are 0
   std::vector<int32_t> offsets;  // text i has the tokens offsets[i] .. offsets[i+1]
   int64_t num_texts() const { return static_cast<int64_t>(offsets.size()) - 1; }
 };

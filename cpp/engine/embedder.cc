@@ -50,8 +50,13 @@ EmbedRefusal Embedder::Add(EmbedJob job) {
       return EmbedRefusal::kTooLong;
     }
   }
-  const auto known = [&](int32_t id) { return id >= 0 && id < info.vocab_size; };
-  if (!std::all_of(job.tokens.begin(), job.tokens.end(), known)) return EmbedRefusal::kBadToken;
+  const auto all_below = [](const std::vector<int32_t>& values, int32_t end) {
+    return std::all_of(values.begin(), values.end(),
+                       [end](int32_t v) { return v >= 0 && v < end; });
+  };
+  if (!all_below(job.tokens, info.vocab_size) || !all_below(job.types, info.num_types)) {
+    return EmbedRefusal::kBadToken;
+  }
   if (num_accepted_.fetch_add(1) - num_ended_ >= options_.max_queue) {
     --num_accepted_;
     return EmbedRefusal::kQueueFull;

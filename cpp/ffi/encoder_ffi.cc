@@ -49,9 +49,11 @@ class EmbedderRef : public ffi::ObjectRef {
 };
 
 EncoderRef MakeCompiled(ffi::String library, ffi::String embed_name, int64_t vocab_size,
-                        int64_t dimensions, int64_t max_context, int64_t max_step_tokens,
-                        int64_t max_batch, ffi::Array<ffi::Tensor> weights) {
+                        int64_t num_types, int64_t dimensions, int64_t max_context,
+                        int64_t max_step_tokens, int64_t max_batch,
+                        ffi::Array<ffi::Tensor> weights) {
   EncoderInfo info;
+  info.num_types = static_cast<int32_t>(num_types);
   info.vocab_size = static_cast<int32_t>(vocab_size);
   info.dimensions = static_cast<int32_t>(dimensions);
   info.max_context = static_cast<int32_t>(max_context);
@@ -61,9 +63,11 @@ EncoderRef MakeCompiled(ffi::String library, ffi::String embed_name, int64_t voc
       std::make_shared<CompiledEncoder>(library, embed_name, info, std::move(weights))));
 }
 
-EncoderRef MakeScripted(int64_t vocab_size, int64_t max_context, int64_t max_step_tokens,
-                        int64_t max_batch, int64_t poison_id, int64_t fail_id, int64_t step_us) {
+EncoderRef MakeScripted(int64_t vocab_size, int64_t dimensions, int64_t max_context,
+                        int64_t max_step_tokens, int64_t max_batch, int64_t poison_id,
+                        int64_t fail_id, int64_t step_us) {
   EncoderScript script;
+  script.dimensions = static_cast<int32_t>(dimensions);
   script.vocab_size = static_cast<int32_t>(vocab_size);
   script.max_context = static_cast<int32_t>(max_context);
   script.max_step_tokens = static_cast<int32_t>(max_step_tokens);
@@ -82,9 +86,10 @@ EmbedderRef MakeEmbedder(EncoderRef encoder, int64_t max_queue, int64_t num_thre
   return EmbedderRef(ffi::make_object<EmbedderObj>(encoder, options));
 }
 
-int64_t Add(EmbedderRef embedder, int64_t id, ffi::Bytes tokens, ffi::Bytes offsets) {
+int64_t Add(EmbedderRef embedder, int64_t id, ffi::Bytes tokens, ffi::Bytes types,
+            ffi::Bytes offsets) {
   return static_cast<int64_t>(
-      embedder->embedder.Add({id, DecodeInt32(tokens), DecodeInt32(offsets)}));
+      embedder->embedder.Add({id, DecodeInt32(tokens), DecodeInt32(types), DecodeInt32(offsets)}));
 }
 
 // Of each job its id, how it ended, its error, and the bytes of its vectors.

@@ -1,4 +1,5 @@
-// The door to a model that makes embeddings: whole sequences of tokens in, a vector for each out.
+// The door to a model that makes embeddings, or classifies: whole sequences of tokens in, a vector
+// for each out.
 #ifndef CUPOLA_MODEL_ENCODER_H_
 #define CUPOLA_MODEL_ENCODER_H_
 
@@ -12,6 +13,7 @@ namespace cupola {
 
 struct EncoderInfo {
   int32_t vocab_size = 0;
+  int32_t num_types = 1;        // token types
   int32_t dimensions = 0;       // of a vector
   int32_t max_context = 0;      // most tokens of a sequence
   int32_t max_step_tokens = 0;  // most tokens of one step

@@ -1,7 +1,7 @@
 // An encoder whose every vector can be computed by hand: the double for tests of all above it.
 //
-//   h = 2166136261;  for each token t: h = ((h xor t) * 16777619) mod 2^32
-//   component i = 1 + ((h >> (4 * i)) & 15),  i = 0 .. 7
+//   h = 2166136261;  for each token t of type k: h = (((h xor t) * 16777619) + k) mod 2^32
+//   component i = 1 + ((h >> (4 * i)) & 15),  i = 0 .. dimensions - 1
 //
 // A sequence that holds the token `poison_id` has NaN in every component; one that holds `fail_id`
 // makes Embed throw.
@@ -17,6 +17,7 @@ namespace cupola {
 
 struct EncoderScript {
   int32_t vocab_size = 512;
+  int32_t dimensions = 8;  // at most 8
   int32_t max_context = 64;
   int32_t max_step_tokens = 128;
   int32_t max_batch = 16;
@@ -34,8 +35,6 @@ class ScriptedEncoder : public Encoder {
   const float* Embed(const EncoderInput& input) override;
 
  private:
-  static constexpr int32_t kDimensions = 8;
-
   const EncoderScript script_;
   EncoderInfo info_;
   std::vector<float> vectors_;

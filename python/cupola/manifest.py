@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field
 FORMAT_VERSION = 3
 FILE_NAME = "model.json"
 
-Task = Literal["generate", "embed"]
+Task = Literal["generate", "embed", "classify"]
+Scores = Literal["sigmoid", "softmax", "none"]
 
 
 class _Frozen(BaseModel):
@@ -81,6 +82,17 @@ class Embedding(_Frozen):
     matryoshka: tuple[int, ...] = ()
 
 
+class Classifier(_Frozen):
+    """What a classifier makes of a text or of a pair of texts: a number for each label; a reranker has one label.
+
+    `scores` is what makes scores of these numbers; `pair_types`: the two texts of a pair have different token types.
+    """
+
+    labels: tuple[str, ...] = Field(min_length=1)
+    scores: Scores
+    pair_types: bool
+
+
 class Limits(_Frozen):
     """Upper bounds compiled into the library."""
 
@@ -135,7 +147,7 @@ class Library(_Frozen):
 class Manifest(_Frozen):
     """The whole of `model.json`.
 
-    An encoder has an `embedding` and keeps no keys and values: its pages have no elements.
+    An encoder has an `embedding` or a `classifier` and keeps no keys and values: its pages have no elements.
     """
 
     format_version: int = FORMAT_VERSION
@@ -147,6 +159,7 @@ class Manifest(_Frozen):
     shape: Shape
     kv_cache: KvCache
     embedding: Embedding | None = None
+    classifier: Classifier | None = None
     reply_format: str | None = None  # how replies are written, CALLS[+REASONING]; None: the chat template tells
     limits: Limits
     special_ids: SpecialIds
@@ -162,4 +175,6 @@ class Manifest(_Frozen):
     @property
     def task(self) -> Task:
         """What the model is for."""
+        if self.classifier is not None:
+            return "classify"
         return "generate" if self.embedding is None else "embed"

@@ -13,10 +13,10 @@ from cupola.kernels.cpu.activation import Codes, NormSpec
 from cupola.kernels.cpu.attention import attention
 from cupola.kernels.cpu.attention_step import AttentionSpec
 from cupola.kernels.cpu.encoder_attention import EncoderAttentionSpec, encoder_attention
-from cupola.kernels.cpu.encoder_rows import EmbedSpec, pool
+from cupola.kernels.cpu.encoder_rows import EmbedSpec, pool, project
 from cupola.kernels.cpu.encoder_rows import embed as embed_encoder
 from cupola.kernels.cpu.isa import Isa
-from cupola.kernels.cpu.layer_norm import activate, layer_norm
+from cupola.kernels.cpu.layer_norm import LayerNormSpec, activate, layer_norm
 from cupola.kernels.cpu.linear import linear
 from cupola.kernels.cpu.linear_spec import LinearSpec
 from cupola.kernels.cpu.pages import HeadShape, PageLayout
@@ -118,7 +118,7 @@ def encoder_cases() -> Iterator[Case]:
     xs = [rng.standard_normal((count, width)).astype(np.float32) for count in ROWS]
     for kind, out in codes.items():
         calls = tuple((x, *vectors, np.zeros_like(x), *out(len(x))) for x in xs)
-        yield Case(f"layer_norm {kind}", layer_norm(width, 1e-5, kind), calls, inputs=4)
+        yield Case(f"layer_norm {kind}", layer_norm(LayerNormSpec(width, 1e-5), kind), calls, inputs=4)
         calls = tuple((x, vectors[0], *(out(len(x)) or (np.zeros_like(x),))) for x in xs)
         yield Case(f"gelu {kind}", activate(width, "gelu", kind), calls, inputs=2)
     wide = tuple((x, *codes["int16"](len(x))) for x in xs)
@@ -130,8 +130,11 @@ def encoder_cases() -> Iterator[Case]:
     ids, positions, kinds = (np.array(v, np.int32) for v in ([40, 0, 7], [8, 0, 3], [1, 0, 1]))
     tables = [rng.standard_normal((rows, width)).astype(np.float32) for rows in (41, 10, 2)]
     tables[0] = tables[0].astype(np.float16)
-    call = (ids, positions, kinds, *tables, *vectors[:2], np.zeros((3, width), np.float32))
+    words, places, types = tables
+    call = (ids, words, positions, places, kinds, types, *vectors[:2], np.zeros((3, width), np.float32))
     yield Case("encoder_embed", embed_encoder(EmbedSpec(width, 41, 10, 2, 1, "float16", 1e-5)), (call,), inputs=8)
+    call = (xs[-1], rng.standard_normal((3, width)).astype(np.float32), np.ones(3, np.float32), np.zeros((21, 3), "f4"))
+    yield Case("project", project(width, 3), (call,), inputs=3)
 
 
 def encoder_attention_cases(isa: Isa) -> Iterator[Case]:
@@ -143,8 +146,13 @@ def encoder_attention_cases(isa: Isa) -> Iterator[Case]:
         spec = EncoderAttentionSpec(heads=3, dim=16, max_tokens=150, dtype=dtype)
         qkv = rng.standard_normal((indptr[-1], 3 * spec.width)).astype(np.float32)
         bias = rng.standard_normal(3 * spec.width).astype(np.float32)
-        call = (qkv, bias, indptr, np.zeros((indptr[-1], spec.width), np.float32))
-        yield Case(f"encoder attention {dtype}", encoder_attention(spec, isa), (call,), inputs=3)
+        out = np.zeros((indptr[-1], spec.width), np.float32)
+        yield Case(f"encoder attention {dtype}", encoder_attention(spec, isa), ((qkv, indptr, bias, out),), inputs=3)
+    spec = EncoderAttentionSpec(3, 16, 150, "float32", biased=False, rotary_dim=16, window=20, buckets=4)
+    table = rng.uniform(-1, 1, (indptr[-1], 2, 8)).astype(np.float32)
+    bucket_of = rng.integers(0, 4, 299, np.int32)
+    call = (qkv, indptr, table, bucket_of, rng.standard_normal((4, 3)).astype(np.float32), out)
+    yield Case("encoder attention by distance", encoder_attention(spec, isa), (call,), inputs=5)
 
 
 def row_cases() -> Iterator[Case]:

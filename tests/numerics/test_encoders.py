@@ -13,7 +13,9 @@ import pytest
 
 from compiled import compiled_folder
 from cupola import Engine, EngineOptions
-from tiny_encoders import TINY_ENCODERS, TinyEncoder
+from cupola.engine.backends.select import open_model
+from native.test_embedder import wait
+from tiny_encoders import TINY_CLASSIFIERS, TINY_ENCODERS, TinyEncoder
 
 GOLDENS = Path(__file__).resolve().parents[1] / "goldens"
 LEAST_COSINE = 0.9999
@@ -39,6 +41,25 @@ def test_vectors_are_those_of_transformers(tiny: TinyEncoder, tmp_path: Path) ->
             assert np.abs(together - expected).max() < TOLERANCE[quant]
             alone = np.concatenate([vectors(engine, [text]) for text in tiny.texts()])
             np.testing.assert_array_equal(alone, together)
+
+
+@pytest.mark.parametrize("tiny", TINY_CLASSIFIERS, ids=lambda tiny: tiny.name)
+def test_scores_are_those_of_transformers(tiny: TinyEncoder, tmp_path: Path) -> None:
+    """The model's own numbers, before anything makes scores of them; pairs with their token types."""
+    tiny.write(tmp_path / tiny.name)
+    expected = np.load(GOLDENS / "tiny_encoders.npz")[tiny.name]
+    folder = compiled_folder(str(tmp_path / tiny.name), "f32")
+    embedder = open_model(str(folder), "auto", EngineOptions()).embedder
+    assert embedder is not None
+    texts, types = tiny.texts(), [tiny.types_of(text) for text in tiny.texts()]
+    embedder.add(1, texts, types)
+    for i, (text, kinds) in enumerate(zip(texts, types, strict=True)):
+        embedder.add(2 + i, [text], [kinds])
+    found = {result.job_id: np.frombuffer(result.vectors, np.float32) for result in wait(embedder, 1 + len(texts))}
+    together = found[1].reshape(expected.shape)
+    assert np.abs(together - expected).max() < TOLERANCE["f32"]
+    np.testing.assert_array_equal(np.concatenate([found[2 + i] for i in range(len(texts))]), found[1])
+    embedder.close()
 
 
 @pytest.mark.model

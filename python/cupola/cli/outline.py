@@ -127,7 +127,7 @@ def of_checkpoint(checkpoint: Checkpoint, quant: str | None) -> Outline:
         path=checkpoint.path,
         state="checkpoint",
         architecture=architecture.name,
-        task=architecture.task,
+        task=registry.task(checkpoint.config),
         scheme=config.model.quant,
         parameters=sum(math.prod(parameter.shape) for parameter in parameters.values()),
         formats=formats,

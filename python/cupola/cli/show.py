@@ -99,7 +99,7 @@ def _screen(outline: Outline, context: int, available: int, obstacle: str | None
     shape = outline.shape
     formats = ", ".join(f"{show_size(size)} {name}" for name, size in outline.formats.items())
     heads = f"{shape.num_heads} heads of {shape.head_dim}, {shape.num_kv_heads} of keys and values"
-    purpose = "embeddings" if outline.task == "embed" else "text"
+    purpose = {"generate": "text", "embed": "embeddings", "classify": "scores of texts and pairs"}[outline.task]
     rows = [
         ("model", outline.name),
         ("path", str(outline.path)),

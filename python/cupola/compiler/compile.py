@@ -16,7 +16,8 @@ from cupola.compiler.progress import OnProgress, Progress
 from cupola.compiler.target import Target
 from cupola.errors import StorageError, UsageError
 from cupola.manifest import FILE_NAME, Library, Limits, Manifest, SpecialIds, Stamp
-from cupola.models import encoder, registry
+from cupola.models import registry
+from cupola.models.encoder_parameters import declare as declare_encoder
 from cupola.models.encoder_spec import EncoderSpec
 from cupola.models.parameters import declare as declare_decoder
 from cupola.models.spec import DecoderSpec
@@ -89,6 +90,7 @@ def _compile_into(
         shape=plan.shape,
         kv_cache=plan.kv_cache,
         embedding=plan.embedding,
+        classifier=plan.classifier,
         limits=Limits(max_step_tokens=plan.limits.max_step_tokens, max_batch=plan.limits.max_batch),
         special_ids=_special_ids(work),
         weights=weights,
@@ -122,7 +124,7 @@ def _build(
 def chosen_parameters(spec: DecoderSpec | EncoderSpec, checkpoint: Checkpoint, quant: str) -> dict[str, Parameter]:
     """The model's parameters with the formats that the scheme and the checkpoint's own formats give them."""
     if isinstance(spec, EncoderSpec):
-        declared = tuple(encoder.declare(spec, checkpoint.tensors))
+        declared = tuple(declare_encoder(spec, checkpoint.tensors))
     else:
         declared = tuple(declare_decoder(spec, checkpoint.tensors))
     check_sources(checkpoint, declared)

@@ -14,7 +14,7 @@ from cupola.errors import UsageError
 from cupola.manifest import Task
 
 # A decoder's token costs the bytes of its weights; an encoder's does not, and its vectors shall be the checkpoint's.
-AUTO_QUANT: Mapping[Task, str] = MappingProxyType({"generate": "q4", "embed": "q16"})
+AUTO_QUANT: Mapping[Task, str] = MappingProxyType({"generate": "q4", "embed": "q16", "classify": "q16"})
 
 
 def _names(value: object) -> object:

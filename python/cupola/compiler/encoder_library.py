@@ -17,7 +17,7 @@ from cupola.kernels.cpu.encoder_operations import CpuEncoderOperations
 from cupola.kernels.cpu.isa import BY_NAME
 from cupola.kernels.encoder_operations import EncoderStep
 from cupola.manifest import Functions
-from cupola.models.encoder import Encoder
+from cupola.models.encoder import Encoder, Pooling
 from cupola.models.encoder_spec import EncoderSpec
 from cupola.quantize.parameter import Parameter
 
@@ -28,15 +28,13 @@ class EncoderSizes:
 
     Args:
         max_context: most tokens of one sequence.
-        pooling: mean, cls or last.
-        normalized: vectors have length 1.
+        pooling: what becomes of a text's rows, where the model is no classifier.
         attention: in what attention multiplies: float32, or int16 with scales.
         limits: of one step.
     """
 
     max_context: int
-    pooling: str
-    normalized: bool
+    pooling: Pooling
     attention: str
     limits: LimitsConfig
 
@@ -67,10 +65,10 @@ def build(
 def encoder_module(
     spec: EncoderSpec, parameters: Mapping[str, Parameter], sizes: EncoderSizes, target: CpuTarget
 ) -> tuple[tvm.IRModule, tuple[str, ...]]:
-    """embed(ids[n], positions[n], types[n], q_indptr[b+1], weights) -> [b, hidden] as Relax, and the weights' names."""
+    """embed(ids[n], positions[n], types[n], q_indptr[b+1], weights) -> [b, vector] as Relax, and the weights' names."""
     attention = EncoderAttentionSpec(spec.num_heads, spec.head_dim, sizes.max_context, sizes.attention)
     operations = CpuEncoderOperations(BY_NAME[target.isa], attention)
-    encoder = Encoder(spec, operations, parameters, sizes.pooling, sizes.normalized)
+    encoder = Encoder(spec, operations, parameters, sizes.pooling)
 
     def ints(extent: str) -> nn.spec.Tensor:
         return nn.spec.Tensor([extent], "int32")

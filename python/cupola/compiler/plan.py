@@ -10,7 +10,8 @@ from cupola.compiler import encoder_library, library
 from cupola.compiler.config import CompileConfig, LimitsConfig
 from cupola.compiler.target import CpuTarget, Target
 from cupola.errors import UsageError
-from cupola.manifest import Embedding, KvCache, Shape
+from cupola.manifest import Classifier, Embedding, KvCache, Shape
+from cupola.models.encoder import Pooling
 from cupola.models.encoder_spec import EncoderSpec
 from cupola.models.spec import DecoderSpec
 from cupola.quantize.layouts import OUT_BLOCK
@@ -27,6 +28,7 @@ class Plan:
     kv_cache: KvCache
     limits: LimitsConfig
     embedding: Embedding | None = None
+    classifier: Classifier | None = None
 
 
 def plan_decoder(spec: DecoderSpec, parameters: Mapping[str, Parameter], config: CompileConfig, target: Target) -> Plan:
@@ -58,12 +60,13 @@ def plan_encoder(
     config: CompileConfig,
     target: Target,
 ) -> Plan:
-    """A model that makes embeddings; a step has room for one text at least. Raises as `plan_decoder`."""
+    """A model for embeddings, or a classifier; a step has room for one text at least. Raises as `plan_decoder`."""
     usual = min(settings.max_tokens or spec.max_context, spec.max_context)
     max_context = _max_context(config, spec.max_context) if config.model.max_context else usual
     limits = config.limits.model_copy(update={"max_step_tokens": max(config.limits.max_step_tokens, max_context)})
     dtype = "float32" if _attention_dtype(config) == "float32" else "int16"
-    sizes = encoder_library.EncoderSizes(max_context, settings.pooling, settings.normalized, dtype, limits)
+    pooling = Pooling(settings.pooling, settings.normalized)
+    sizes = encoder_library.EncoderSizes(max_context, pooling, dtype, limits)
     shape = Shape(
         vocab_size=spec.vocab_size,
         logit_stride=0,
@@ -74,17 +77,20 @@ def plan_encoder(
         head_dim=spec.head_dim,
         max_context=max_context,
     )
+
+    def build(path: Path) -> library.Library:
+        return encoder_library.build(spec, parameters, sizes, _processor(target), path)
+
+    kv_cache = KvCache(page_size=config.kv_cache.page_size, dtype=dtype, page_elements=0)
+    if spec.head is not None:
+        head = Classifier(labels=spec.head.labels, scores=spec.head.scores, pair_types=spec.type_vocab_size > 1)
+        return Plan(build, shape, kv_cache, limits, classifier=head)
     embedding = Embedding(
         dimensions=spec.hidden_size,
         pooling=settings.pooling,
         normalized=settings.normalized,
         matryoshka=settings.matryoshka,
     )
-
-    def build(path: Path) -> library.Library:
-        return encoder_library.build(spec, parameters, sizes, _processor(target), path)
-
-    kv_cache = KvCache(page_size=config.kv_cache.page_size, dtype=dtype, page_elements=0)
     return Plan(build, shape, kv_cache, limits, embedding)
 
 

@@ -13,17 +13,21 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from types import TracebackType
 
 from cupola.engine.admission import cache_seed, check_params, native_request
-from cupola.engine.backends.encoder import no_generation
 from cupola.engine.backends.select import open_model
-from cupola.engine.embedding import Embedding, EmbeddingDesk, no_embeddings
+from cupola.engine.classification import Classification
+from cupola.engine.embedding import Embedding
+from cupola.engine.encoder_desk import EncoderDesk
+from cupola.engine.encoder_text import Pair
 from cupola.engine.grammar import CompiledGrammar
 from cupola.engine.grammar_compiler import GrammarCompiler
 from cupola.engine.histogram import HistogramCounts
 from cupola.engine.mailroom import Mailroom
 from cupola.engine.options import EngineOptions
 from cupola.engine.output import Completion, Score, TextDelta, Usage
+from cupola.engine.purposes import Encoders, wrong_purpose
 from cupola.engine.report import RequestReport
 from cupola.engine.request import PLAIN, EngineConfig, EngineStats, RequestOptions, SamplingParams
+from cupola.engine.reranking import PairOptions, Ranked, Similarity, ranked
 from cupola.engine.score import score_all
 from cupola.engine.stream import Bell, Mailbox, TextStream
 from cupola.errors import EngineError, OverloadedError, RequestError
@@ -65,7 +69,7 @@ class AsyncEngine:
         self._backend = self._model.backend
         self._grammars = GrammarCompiler(self._model.tokenizer, self._model.manifest)
         self._mailroom = Mailroom(self._backend, self.death)
-        self._desk = EmbeddingDesk.of(self._model, self.death)
+        self._encoder = Encoders.of(self._model, self.death)
         self._ids = itertools.count(1)
         self._draining = False
         self._closed = False
@@ -139,7 +143,7 @@ class AsyncEngine:
     @property
     def active(self) -> int:
         """Number of requests that were submitted and have not ended."""
-        return len(self._mailroom) if self._desk is None else len(self._desk)
+        return len(self._under_way)
 
     def stats(self) -> EngineStats:
         """Counters and gauges of the backend now."""
@@ -151,7 +155,7 @@ class AsyncEngine:
 
     def watch(self, on_end: Callable[[RequestReport], None]) -> None:
         """Have every request's numbers reported when it ends; on the event loop."""
-        self._mailroom.watch(on_end)
+        self._under_way.watch(on_end)
 
     # From text to token ids.
 
@@ -203,7 +207,7 @@ class AsyncEngine:
         # The template writes the special tokens itself.
         return await self.tokenize(text, add_special_tokens=False)
 
-    # Embeddings.
+    # Encoders.
 
     async def embed(
         self, inputs: Sequence[Prompt], *, dimensions: int | None = None, truncate: int | None = None
@@ -222,9 +226,41 @@ class AsyncEngine:
             EngineError: the engine failed, is dead or closed.
         """
         self._check_alive()
-        if self._desk is None:
-            raise no_embeddings(self.model_name)
-        return await self._desk.embed(inputs, dimensions, truncate)
+        return await self._encoder.embedder.embed(inputs, dimensions, truncate)
+
+    async def classify(
+        self, inputs: Sequence[Prompt], *, truncate: int | None = None, activate: bool | None = None
+    ) -> list[Classification]:
+        """What a classifier makes of texts, in their order.
+
+        Args:
+            inputs: texts, or token ids, which are taken as they are.
+            truncate: as for `embed`.
+            activate: True: scores are between 0 and 1; False: the model's numbers as they are; None: as the checkpoint
+                says.
+
+        Raises as `embed` does.
+        """
+        self._check_alive()
+        return await self._encoder.classifier.classify(inputs, truncate, activate)
+
+    async def similarity(self, pairs: Sequence[Pair], options: PairOptions | None = None) -> list[Similarity]:
+        """How well the two texts of each pair fit each other: by a reranker, or by the cosine of their embeddings.
+
+        Raises as `embed` does.
+        """
+        self._check_alive()
+        return await self._encoder.similarities(pairs, options or PairOptions())
+
+    async def rerank(
+        self, query: str, documents: Sequence[str], *, top_n: int | None = None, options: PairOptions | None = None
+    ) -> list[Ranked]:
+        """The documents in the order in which they fit the query, the best first; with `top_n`, so many of them.
+
+        Raises as `embed` does; `param` names the document.
+        """
+        pairs = [(query, document) for document in documents]
+        return ranked(await self.similarity(pairs, options or PairOptions(field="documents")), top_n)
 
     # Generation.
 
@@ -369,12 +405,11 @@ class AsyncEngine:
         """
         self._draining = True
         self._backend.drain()
-        under_way: Mailroom | EmbeddingDesk = self._mailroom if self._desk is None else self._desk
         try:
-            await asyncio.wait_for(under_way.wait_idle(), grace)
+            await asyncio.wait_for(self._under_way.wait_idle(), grace)
         except TimeoutError:
-            under_way.abort_all()
-            await under_way.wait_idle()
+            self._under_way.abort_all()
+            await self._under_way.wait_idle()
             return False
         return True
 
@@ -388,8 +423,8 @@ class AsyncEngine:
         self._closed = True
         closed = EngineError("The engine was closed while this request ran")
         self._mailroom.close(closed)
-        if self._desk is not None:
-            self._desk.close(closed)
+        if self._encoder.desk is not None:
+            self._encoder.desk.close(closed)
 
     def release(self) -> None:
         """The second half of `close`: stop the backend and free its memory. Waits for the step that runs."""
@@ -410,9 +445,14 @@ class AsyncEngine:
         ways = (self.tokenizer.word_ids(word) if isinstance(word, str) else [word] for word in params.bad_words)
         return list(itertools.chain.from_iterable(ways))
 
+    @property
+    def _under_way(self) -> Mailroom | EncoderDesk:
+        """What keeps the requests that have not ended."""
+        return self._encoder.desk or self._mailroom
+
     def _check_generates(self) -> None:
-        if self._desk is not None:
-            raise no_generation(self.model_name)
+        if self.manifest.task != "generate":
+            raise wrong_purpose(self.manifest, "generate text")
 
     def _check_alive(self) -> None:
         if not self.healthy:

@@ -14,11 +14,14 @@ from types import TracebackType
 from typing import TypeVar
 
 from cupola.engine.async_engine import DEFAULT_MODEL, AsyncEngine, Prompt
+from cupola.engine.classification import Classification
 from cupola.engine.embedding import Embedding
+from cupola.engine.encoder_text import Pair
 from cupola.engine.gather import complete_all
 from cupola.engine.options import EngineOptions
 from cupola.engine.output import Completion, Score, TextDelta
 from cupola.engine.request import PLAIN, EngineConfig, EngineStats, RequestOptions, SamplingParams
+from cupola.engine.reranking import PairOptions, Ranked, Similarity
 from cupola.errors import RequestError
 from cupola.manifest import Manifest
 from cupola.text.chat_template import ChatTemplate, Message
@@ -145,6 +148,22 @@ class Engine:
     ) -> list[Embedding]:
         """The vectors of texts, in their order; see `AsyncEngine.embed`."""
         return self._wait(self._engine.embed(inputs, dimensions=dimensions, truncate=truncate))
+
+    def classify(
+        self, inputs: Sequence[Prompt], *, truncate: int | None = None, activate: bool | None = None
+    ) -> list[Classification]:
+        """What a classifier makes of texts, in their order; see `AsyncEngine.classify`."""
+        return self._wait(self._engine.classify(inputs, truncate=truncate, activate=activate))
+
+    def similarity(self, pairs: Sequence[Pair], options: PairOptions | None = None) -> list[Similarity]:
+        """How well the two texts of each pair fit each other; see `AsyncEngine.similarity`."""
+        return self._wait(self._engine.similarity(pairs, options))
+
+    def rerank(
+        self, query: str, documents: Sequence[str], *, top_n: int | None = None, options: PairOptions | None = None
+    ) -> list[Ranked]:
+        """The documents in the order in which they fit the query; see `AsyncEngine.rerank`."""
+        return self._wait(self._engine.rerank(query, documents, top_n=top_n, options=options))
 
     def chat(self, messages: Sequence[Message], params: SamplingParams | None = None) -> Completion:
         """The assistant's next message. RequestError: the model cannot chat, or refuses the messages."""

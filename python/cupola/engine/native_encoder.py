@@ -5,6 +5,7 @@ It turns frozen values into native arguments and native results into frozen valu
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from array import array
 from collections.abc import Sequence
@@ -53,14 +54,20 @@ def load_encoder(folder: Path, manifest: Manifest, config: EngineConfig) -> Nati
         IncompatibleError: the library was made by other versions than the installed ones.
         ModelError: a file is missing or is not what the manifest says.
     """
-    assert manifest.embedding is not None, "the caller has looked at the model's task"
+    classifier, embedding = manifest.classifier, manifest.embedding
+    if classifier is not None:
+        num_types, dimensions = 1 + classifier.pair_types, len(classifier.labels)
+    else:
+        assert embedding is not None, "the caller has looked at the model's task"
+        num_types, dimensions = 1, embedding.dimensions
     handle = load_library(
         folder,
         manifest,
         "encoder.compiled",
         manifest.functions.embed,
         manifest.shape.vocab_size,
-        manifest.embedding.dimensions,
+        num_types,
+        dimensions,
         config.max_context,
         config.max_step_tokens,
         config.max_batch,
@@ -71,6 +78,7 @@ def load_encoder(folder: Path, manifest: Manifest, config: EngineConfig) -> Nati
 def scripted_encoder(
     *,
     vocab_size: int = 512,
+    dimensions: int = 8,
     max_context: int = 64,
     max_step_tokens: int = 128,
     max_batch: int = 16,
@@ -82,12 +90,14 @@ def scripted_encoder(
 
     Args:
         vocab_size, max_context, max_step_tokens, max_batch: its limits.
+        dimensions: of a vector, at most 8.
         poison_id: a text with this token gets a vector of NaN.
         fail_id: a text with this token makes the step that it is in fail.
         step_us: microseconds that every step takes.
     """
     ids = [-1 if id_ is None else id_ for id_ in (poison_id, fail_id)]
-    handle = native("encoder.scripted")(vocab_size, max_context, max_step_tokens, max_batch, *ids, step_us)
+    sizes = (vocab_size, dimensions, max_context, max_step_tokens, max_batch)
+    handle = native("encoder.scripted")(*sizes, *ids, step_us)
     return NativeEncoder(handle, vocab_size=vocab_size)
 
 
@@ -124,11 +134,11 @@ class NativeEmbedder:
         """Why it gave up."""
         return str(native("embedder.failure")(self._handle)) or None
 
-    def add(self, job_id: int, texts: Sequence[Sequence[int]]) -> None:
-        """Queue the token ids of some texts, each of one token at least.
+    def add(self, job_id: int, texts: Sequence[Sequence[int]], types: Sequence[Sequence[int]] | None = None) -> None:
+        """Queue the token ids of some texts, each of one token at least, and the types of these tokens (None: all 0).
 
         Raises:
-            RequestError: a token id out of range, or a text that is too long.
+            RequestError: a token id or type out of range, or a text that is too long.
             OverloadedError: the queue is full, or it drains.
             EngineError: it has failed or is closed.
         """
@@ -139,7 +149,10 @@ class NativeEmbedder:
                 offsets.append(len(tokens))
         except OverflowError:
             raise self._bad_token() from None
-        refusal = native("embedder.add")(self._handle, job_id, tokens.tobytes(), offsets.tobytes())
+        kinds = array("i") if types is None else array("i", itertools.chain.from_iterable(types))
+        if types is not None and len(kinds) != len(tokens):
+            raise ValueError(f"there are {len(tokens)} tokens, but {len(kinds)} types")
+        refusal = native("embedder.add")(self._handle, job_id, tokens.tobytes(), kinds.tobytes(), offsets.tobytes())
         if refusal == _QUEUE_FULL:
             raise OverloadedError(f"{self._config.max_queue} requests are waiting already", hint="try again later")
         if refusal == _DRAINING:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 from tvm.relax.frontend import nn
 
-from cupola.kernels.operations import PLAIN, Activation, Epilogue, Matrix
+from cupola.kernels.operations import PLAIN, Activation, Epilogue, Matrix, NormWeights
 from cupola.quantize.formats import Format
 
 
@@ -30,21 +32,29 @@ class EncoderStep:
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of an encoder's input, and how position 0 is written: in row `first_position`."""
+    """The tables of an encoder's input, those that it has, and how position 0 is written: in row `first_position`."""
 
     words: nn.Tensor
-    positions: nn.Tensor
-    types: nn.Tensor
+    positions: nn.Tensor | None
+    types: nn.Tensor | None
     first_position: int
 
 
 @dataclass(frozen=True)
-class Norm:
-    """A layer norm: its weight and bias vectors."""
+class Positions:
+    """What attention knows of where tokens stand.
 
-    weight: nn.Tensor
-    bias: nn.Tensor
-    eps: float
+    Args:
+        table: of `rotary_table`; None: nothing rotates.
+        window: tokens that a row sees to each side of itself; 0: all of them.
+        relative: float32 [buckets, heads], added to the scores of tokens at the distances of a bucket; None: nothing.
+        bucket_of: the bucket of a distance: where the key stands, less where the query stands.
+    """
+
+    table: nn.Tensor | None = None
+    window: int = 0
+    relative: nn.Tensor | None = None
+    bucket_of: Callable[[np.ndarray], np.ndarray] | None = None
 
 
 class EncoderOperations(Protocol):
@@ -62,23 +72,29 @@ class EncoderOperations(Protocol):
         """Declares a packed matrix [rows, inputs]."""
         ...
 
-    def embed(self, step: EncoderStep, tables: Tables, norm: Norm) -> nn.Tensor:
+    def embed(self, step: EncoderStep, tables: Tables, norm: NormWeights) -> nn.Tensor:
         """The norm of the sum of the tables' rows: float32 [n, width]."""
         ...
 
-    def activation(self, x: nn.Tensor, matrix: Matrix) -> Activation:
-        """x in the form in which `linear` with `matrix` wants it."""
+    def rotary_table(self, positions: nn.Tensor, frequencies: Sequence[float], magnitude: float) -> nn.Tensor:
+        """Cosines and sines of the step's positions, for `attention`."""
+        ...
+
+    def activation(self, x: nn.Tensor, matrix: Matrix, norm: NormWeights | None = None) -> Activation:
+        """x, behind a norm if one is given, in the form in which `linear` with `matrix` wants it."""
         ...
 
     def linear(self, x: Activation, matrix: Matrix, epilogue: Epilogue = PLAIN) -> nn.Tensor:
-        """x W^T and what follows it: float32 [n, rows of W]."""
+        """x W^T and what follows it: float32 [n, rows of W], or half as many if gated."""
         ...
 
-    def attention(self, qkv: nn.Tensor, bias: nn.Tensor, step: EncoderStep) -> nn.Tensor:
-        """Every row over its whole sequence: float32 [n, heads * D], from projections that lack their bias."""
+    def attention(self, qkv: nn.Tensor, bias: nn.Tensor | None, step: EncoderStep, positions: Positions) -> nn.Tensor:
+        """Each row over what it sees of its sequence: float32 [n, heads * D], from projections without their bias."""
         ...
 
-    def norm(self, x: nn.Tensor, bias: nn.Tensor, norm: Norm, matrix: Matrix | None) -> tuple[nn.Tensor, Activation]:
+    def norm(
+        self, x: nn.Tensor, bias: nn.Tensor | None, norm: NormWeights, matrix: Matrix | None
+    ) -> tuple[nn.Tensor, Activation]:
         """norm(x + bias), and the same in the form in which `linear` with `matrix` wants it."""
         ...
 
@@ -88,4 +104,8 @@ class EncoderOperations(Protocol):
 
     def pool(self, x: nn.Tensor, step: EncoderStep, how: str, normalize: bool) -> nn.Tensor:
         """One row for each sequence: float32 [b, width]."""
+        ...
+
+    def project(self, x: nn.Tensor, weight: nn.Tensor, bias: nn.Tensor) -> nn.Tensor:
+        """x W^T + bias in float32, of few outputs: float32 [b, rows of W]."""
         ...

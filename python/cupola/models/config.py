@@ -56,6 +56,15 @@ class Config:
             raise self._wrong(key, value, "a list of strings")
         return tuple(value)
 
+    def strings(self, key: str) -> Mapping[str, str]:
+        """An object whose values are strings; empty when the key is missing or null."""
+        value = self._values.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
+            raise self._wrong(key, value, "an object of strings")
+        return value
+
     def has(self, key: str) -> bool:
         """The key is there, and not null."""
         return self._values.get(key) is not None

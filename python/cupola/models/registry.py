@@ -7,20 +7,30 @@ from collections.abc import Mapping
 from cupola.errors import UnsupportedError
 from cupola.manifest import Task
 from cupola.models.bert import BERT, ROBERTA
+from cupola.models.classifier import labels
 from cupola.models.cohere import COHERE, COHERE2
 from cupola.models.config import Config
+from cupola.models.distilbert import DISTILBERT
 from cupola.models.encoder_spec import EncoderSpec
 from cupola.models.gemma import GEMMA, GEMMA2, GEMMA3
 from cupola.models.glm import GLM, GLM4
 from cupola.models.gpt2 import GPT2
 from cupola.models.gpt_neox import GPT_NEOX
+from cupola.models.gpt_oss import GPT_OSS
 from cupola.models.granite import GRANITE
+from cupola.models.granite_moe import GRANITE_MOE
 from cupola.models.internlm import INTERNLM2, INTERNLM3
 from cupola.models.llama import LLAMA
 from cupola.models.mistral import MISTRAL
+from cupola.models.mixtral import MIXTRAL
+from cupola.models.modernbert import MODERNBERT
+from cupola.models.mpnet import MPNET
+from cupola.models.nomic_bert import GTE, NOMIC_BERT
 from cupola.models.olmo import OLMO2, OLMO3
+from cupola.models.olmoe import OLMOE
 from cupola.models.phi import PHI, PHI3
 from cupola.models.qwen import QWEN2, QWEN3
+from cupola.models.qwen_moe import QWEN2_MOE, QWEN3_MOE
 from cupola.models.smollm3 import SMOLLM3
 from cupola.models.spec import Architecture, DecoderSpec
 from cupola.models.stablelm import STABLELM
@@ -29,8 +39,11 @@ from cupola.models.starcoder2 import STARCODER2
 ARCHITECTURES: tuple[Architecture, ...] = (
     LLAMA,
     MISTRAL,
+    MIXTRAL,
     QWEN2,
+    QWEN2_MOE,
     QWEN3,
+    QWEN3_MOE,
     GEMMA,
     GEMMA2,
     GEMMA3,
@@ -39,7 +52,9 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     SMOLLM3,
     OLMO2,
     OLMO3,
+    OLMOE,
     GRANITE,
+    GRANITE_MOE,
     STABLELM,
     COHERE,
     COHERE2,
@@ -50,8 +65,14 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     STARCODER2,
     GPT2,
     GPT_NEOX,
+    GPT_OSS,
     BERT,
     ROBERTA,
+    DISTILBERT,
+    MPNET,
+    MODERNBERT,
+    NOMIC_BERT,
+    GTE,
 )
 
 
@@ -70,7 +91,9 @@ def find(model_type: str) -> Architecture:
 
 def task(values: Mapping[str, object]) -> Task:
     """What a checkpoint is for. Raises as `read` does."""
-    return find(Config(values).text("model_type")).task
+    config = Config(values)
+    kind = find(config.text("model_type")).task
+    return "classify" if kind == "embed" and labels(config) else kind
 
 
 def read(values: Mapping[str, object]) -> tuple[Architecture, DecoderSpec | EncoderSpec]:

@@ -64,6 +64,6 @@ def open_served(source: ModelSource, backend: str, options: EngineOptions, reply
     """Opens a model; blocks. By itself it has the name that was typed, unless that is a path, and its own."""
     engine = AsyncEngine(source.model, backend=backend, config=options)
     names = source.names or tuple(dict.fromkeys((*source.early_names(), engine.model_name)))
-    if engine.manifest.task == "embed":
+    if engine.manifest.task != "generate":
         return ServedEncoder.of(engine, names)
     return ServedModel.of(engine, names, reply_format)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from tokenizers import Encoding
 from tokenizers import Tokenizer as HfTokenizer
 from tokenizers.models import BPE
 
@@ -111,15 +112,14 @@ class Tokenizer:
 
         `add_special_tokens` adds what the tokenizer puts around a sequence (for many models: the bos token).
         """
-        # A lone surrogate (half of a broken emoji from JSON) has no UTF-8 and would be refused.
-        text = text.encode("utf-8", "replace").decode("utf-8") if not text.isascii() else text
+        text = _encodable(text)
         # Unlike `encode`, `encode_batch` gives up the GIL.
         ids: list[int] = self._tokenizer.encode_batch([text], add_special_tokens=add_special_tokens)[0].ids
         return ids
 
     def encode_all(self, texts: Sequence[str], limit: int | None = None) -> list[list[int]]:
         """The ids of many texts, with what the tokenizer puts around each; a `limit` cuts them at their ends."""
-        clean = [text.encode("utf-8", "replace").decode("utf-8") for text in texts]
+        clean = [_encodable(text) for text in texts]
         if limit is None:
             return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(clean)]
         room = max(limit - self._tokenizer.num_special_tokens_to_add(is_pair=False), 0)
@@ -127,6 +127,37 @@ class Tokenizer:
         for encoding in encodings:
             encoding.truncate(room)
         return [self._tokenizer.post_process(encoding).ids[:limit] for encoding in encodings]
+
+    def encode_pairs(
+        self, pairs: Sequence[tuple[str, str]], limit: int | None = None, second_limit: int | None = None
+    ) -> list[tuple[list[int], list[int]]]:
+        """The ids and the token types of pairs of texts, with what the tokenizer puts around them.
+
+        Args:
+            limit: of all tokens; the longer text of a pair loses tokens at its end until both fit, as in Hugging Face
+                tokenizers' `longest_first`.
+            second_limit: of the second text's own, which is cut before.
+        """
+        clean = [(_encodable(first), _encodable(second)) for first, second in pairs]
+        encodings = self._tokenizer.encode_batch(clean)
+        most = len(max((encoding.ids for encoding in encodings), key=len, default=()))
+        if second_limit is not None or (limit is not None and most > limit):
+            encodings = [self._cut_pair(pair, limit, second_limit) for pair in clean]
+        return [(encoding.ids, encoding.type_ids) for encoding in encodings]
+
+    def _cut_pair(self, pair: tuple[str, str], limit: int | None, second_limit: int | None) -> Encoding:
+        first, second = self._tokenizer.encode_batch(list(pair), add_special_tokens=False)
+        if second_limit is not None:
+            second.truncate(second_limit)
+        if limit is not None:
+            room = max(limit - self._tokenizer.num_special_tokens_to_add(is_pair=True), 0)
+            lengths = _longest_first(len(first), len(second), room)
+            first.truncate(lengths[0])
+            second.truncate(lengths[1])
+        encoding = self._tokenizer.post_process(first, second)
+        if limit is not None:
+            encoding.truncate(limit)
+        return encoding
 
     def token(self, token_id: int) -> str | None:
         """The token as the vocabulary writes it; None for an id that is not in it."""
@@ -207,6 +238,20 @@ class Tokenizer:
             except ValueError:
                 pass
         return token.encode()
+
+
+def _encodable(text: str) -> str:
+    """A lone surrogate (half of a broken emoji from JSON) has no UTF-8 and would be refused."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
+    """The lengths that two texts keep: the longer one is cut first, then both to halves."""
+    short, long = sorted((first, second))
+    long = max(short, room - short) if short + long > room else long
+    if short + long > room:
+        short, long = room // 2, room - room // 2
+    return (short, long) if first <= second else (long, short)
 
 
 def _decoder_rules(decoder: dict[str, object] | None) -> DecoderRules:

@@ -28,7 +28,7 @@ def open_compiled(folder: Path, options: EngineOptions, reason: str) -> OpenedMo
     manifest = choose(compiled_folder.read_manifest(folder))
     if options.verify_files:
         compiled_folder.verify_files(folder, manifest)
-    if manifest.task == "embed":
+    if manifest.task != "generate":
         return open_encoder(folder, manifest, options, reason)
     config = engine_config(manifest, options)
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json")

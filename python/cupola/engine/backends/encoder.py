@@ -1,4 +1,4 @@
-"""Encoders: models that make embeddings and generate nothing."""
+"""Encoders: models that make embeddings, or classify, and generate nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cupola.engine.native_encoder import NativeEmbedder, load_encoder
 from cupola.engine.options import EngineOptions
 from cupola.engine.request import Delta, EngineStats, GenerateRequest, SamplingParams
 from cupola.engine.sizing import encoder_config
-from cupola.errors import RequestError
+from cupola.errors import EngineError
 from cupola.manifest import Manifest
 from cupola.text.tokenizer import Tokenizer
 
@@ -21,28 +21,18 @@ def open_encoder(folder: Path, manifest: Manifest, options: EngineOptions, reaso
     config = encoder_config(manifest, options)
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
     embedder = NativeEmbedder(load_encoder(folder, manifest, config), config)
-    backend = EncoderBackend(embedder, manifest.name)
+    backend = EncoderBackend(embedder)
     return OpenedModel("compiled", reason, backend, config, manifest, tokenizer, None, SamplingParams(), embedder)
-
-
-def no_generation(name: str) -> RequestError:
-    """The error of who asks an encoder for text."""
-    return RequestError(
-        f"the model `{name}` makes embeddings and cannot generate text",
-        param="model",
-        code="unsupported_model",
-        hint="send texts to /v1/embeddings (in Python: `embed`), or choose a model that generates",
-    )
 
 
 class EncoderBackend:
     """A `Backend` that refuses every request for text; all else is the runner's."""
 
-    def __init__(self, embedder: NativeEmbedder, name: str) -> None:
-        self._embedder, self._name = embedder, name
+    def __init__(self, embedder: NativeEmbedder) -> None:
+        self._embedder = embedder
 
     def add(self, request: GenerateRequest) -> None:  # noqa: ARG002
-        raise no_generation(self._name)
+        raise EngineError("an encoder generates nothing")
 
     def abort(self, request_id: int) -> None:  # noqa: ARG002
         return

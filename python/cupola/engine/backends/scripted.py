@@ -3,13 +3,15 @@
 It is the real C++ engine on a scripted model, with a tokenizer of one token a byte, whose id is the byte. What it
 generates are the letters a to z, unless the model's name says otherwise: `scripted:eos_every=20,step_us=1000`.
 
-`scripted-encoder` is its like for embeddings, of which only `step_us` can be set; a text with the token `<|im_end|>`
-makes it fail.
+`scripted-encoder` is its like for embeddings, `scripted-reranker` and `scripted-classifier` for scores; of these only
+`step_us` can be set, and a text with the token `<|im_end|>` makes them fail.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 
 from tokenizers import AddedToken, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as HfTokenizer
@@ -24,14 +26,18 @@ from cupola.engine.options import EngineOptions
 from cupola.engine.request import SamplingParams
 from cupola.engine.sizing import encoder_config, engine_config
 from cupola.errors import UsageError
+from cupola.manifest import Classifier as ClassifierInfo
 from cupola.manifest import Embedding as EmbeddingInfo
-from cupola.manifest import KvCache, Library, Limits, Manifest, Shape, SpecialIds, Stamp
+from cupola.manifest import KvCache, Library, Limits, Manifest, Scores, Shape, SpecialIds, Stamp
 from cupola.text.chat_template import ChatTemplate
 from cupola.text.tokenizer import BYTE_OF_CHARACTER, Tokenizer
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 EOS_ID = 258  # <|im_end|>
 VOCAB_SIZE = 256 + len(SPECIAL_TOKENS)
+CLASSIFIERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"scripted-reranker": ("relevance",), "scripted-classifier": ("bad", "fair", "good")}
+)
 
 CHAT_TEMPLATE = """\
 {%- for message in messages %}
@@ -117,19 +123,24 @@ def open_scripted(model: str, options: EngineOptions, reason: str) -> OpenedMode
 
 
 def open_scripted_encoder(model: str, options: EngineOptions, reason: str) -> OpenedModel:
-    """Start a runner on the scripted encoder. UsageError: a wrong knob or an option out of range."""
-    plain = scripted_manifest()
-    manifest = plain.model_copy(
-        update={
-            "shape": plain.shape.model_copy(update={"max_context": 256}),
-            "name": "scripted-encoder",
-            "embedding": EmbeddingInfo(dimensions=8, pooling="mean", normalized=False),
-            "kv_cache": KvCache(page_size=16, dtype="int8", page_elements=0),
-        }
-    )
+    """Start a runner on a scripted encoder. UsageError: a wrong knob or an option out of range."""
+    plain, name = scripted_manifest(), model.partition(":")[0]
+    update: dict[str, object] = {
+        "shape": plain.shape.model_copy(update={"max_context": 256}),
+        "name": name,
+        "kv_cache": KvCache(page_size=16, dtype="int8", page_elements=0),
+    }
+    labels = CLASSIFIERS.get(name)
+    if labels is None:
+        update["embedding"] = EmbeddingInfo(dimensions=8, pooling="mean", normalized=False)
+    else:
+        scores: Scores = "sigmoid" if len(labels) == 1 else "softmax"
+        update["classifier"] = ClassifierInfo(labels=labels, scores=scores, pair_types=True)
+    manifest = plain.model_copy(update=update)
     config = encoder_config(manifest, options)
     encoder = scripted_encoder(
         vocab_size=VOCAB_SIZE,
+        dimensions=8 if labels is None else len(labels),
         max_context=config.max_context,
         max_step_tokens=config.max_step_tokens,
         max_batch=config.max_batch,
@@ -137,7 +148,7 @@ def open_scripted_encoder(model: str, options: EngineOptions, reason: str) -> Op
         step_us=parse_script(model).step_us,
     )
     embedder = NativeEmbedder(encoder, config)
-    backend = EncoderBackend(embedder, manifest.name)
+    backend = EncoderBackend(embedder)
     return OpenedModel(
         "scripted", reason, backend, config, manifest, byte_tokenizer(), None, SamplingParams(), embedder
     )

@@ -8,7 +8,7 @@ from cupola.errors import UsageError
 
 BACKENDS = ("auto", "compiled", "scripted")
 SCRIPTED_MODEL = "scripted"
-SCRIPTED_ENCODER = "scripted-encoder"
+SCRIPTED_ENCODERS = ("scripted-encoder", "scripted-reranker", "scripted-classifier")
 
 
 def open_model(model: str, backend: str, options: EngineOptions) -> OpenedModel:
@@ -21,7 +21,7 @@ def open_model(model: str, backend: str, options: EngineOptions) -> OpenedModel:
     if backend not in BACKENDS:
         raise UsageError(f"`backend` is {backend!r}; allowed: {', '.join(BACKENDS)}")
     kind = model.partition(":")[0]
-    scripted = kind in (SCRIPTED_MODEL, SCRIPTED_ENCODER)
+    scripted = kind in (SCRIPTED_MODEL, *SCRIPTED_ENCODERS)
     if backend == "scripted" and not scripted:
         raise UsageError(
             f"The scripted backend runs no real model, but `{model}` was asked for",
@@ -32,7 +32,7 @@ def open_model(model: str, backend: str, options: EngineOptions) -> OpenedModel:
         from cupola.engine.backends.scripted import open_scripted, open_scripted_encoder
 
         reason = _reason(backend, "scripted", f"the model's name is `{model}`")
-        opener = open_scripted_encoder if kind == SCRIPTED_ENCODER else open_scripted
+        opener = open_scripted_encoder if kind in SCRIPTED_ENCODERS else open_scripted
         return opener(model, options, reason)
     from cupola.engine.backends.compiled import open_compiled
     from cupola.engine.prepare import prepare

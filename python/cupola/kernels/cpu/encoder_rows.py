@@ -1,4 +1,5 @@
-"""The two ends of an encoder: rows of its tables, summed and normed, and one vector out of the rows of a sequence."""
+"""The two ends of an encoder: rows of its tables, summed and normed; one vector out of the rows of a sequence, and what
+a classifier makes of it."""
 
 from __future__ import annotations
 
@@ -34,10 +35,11 @@ class EmbedSpec:
 
     Args:
         width: of a row.
-        vocabulary, positions, types: rows of the tables.
+        vocabulary, positions, types: rows of the tables; 0: there is none.
         first_position: the row of position 0 (RoBERTa keeps two for padding).
         word_dtype: of the table of words; the others are float32.
         eps: of the layer norm of the sum.
+        shifted: that norm adds a vector.
     """
 
     width: int
@@ -47,40 +49,51 @@ class EmbedSpec:
     first_position: int
     word_dtype: str
     eps: float
+    shifted: bool = True
 
 
 def embed(spec: EmbedSpec) -> tirx.PrimFunc:
-    """LayerNorm(words[ids] + positions[positions] + types[types]): float32 [n, width]."""
+    """LayerNorm(words[ids] + types[types] + positions[positions]): float32 [n, width]; only words need be there."""
     n, width = size_var("n"), spec.width
 
     def body(
-        ids: Span, at: Span, kinds: Span, words: Span, places: Span, types: Span, weight: Span, shift: Span, y: Span
+        ids: Span,
+        words: Span,
+        weight: Span,
+        y: Span,
+        at: Span | None = None,
+        places: Span | None = None,
+        kinds: Span | None = None,
+        types: Span | None = None,
+        shift: Span | None = None,
     ) -> None:
         def row(i: Expr) -> None:
             word = let(cast(ids.at(i), "int64") * width)
-            place = let((cast(at.at(i), "int64") + spec.first_position) * width)
-            kind = let(cast(kinds.at(i), "int64") * width)
+            more: list[tuple[Span, Expr]] = []
+            if kinds is not None and types is not None:
+                more.append((types, let(cast(kinds.at(i), "int64") * width)))
+            if at is not None and places is not None:
+                more.append((places, let((cast(at.at(i), "int64") + spec.first_position) * width)))
 
             def summed(c: Expr) -> Expr:
                 value = cast(words.load(word + c), f"float32x{LANES}")
-                return let(let(value + types.load(kind + c)) + places.load(place + c))
+                for table, base in more:
+                    value = let(value + table.load(base + c))
+                return value
 
             norm_into(width, spec.eps, summed, weight, shift, y, let(i * width))
 
         for_each_row(n, row)
 
-    args = {
-        "ids": Arg((n,), "int32"),
-        "at": Arg((n,), "int32"),
-        "kinds": Arg((n,), "int32"),
-        "words": Arg((spec.vocabulary, width), spec.word_dtype),
-        "places": Arg((spec.positions, width), "float32"),
-        "types": Arg((spec.types, width), "float32"),
-        "weight": Arg((width,), "float32"),
-        "shift": Arg((width,), "float32"),
-        "y": Arg((n, width), "float32"),
-    }
-    return kernel("encoder_embed", args, body)
+    args = {"ids": Arg((n,), "int32"), "words": Arg((spec.vocabulary, width), spec.word_dtype)}
+    if spec.positions:
+        args |= {"at": Arg((n,), "int32"), "places": Arg((spec.positions, width), "float32")}
+    if spec.types:
+        args |= {"kinds": Arg((n,), "int32"), "types": Arg((spec.types, width), "float32")}
+    args["weight"] = Arg((width,), "float32")
+    if spec.shifted:
+        args["shift"] = Arg((width,), "float32")
+    return kernel("encoder_embed", args | {"y": Arg((n, width), "float32")}, body)
 
 
 def pool(width: int, how: str, normalize: bool) -> tirx.PrimFunc:
@@ -119,3 +132,27 @@ def pool(width: int, how: str, normalize: bool) -> tirx.PrimFunc:
 
     args = {"x": Arg((n, width), "float32"), "q_indptr": Arg((b1,), "int32"), "y": Arg((b, width), "float32")}
     return kernel(f"pool_{how}", args, body)
+
+
+def project(width: int, outputs: int) -> tirx.PrimFunc:
+    """x W^T + bias in float32: (x[b, width], w[outputs, width], bias[outputs]) -> [b, outputs]; for few outputs."""
+    b = size_var("b")
+
+    def body(x: Span, w: Span, bias: Span, y: Span) -> None:
+        def row(i: Expr) -> None:
+            with serial(outputs) as o:
+                sums = registers(1, fill=splat(f32(0.0)))
+                with serial(width // LANES) as c:
+                    left, right = x.load(i * width + c * LANES), w.load(o * width + c * LANES)
+                    sums.put(0, fma(left, right, sums.get(0)))
+                y.put(i * outputs + o, let(sum_lanes(let(sums.get(0))) + bias.at(o)))
+
+        for_each_row(b, row)
+
+    args = {
+        "x": Arg((b, width), "float32"),
+        "w": Arg((outputs, width), "float32"),
+        "bias": Arg((outputs,), "float32"),
+        "y": Arg((b, outputs), "float32"),
+    }
+    return kernel("project", args, body)

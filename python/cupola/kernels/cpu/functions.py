@@ -38,15 +38,20 @@ def relu(x: Expr) -> Expr:
     return let(tirx.max(x, _all(x, 0.0)))
 
 
+def tanh(x: Expr) -> Expr:
+    """1 - 2 / (e^2x + 1)."""
+    tail = let(_all(x, 2.0) / let(exp(let(x * _all(x, 2.0))) + _all(x, 1.0)))
+    return let(_all(x, 1.0) - tail)
+
+
 FUNCTIONS: Mapping[str, Callable[[Expr], Expr]] = MappingProxyType(
-    {"silu": silu, "gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu}
+    {"silu": silu, "gelu": gelu, "gelu_tanh": gelu_tanh, "relu": relu, "tanh": tanh}
 )
 
 
 def soft_cap(x: Expr, cap: float) -> Expr:
-    """cap * tanh(x / cap), by tanh(x) = 1 - 2 / (e^2x + 1)."""
-    tail = let(_all(x, 2.0) / let(exp(let(x * _all(x, 2.0 / cap))) + _all(x, 1.0)))
-    return let(let(_all(x, 1.0) - tail) * _all(x, cap))
+    """cap * tanh(x / cap)."""
+    return let(tanh(let(x * _all(x, 1.0 / cap))) * _all(x, cap))
 
 
 def _all(x: Expr, value: float) -> Expr:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
@@ -35,12 +32,6 @@ class CpuOperations(CpuExperts):
         count, width = (int(extent) for extent in positions.shape)
         function = self._kernel(rows.add_rows, count, width)
         return op.tensor_ir_op(function, "add_positions", [x, positions, step.positions], f32_tensor(*x.shape))
-
-    def rotary_table(self, positions: nn.Tensor, frequencies: Sequence[float], magnitude: float) -> nn.Tensor:
-        half = len(frequencies)
-        constant = nn.Tensor.from_const(np.asarray(frequencies, dtype=np.float32))
-        function = self._kernel(position.rotary_table, half, magnitude)
-        return op.tensor_ir_op(function, "rotary_table", [positions, constant], f32_tensor(positions.shape[0], 2, half))
 
     def add_normed(self, x: nn.Tensor, y: nn.Tensor, norm: NormWeights) -> nn.Tensor:
         function = self._kernel(activation.add_normed, int(x.shape[1]), norm_spec(norm))

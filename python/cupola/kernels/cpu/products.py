@@ -1,9 +1,10 @@
-"""What decoders and encoders have in common on a CPU: weights, products, and activations on their way into one."""
+"""What decoders and encoders have in common on a CPU: weights, products, what leads into one, and positions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
+import numpy as np
 from tvm import tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
@@ -12,6 +13,7 @@ from cupola.kernels.cpu.activation import Codes, NormSpec, normed, quantize
 from cupola.kernels.cpu.isa import Isa
 from cupola.kernels.cpu.linear import linear as emit_linear
 from cupola.kernels.cpu.linear_spec import LinearSpec
+from cupola.kernels.cpu.position import rotary_table
 from cupola.kernels.operations import PLAIN, Activation, Epilogue, Matrix, NormWeights
 from cupola.quantize.formats import GROUP, Format
 from cupola.quantize.layouts import packed_dtype, packed_shape
@@ -44,6 +46,12 @@ class CpuProducts:
         if codes is None:
             return (x,)
         return call_for_product(self._kernel(quantize, width, codes), "quantize", [x], width, codes)
+
+    def rotary_table(self, positions: nn.Tensor, frequencies: Sequence[float], magnitude: float) -> nn.Tensor:
+        half = len(frequencies)
+        constant = nn.Tensor.from_const(np.asarray(frequencies, dtype=np.float32))
+        function = self._kernel(rotary_table, half, magnitude)
+        return op.tensor_ir_op(function, "rotary_table", [positions, constant], f32_tensor(positions.shape[0], 2, half))
 
     def linear(self, x: Activation, matrix: Matrix, epilogue: Epilogue = PLAIN) -> nn.Tensor:
         bias, residual = epilogue.bias, epilogue.residual
