@@ -1,7 +1,7 @@
 """Writes tests/goldens/tokenizer-smollm2.json: the token ids that llama.cpp gives for the texts below.
 
     python -m venv venv && venv/bin/pip install llama-cpp-python==0.3.36 gguf
-    venv/bin/python scripts/goldens/tokenizer.py path/to/SmolLM2-135M-Instruct.Q4_1.gguf
+    venv/bin/python -P scripts/goldens/tokenizer.py path/to/SmolLM2-135M-Instruct.Q4_1.gguf
 
 The golden holds three things: the ids with the file's own tokenizer, case by case; the ids of all texts under every
 pre-tokenizer that Cupola knows by name, with the same vocabulary and a token for every two bytes that meet in the
@@ -52,7 +52,10 @@ CASES = (
     "<|im_start|>system\nYou are helpful.<|im_end|>\n<|im_start|>user\n<b>Hi</b><|im_end|>\n<|im_start|>assistant\n",
     "<|endoftext|> <|im_start|><|im_end|> <|not_a_token|> <repo_name>x<file_sep> <empty_output>",
     "====== ------ ______ ...... !!!!!! ?!?! *** ### $$$ +=+= <<<>>> (((())))",
+    f"x{' ' * 37}of{' ' * 12} spaces 1234 12345 123456 1234567 v12345.6789012 <sentinel:12> IMGIMGABCZ \u3131\u3105",
 )
+# Rules whose tokens are written as text, with SentencePiece's mark for spaces, and not in GPT-2's alphabet of bytes.
+TEXT_RULES = ("gemma4", "granite-embed-multi-311m", "sarvam-moe")
 
 
 Metadata = dict[str, object]
@@ -61,6 +64,8 @@ Keys = gguf.Keys.Tokenizer
 
 def renamed(metadata: Metadata, rule: str) -> Metadata:
     """The metadata with another pre-tokenizer, a token for every pair of bytes, and no word on whether to add a BOS."""
+    if rule in TEXT_RULES:
+        return _merged_pieces(metadata, rule)
     letters = _bytes_to_letters()
     texts = [[letters[byte] for byte in text.encode()] for text in CASES]
     tokens, merges = list(metadata[Keys.LIST]), list(metadata[Keys.MERGES])  # type: ignore[call-overload]
@@ -93,6 +98,21 @@ def pieces(metadata: Metadata) -> Metadata:
     changed[Keys.TOKEN_TYPE] = [*map(int, kinds), *[1] * (len(texts) - len(kinds))]
     changed[Keys.SCORES] = [float(-i) for i in range(len(texts))]
     return changed
+
+
+def _merged_pieces(metadata: Metadata, rule: str) -> Metadata:
+    """`pieces` with every way to put one together as a merge, the early ones first."""
+    changed = pieces(metadata)
+    tokens = {text: i for i, text in enumerate(changed[Keys.LIST])}  # type: ignore[var-annotated,arg-type]
+    merges = [
+        f"{text[:at]} {text[at:]}"
+        for text, i in tokens.items()
+        if i > 258
+        for at in range(1, len(text))
+        if tokens.get(text[:at], 0) > 258 and tokens.get(text[at:], 0) > 258
+    ]
+    del changed[Keys.SCORES]
+    return changed | {Keys.MODEL: "gpt2", Keys.PRE: rule, Keys.MERGES: merges, Keys.BOS_ID: 1, Keys.EOS_ID: 2}
 
 
 def _write(metadata: Metadata, path: Path) -> None:
@@ -133,13 +153,14 @@ def _tokenize(path: Path, texts: tuple[str, ...]) -> list[list[int]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="the GGUF file")
-    parser.add_argument("--rules", nargs="*", default=None, help="pre-tokenizers; default: those in the golden")
+    parser.add_argument("--rules", nargs="*", default=None, help="more pre-tokenizers than those in the golden")
     arguments = parser.parse_args()
     import llama_cpp
 
     fields = gguf.GGUFReader(arguments.model).fields
     metadata = {key: field.contents() for key, field in fields.items() if not key.startswith("GGUF.")}
-    rules = arguments.rules or sorted(n for entry in json.loads(GOLDEN.read_text())["rules"] for n in entry["names"])
+    known = {name for entry in json.loads(GOLDEN.read_text())["rules"] for name in entry["names"]}
+    rules = sorted(known.union(arguments.rules or ()))
     golden: dict[str, object] = {
         "made": f"by scripts/goldens/tokenizer.py with llama-cpp-python {llama_cpp.__version__}",
         "model": arguments.model.name,

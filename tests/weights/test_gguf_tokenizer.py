@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
+import re
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +26,10 @@ from cupola.weights.gguf_tokenizer import write_text_files
 ROOT = Path(__file__).parents[2]
 GOLDEN = json.loads((ROOT / "tests" / "goldens" / "tokenizer-smollm2.json").read_text(encoding="utf-8"))
 TEXTS = [case["text"] for case in GOLDEN["cases"]]
-# llama.cpp writes these rules without \p{Lu} and \p{M}, so that it cuts combining marks off where the models do not.
-APPROXIMATED = {"tekken", "gpt-4o", "llama4", "kanana2"}
+# llama.cpp writes these rules without \p{Lu} and \p{M}, so that it cuts combining marks off where the models do not;
+# some even without looking at cases.
+APPROXIMATED = {"tekken", "gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2", "granite-embed-multi-97m"}
+WITHOUT_CASES = {"kimi-k2", "youtu", "tiny_aya", "cohere2moe"}
 
 
 def golden_script() -> ModuleType:
@@ -78,7 +81,9 @@ def test_every_named_rule_equals_llama_cpp(smollm2_gguf: Path, tmp_path: Path, e
         file = changed(smollm2_gguf, lambda metadata, name=name: script.renamed(metadata, name))
         tokenizer = tokenizer_of(file, tmp_path)
         for text, ids in zip(TEXTS, entry["ids"], strict=True):
-            if name in APPROXIMATED and any(unicodedata.category(letter).startswith("M") for letter in text):
+            if name in APPROXIMATED | WITHOUT_CASES and any(unicodedata.category(c).startswith("M") for c in text):
+                continue
+            if name in WITHOUT_CASES and re.search("[a-z][A-Z]", text):
                 continue
             assert tokenizer.encode(text).ids == ids, (name, text)
 

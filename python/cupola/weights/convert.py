@@ -16,7 +16,7 @@ from cupola.errors import ModelError
 from cupola.manifest import Weight
 from cupola.quantize.floats import FLOAT_DTYPES, narrow
 from cupola.quantize.formats import Format, Quantized, stacked
-from cupola.quantize.layouts import OUT_BLOCK, pack, packed_dtype, packed_shape
+from cupola.quantize.layouts import OUT_BLOCK, pack, packed_dtype, packed_shape, words_dtype, words_shape
 from cupola.quantize.parameter import Parameter, Role, Source
 from cupola.quantize.rounding import dequantize, quantize, requantize
 from cupola.weights.checkpoint import Checkpoint
@@ -31,6 +31,8 @@ def convert(
     parameters: Sequence[Parameter],
     folder: Path,
     on_progress: Callable[[int, int], None],
+    *,
+    words: bool = False,
 ) -> tuple[Weight, ...]:
     """Writes every parameter, packed, into `weights-00001.safetensors` and so on in `folder`.
 
@@ -41,6 +43,7 @@ def convert(
         parameters: what to write, in this order.
         folder: an existing folder.
         on_progress: called with (bytes written, bytes in all) after every piece of work.
+        words: matrices are declared as words of 32 bits, for devices that read nothing smaller; the bytes are the same.
 
     Returns:
         One entry a parameter, in order: where it lies and what it is.
@@ -53,7 +56,7 @@ def convert(
     by_name = {parameter.name: parameter for parameter in parameters}
     if len(by_name) != len(parameters):
         raise ModelError("two parameters of the model have one name")
-    shards = split(_target(parameter) for parameter in parameters)
+    shards = split(_target(parameter, words) for parameter in parameters)
     total, done = sum(tensor.size for shard in shards for tensor in shard), 0
     weights: list[Weight] = []
     written: list[Path] = []
@@ -99,13 +102,14 @@ def packed_size(parameter: Parameter) -> int:
     return _target(parameter).size
 
 
-def _target(parameter: Parameter) -> ShardTensor:
+def _target(parameter: Parameter, words: bool = False) -> ShardTensor:
     if parameter.role is Role.VECTOR:
         return ShardTensor(parameter.name, np.dtype(np.float32), parameter.shape)
     if parameter.role is Role.TABLE:
         return ShardTensor(parameter.name, FLOAT_DTYPES[parameter.format], parameter.shape)
     rows, inputs = parameter.shape
-    return ShardTensor(parameter.name, packed_dtype(parameter.format), packed_shape(parameter.format, (rows, inputs)))
+    dtype_of, shape_of = (words_dtype, words_shape) if words else (packed_dtype, packed_shape)
+    return ShardTensor(parameter.name, dtype_of(parameter.format), shape_of(parameter.format, (rows, inputs)))
 
 
 def _weight(parameter: Parameter, tensor: ShardTensor, path: Path) -> Weight:

@@ -3,7 +3,7 @@ r"""How each pre-tokenizer that GGUF files name cuts text into words, before byt
 Owns the table from `tokenizer.ggml.pre` to rules. A rule is a sequence of regular expressions: each cuts what the ones
 before it left whole, and both the matches and the text between them are words. The names and rules are those of
 llama.cpp, which gives GGUF its meaning; where llama.cpp only approximates a model's rule, for want of \p{Lu} and its
-like in its regular expressions (tekken, gpt-4o), the table has the model's own.
+like in its regular expressions (tekken, gpt-4o, kimi-k2, youtu, tiny_aya), the table has the model's own.
 """
 
 from __future__ import annotations
@@ -93,7 +93,6 @@ class PreTokenizer:
         add_bos, add_sep: prompts start with the beginning-of-sequence token, or end with the separator, unless the file
             says otherwise.
         byte_level: tokens are written in GPT-2's alphabet of bytes; else as text, with SentencePiece's mark for spaces.
-        words_only: what no pattern matches is left out.
     """
 
     patterns: tuple[str, ...]
@@ -101,12 +100,10 @@ class PreTokenizer:
     add_bos: bool = False
     add_sep: bool = False
     byte_level: bool = True
-    words_only: bool = False
 
     def build(self) -> pre_tokenizers.PreTokenizer:
         """The rule for the `tokenizers` library."""
-        how = "removed" if self.words_only else "isolated"
-        splits = [pre_tokenizers.Split(Regex(pattern), how, invert=self.words_only) for pattern in self.patterns]
+        splits = [pre_tokenizers.Split(Regex(pattern), "isolated") for pattern in self.patterns]
         letters = [pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)] if self.byte_level else []
         return pre_tokenizers.Sequence([*splits, *letters])
 
@@ -163,7 +160,6 @@ def _word_rules() -> dict[str, PreTokenizer]:
         "viking": PreTokenizer((_BLOOM, _DIGIT)),
         "gemma4 granite-embed-multi-311m": PreTokenizer((_LINES,), ignore_merges=True, add_bos=True, byte_level=False),
         "sarvam-moe": PreTokenizer((_LINES,), byte_level=False),
-        "whitespace": PreTokenizer((r"\S+",), byte_level=False, words_only=True),
     }
 
 
@@ -185,7 +181,8 @@ def _script_rules() -> dict[str, PreTokenizer]:
         "deepseek-llm": PreTokenizer(
             (
                 r"[\r\n]",
-                r"\s?(?:(?![\u10d0-\u10ff])[\p{Lu}\p{Ll}\p{Lt}])+",
+                # Letters with two cases, but for the lower ones of Armenian and Georgian.
+                r"\s?(?:(?![\u0560-\u0588\u10d0-\u10ff])[\p{Lu}\p{Ll}\p{Lt}])+",
                 r"\s?[!-/:-~！-／：-～‘-‟\u3000-。]+",
                 r"\s+$",
                 chinese,

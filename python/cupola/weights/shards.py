@@ -25,6 +25,7 @@ SHARD_BYTES = 1 << 30
 _DTYPES = {
     np.dtype(np.float32): "F32",
     np.dtype(np.float16): "F16",
+    np.dtype(np.uint32): "U32",
     np.dtype(np.uint16): "U16",
     np.dtype(np.uint8): "U8",
 }
