@@ -73,7 +73,7 @@ def test_a_gpu_goes_before_the_processor() -> None:
     ("targets", "here", "reason"),
     [
         ((V4,), machine(without=("avx512f", "avx512_vnni")), r"for x86-64-v4, .* lacks avx512_vnni, avx512f$"),
-        ((ARM,), machine(), r"lib-0\.so was compiled for aarch64, but this machine is x86_64$"),
+        ((ARM,), machine(), r"lib-0\.so was compiled for aarch64 linux, but this machine is x86_64 linux$"),
         ((cuda("sm_90"),), machine(), "for cuda, of which this machine has no device$"),
         ((cuda("sm_90"),), machine("x86_64", Device("cuda", "sm_75", "T4")), "for sm_90, but this machine has sm_75$"),
         (
@@ -94,6 +94,11 @@ def test_where_none_can_run_every_reason_is_given(targets: tuple[dict[str, str]]
 
 def test_a_machine_that_tells_no_features_is_trusted() -> None:
     assert choose(folder(V4), Machine("x86_64", frozenset(), ())).library.target == V4
+
+
+def test_the_operating_system_counts() -> None:
+    with pytest.raises(IncompatibleError, match="for aarch64 macos, but this machine is aarch64 linux"):
+        choose(folder({**ARM, "system": "macos"}), machine("aarch64"))
 
 
 def test_without_a_machine_it_is_this_one() -> None:

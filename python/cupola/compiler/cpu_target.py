@@ -95,6 +95,7 @@ class CpuTarget:
         machine: the architecture, as the operating system names it.
         extra: features that this machine has and the named processor lacks.
         without: features that the named processor has and this one lacks, as in a virtual machine that hides them.
+        system: the operating system, linux or macos.
     """
 
     cpu: str
@@ -102,6 +103,7 @@ class CpuTarget:
     machine: str
     extra: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
+    system: str = "linux"
 
     @property
     def label(self) -> str:
@@ -119,7 +121,9 @@ class CpuTarget:
         import tvm
 
         fields: dict[str, str | list[str]] = {"kind": "llvm"}
-        if self.machine != processor.machine():
+        if self.system == "macos":
+            fields["mtriple"] = f"{self.machine}-apple-macos11"
+        elif self.machine != processor.machine():
             fields["mtriple"] = f"{self.machine}-linux-gnu"
         if self.cpu != BASELINE:
             fields["mcpu"] = self.cpu
@@ -136,7 +140,14 @@ class CpuTarget:
     def describe(self) -> dict[str, str]:
         """What the manifest records; `needs` and `machine` are what the loader compares with its own machine."""
         needs = sorted(LINUX_NAMES[name] for name in self.features() & LINUX_NAMES.keys())
-        return {"kind": "llvm", "cpu": self.label, "isa": self.isa, "machine": self.machine, "needs": " ".join(needs)}
+        return {
+            "kind": "llvm",
+            "cpu": self.label,
+            "isa": self.isa,
+            "machine": self.machine,
+            "system": self.system,
+            "needs": " ".join(needs),
+        }
 
 
 def resolve_cpu(name: str, isa: str) -> CpuTarget:

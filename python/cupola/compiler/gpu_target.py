@@ -108,6 +108,7 @@ class GpuTarget:
             "arch": self.arch,
             "dtype": self.dtype,
             "machine": host["machine"],
+            "system": host["system"],
             "needs": host["needs"],
         }
 
@@ -137,5 +138,7 @@ def resolve_gpu(kind: GpuKind, arch: str, dtype: Activations | Literal["auto"] =
     chosen = found.dtype if dtype == "auto" else dtype
     if chosen == "bfloat16" and kind not in BFLOAT16_KINDS:
         raise UsageError(f"target.dtype is `bfloat16`, which {kind} does not have", hint="use float16 or float32")
-    host = CpuTarget(BASELINE, "plain", "aarch64" if kind == "metal" else processor.machine())
+    host = CpuTarget(BASELINE, "plain", processor.machine())
+    if kind == "metal":
+        host = CpuTarget(BASELINE, "plain", "aarch64", system="macos")
     return GpuTarget(kind, arch, found.threads, found.shared_bytes, found.warp, chosen, host)

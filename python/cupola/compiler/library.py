@@ -18,6 +18,7 @@ from tvm.relax.frontend import nn
 from cupola.compiler import pipeline
 from cupola.compiler.config import LimitsConfig
 from cupola.compiler.launch import hide_stages, single_launch
+from cupola.compiler.linker import linker_for
 from cupola.compiler.target import CpuTarget
 from cupola.errors import StorageError
 from cupola.kernels.cpu.isa import BY_NAME
@@ -104,7 +105,7 @@ def link(module: tvm.IRModule, step: str, target: CpuTarget, path: Path) -> dict
         pipeline.register()
         executable = relax.build(lowered, target.tvm_target(), relax_pipeline=None, tir_pipeline=pipeline.CPU_PIPELINE)
     try:
-        executable.export_library(str(path))
+        executable.export_library(str(path), fcompile=linker_for(target))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         raise StorageError(
             f"cannot link `{path.name}`: {str(error).strip().splitlines()[-1]}",

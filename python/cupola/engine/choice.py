@@ -17,17 +17,18 @@ RUNTIMES = ("cuda", "webgpu")  # kinds of devices that TVM's wheel, or Cupola it
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What a library is compared with: the architecture, its features (none: unknown), its accelerators."""
+    """What a library is compared with: the architecture, its features (none: unknown), its accelerators, the system."""
 
     name: str
     flags: frozenset[str]
     devices: tuple[Device, ...]
+    system: str = "linux"
 
 
 def this_machine(manifest: Manifest) -> Machine:
     """This machine; drivers of accelerators are asked only if the model has a library for one."""
     accelerated = any(_kind(library) not in PROCESSOR_KINDS for library in manifest.libraries)
-    return Machine(processor.machine(), processor.flags(), devices.find() if accelerated else ())
+    return Machine(processor.machine(), processor.flags(), devices.find() if accelerated else (), processor.system())
 
 
 def choose(manifest: Manifest, machine: Machine | None = None) -> Manifest:
@@ -53,8 +54,11 @@ def choose(manifest: Manifest, machine: Machine | None = None) -> Manifest:
 def _obstacle(library: Library, machine: Machine) -> str | None:
     """Why the machine cannot execute a library; None if it can."""
     target = library.target
-    if target.get("machine", machine.name) != machine.name:
-        return f"{library.file} was compiled for {target['machine']}, but this machine is {machine.name}"
+    wanted = (target.get("machine", machine.name), target.get("system", machine.system))
+    if wanted != (machine.name, machine.system):
+        return (
+            f"{library.file} was compiled for {' '.join(wanted)}, but this machine is {machine.name} {machine.system}"
+        )
     missing = [name for name in target.get("needs", "").split() if machine.flags and name not in machine.flags]
     if missing:
         return f"{library.file} was compiled for {target.get('cpu')}, but this processor lacks {', '.join(missing)}"

@@ -7,7 +7,7 @@ integers out. A new instruction set is one more value of `Isa`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from tvm import tirx
@@ -37,6 +37,8 @@ class Isa:
         add_dot2: (int32x8 sums, int16x16 a, int16x16 b) -> sums + the products of two neighbours, added.
         add_pairs: (int32 sums, int16 a, int16 b) -> the same over a whole vector.
         excess: what `add_integers` adds for each activation too much, as a multiple of it.
+        add_matrices: (int32 sums, two rows of 8 activations, weights of two outputs of 8 inputs) -> sums with the four
+            products added, in each 16 bytes; None where there is no such instruction. `row_pairs.py` says more.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Isa:
     add_dot2: Callable[[Expr, Expr, Expr], Expr]
     add_pairs: Callable[[Expr, Expr, Expr], Expr]
     excess: int = 0
+    add_matrices: Callable[[Expr, Expr, Expr], Expr] | None = None
 
     @property
     def bytes(self) -> int:
@@ -155,7 +158,42 @@ AVX2 = _by_pairs(
 VNNI = _by_fours("vnni", lanes=8, registers=16)
 AVX512 = _by_fours("avx512", lanes=16, registers=32)
 
-BY_NAME = {isa.name: isa for isa in (PLAIN, AVX2, VNNI, AVX512)}
+
+def _halves(instruction: str, sums: Expr, left: Expr, right: Expr) -> Expr:
+    """An instruction for 16 bytes on both halves of a vector of 32, which takes two registers there."""
+    parts = [
+        _intrinsic(
+            "int32x4",
+            instruction,
+            *(shuffle(v, range(at * lanes_of(v) // 2, (at + 1) * lanes_of(v) // 2)) for v in (sums, left, right)),
+        )
+        for at in range(2)
+    ]
+    return let(tirx.Shuffle(parts, list(range(8))))
+
+
+def _dotprod(name: str, add_matrices: Callable[[Expr, Expr, Expr], Expr] | None = None) -> Isa:
+    """64-bit Arm: one instruction adds four products of int8 to an int32. It has 32 registers of 16 bytes, which are
+    used as 16 of 32: in its vectors and in its tiles it is like AVX2, and its weights lie in the same order."""
+
+    def add(w: Expr, a: Expr, sums: Sums) -> Expr:
+        return _halves("llvm.aarch64.neon.sdot", splat(i32(0), 8) if sums is None else sums, w, a)
+
+    return replace(
+        PLAIN,
+        name=name,
+        add_codes=lambda codes, a, sums: add(bits(codes, "int8x32"), a, sums),
+        widen=lambda sums: sums,
+        as_factor=lambda w: (w,),
+        add_integers=lambda factor, a, sums: add(factor[0], a, sums),
+        add_matrices=add_matrices,
+    )
+
+
+DOTPROD = _dotprod("dotprod")
+I8MM = _dotprod("i8mm", lambda sums, rows, weights: _halves("llvm.aarch64.neon.smmla", sums, rows, weights))
+
+BY_NAME = {isa.name: isa for isa in (PLAIN, AVX2, VNNI, AVX512, DOTPROD, I8MM)}
 
 
 def dot4_broadcast(quad: Expr, lanes: int) -> Expr:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from tvm import tirx
@@ -26,6 +26,7 @@ from cupola.kernels.cpu.emit import (
 )
 from cupola.kernels.cpu.isa import Isa, dot4_broadcast
 from cupola.kernels.cpu.linear_spec import BlockProduct, Finish, LinearSpec, Rows
+from cupola.kernels.cpu.row_pairs import Octet, dots_by_pairs
 from cupola.quantize.formats import GROUP, Q3_PARTS, Q4S_ZERO, Format
 from cupola.quantize.layouts import OUT_BLOCK, SCALE_BYTES, block_bytes, codes_offset
 
@@ -82,6 +83,12 @@ def _q8_block(spec: LinearSpec, isa: Isa, spans: dict[str, Span], place: Callabl
     def dots(group: Expr, rows: list[Expr]) -> list[list[Expr]]:
         at = place(group)
         parts = OUT_BLOCK // isa.lanes
+        if isa.add_matrices is not None and len(rows) > 1:
+            loaded = (
+                (quad, tuple((load(at, part, quad)[0], load(at, part, quad + 1)[0]) for part in range(parts)))
+                for quad in range(0, QUADS, 2)
+            )
+            return dots_by_pairs(isa, q, rows, (Octet(4 * quad, steps) for quad, steps in loaded))
         sums: list[list[Expr | None]] = [[None] * parts for _ in rows]
         for quad in range(QUADS):
             factors = [load(at, part, quad) for part in range(parts)]
@@ -211,6 +218,8 @@ def _few_bits_block(isa: Isa, q: Span, weights: _FewBits) -> _Block:
     def dots(group: Expr, rows: list[Expr]) -> list[list[Expr]]:
         # Sums of 16 products, each at most 15 * 127, stay below 2^15: int16 is wide enough for a whole group.
         parts = OUT_BLOCK // isa.lanes
+        if isa.add_matrices is not None and len(rows) > 1:
+            return dots_by_pairs(isa, q, rows, _code_octets(weights, group, parts))
         sums: list[list[Expr | None]] = [[None] * parts for _ in rows]
         for step in range(4):
             codes = [weights.codes(group, part, step) for part in range(parts)]
@@ -227,6 +236,14 @@ def _few_bits_block(isa: Isa, q: Span, weights: _FewBits) -> _Block:
         return fma(fma(weights.minimum(group, part), total, scaled), d, sums)
 
     return _Block(isa, weights.place, dots, accumulate)
+
+
+def _code_octets(weights: _FewBits, group: Expr, parts: int) -> Iterator[Octet]:
+    """The codes of a group by eight inputs, those of a byte's two nibbles one after the other."""
+    for step in (0, 2):
+        codes = [(weights.codes(group, part, step), weights.codes(group, part, step + 1)) for part in range(parts)]
+        for nibble in range(2):
+            yield Octet(16 * nibble + 4 * step, tuple((first[nibble], next_[nibble]) for first, next_ in codes))
 
 
 # Tiles: some rows and one column block
