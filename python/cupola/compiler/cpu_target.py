@@ -106,6 +106,11 @@ class CpuTarget:
     system: str = "linux"
 
     @property
+    def host(self) -> CpuTarget:
+        """The processor that runs the library's own code, as a GPU's target has one beside it: this one."""
+        return self
+
+    @property
     def label(self) -> str:
         """The processor as `--target cpu:` takes it, such as x86-64-v4+avx512vnni."""
         named = self.cpu if self.cpu != BASELINE else _BASELINE_NAMES.get(self.machine, self.machine)

@@ -105,7 +105,7 @@ def link(module: tvm.IRModule, step: str, target: CpuTarget, path: Path) -> dict
         pipeline.register()
         executable = relax.build(lowered, target.tvm_target(), relax_pipeline=None, tir_pipeline=pipeline.CPU_PIPELINE)
     try:
-        executable.export_library(str(path), fcompile=linker_for(target))
+        executable.export_library(str(path), fcompile=linker_for(target.host))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
         raise StorageError(
             f"cannot link `{path.name}`: {str(error).strip().splitlines()[-1]}",
