@@ -16,28 +16,34 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cupola import errors
     from cupola.engine.async_engine import AsyncEngine
+    from cupola.engine.classification import Classification
     from cupola.engine.embedding import Embedding
     from cupola.engine.engine import Engine
     from cupola.engine.grammar import GrammarSpec
     from cupola.engine.options import EngineOptions
     from cupola.engine.output import Completion, Score, ScoredPosition, ScoredToken, TextDelta, Usage
     from cupola.engine.request import FinishReason, RequestOptions, SamplingParams
+    from cupola.engine.reranking import PairOptions, Ranked, Similarity
 
 __version__ = "0.1.0"
 
 __all__ = [
     "AsyncEngine",
+    "Classification",
     "Completion",
     "Embedding",
     "Engine",
     "EngineOptions",
     "FinishReason",
     "GrammarSpec",
+    "PairOptions",
+    "Ranked",
     "RequestOptions",
     "SamplingParams",
     "Score",
     "ScoredPosition",
     "ScoredToken",
+    "Similarity",
     "TextDelta",
     "Usage",
     "__version__",
@@ -46,17 +52,21 @@ __all__ = [
 
 _HOMES = {
     "AsyncEngine": "cupola.engine.async_engine",
+    "Classification": "cupola.engine.classification",
     "Completion": "cupola.engine.output",
     "Embedding": "cupola.engine.embedding",
     "Engine": "cupola.engine.engine",
     "EngineOptions": "cupola.engine.options",
     "FinishReason": "cupola.engine.request",
     "GrammarSpec": "cupola.engine.grammar",
+    "PairOptions": "cupola.engine.reranking",
+    "Ranked": "cupola.engine.reranking",
     "RequestOptions": "cupola.engine.request",
     "SamplingParams": "cupola.engine.request",
     "Score": "cupola.engine.output",
     "ScoredPosition": "cupola.engine.output",
     "ScoredToken": "cupola.engine.output",
+    "Similarity": "cupola.engine.reranking",
     "TextDelta": "cupola.engine.output",
     "Usage": "cupola.engine.output",
 }

@@ -53,7 +53,7 @@ def test_each_kind_says_what_it_cannot_do() -> None:
             engine.chat([{"role": "user", "content": "a"}])
     with Engine("scripted", config=EngineOptions(num_pages=8)) as engine:
         assert engine.manifest.task == "generate"
-        with pytest.raises(RequestError, match="generates text and makes no embeddings"):
+        with pytest.raises(RequestError, match="generates text and cannot make embeddings"):
             engine.embed(["a"])
 
 

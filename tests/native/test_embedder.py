@@ -15,11 +15,11 @@ from cupola.errors import EngineError, OverloadedError, RequestError
 POISON, FAIL = 500, 501
 
 
-def expected(text: list[int]) -> list[float]:
+def expected(text: list[int], types: list[int] | None = None) -> list[float]:
     """The rule of cpp/model/scripted_encoder.h."""
     h = 2166136261
-    for token in text:
-        h = ((h ^ token) * 16777619) & 0xFFFFFFFF
+    for token, kind in zip(text, types or [0] * len(text), strict=True):
+        h = ((h ^ token) * 16777619 + kind) & 0xFFFFFFFF
     return [1.0 + (h >> (4 * i) & 15) for i in range(8)]
 
 
@@ -59,6 +59,20 @@ def test_every_text_of_every_job_gets_its_vector(embedder: NativeEmbedder) -> No
     stats = embedder.stats()
     assert (stats.finished, stats.running, stats.waiting) == (len(jobs), 0, 0)
     assert stats.prompt_tokens == sum(len(text) for texts in jobs.values() for text in texts)
+
+
+def test_tokens_have_types(embedder: NativeEmbedder) -> None:
+    texts = [[1, 2, 3], [4, 5]]
+    types = [[0, 0, 1], [1, 0]]
+    embedder.add(1, texts, types)
+    embedder.add(2, texts)
+    found = {result.job_id: rows(result) for result in wait(embedder, 2)}
+    assert found[1] == [expected(text, kinds) for text, kinds in zip(texts, types, strict=True)]
+    assert found[2] == [expected(text) for text in texts]
+    with pytest.raises(RequestError):
+        embedder.add(3, texts, [[0, 0, 2], [0, 0]])
+    with pytest.raises(ValueError, match="5 tokens, but 1 types"):
+        embedder.add(3, texts, [[0]])
 
 
 def test_a_step_is_full_before_the_next_begins() -> None:

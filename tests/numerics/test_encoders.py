@@ -14,6 +14,7 @@ import pytest
 from compiled import compiled_folder
 from cupola import Engine, EngineOptions
 from cupola.engine.backends.select import open_model
+from cupola.engine.reranking import PairOptions
 from native.test_embedder import wait
 from tiny_encoders import TINY_CLASSIFIERS, TINY_ENCODERS, TinyEncoder
 
@@ -60,6 +61,22 @@ def test_scores_are_those_of_transformers(tiny: TinyEncoder, tmp_path: Path) -> 
     assert np.abs(together - expected).max() < TOLERANCE["f32"]
     np.testing.assert_array_equal(np.concatenate([found[2 + i] for i in range(len(texts))]), found[1])
     embedder.close()
+
+
+def test_a_pair_is_read_as_the_tokenizer_writes_it(tmp_path: Path) -> None:
+    tiny = TINY_CLASSIFIERS[0]
+    tiny.write(tmp_path / tiny.name)
+    folder = str(compiled_folder(str(tmp_path / tiny.name), "f32"))
+    with Engine(folder) as engine:
+        (one,) = engine.rerank("t7 t8", ["t9 t10 t11"], options=PairOptions(activate=False))
+        (scored,) = engine.rerank("t7 t8", ["t9 t10 t11"])
+    embedder = open_model(folder, "auto", EngineOptions()).embedder
+    assert embedder is not None
+    embedder.add(1, [[2, 7, 8, 3, 9, 10, 11, 3]], [[0, 0, 0, 0, 1, 1, 1, 1]])
+    (found,) = wait(embedder, 1)
+    embedder.close()
+    assert one.score == np.frombuffer(found.vectors, np.float32)[0]
+    assert scored.score == pytest.approx(1 / (1 + np.exp(-one.score)))
 
 
 @pytest.mark.model

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from cupola.protocol.base import WireModel
 from cupola.protocol.chat import ChatCompletionRequest
+from cupola.protocol.classification import ClassifyRequest
 from cupola.protocol.completions import CompletionRequest
 from cupola.protocol.generation import GenerationFields, StreamOptions
+from cupola.protocol.rerank import RerankRequest
 from cupola.protocol.score import ScoreRequest
+from cupola.protocol.similarity import SimilarityRequest
 from cupola.server.app import ROUTES
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +25,12 @@ FIELDS = {name for model in (ChatCompletionRequest, CompletionRequest, ScoreRequ
 @pytest.mark.parametrize("name", sorted(FIELDS))
 def test_every_field_is_documented(name: str) -> None:
     assert f"`{name}" in PAGE
+
+
+@pytest.mark.parametrize("model", [RerankRequest, SimilarityRequest, ClassifyRequest])
+def test_every_field_of_rerankers_is_documented(model: type[WireModel]) -> None:
+    page = (ROOT / "docs" / "rerankers.md").read_text()
+    assert {name for name in {*model.model_fields, *model.IGNORED, *model.NEUTRAL} if f"`{name}`" not in page} == set()
 
 
 @pytest.mark.parametrize("name", sorted(GenerationFields.IGNORED | StreamOptions.IGNORED))

@@ -133,6 +133,6 @@ async def test_each_kind_of_model_says_what_it_is_for(client: httpx.AsyncClient)
         assert response.status_code == 400
         assert response.json()["error"]["message"].startswith("The model `vectors` makes embeddings")
     cards = {card["id"]: card["capabilities"] for card in (await client.get("/v1/models")).json()["data"]}
-    assert cards["vectors"] == ["embeddings"]
+    assert cards["vectors"] == ["embeddings", "rerank"]
     assert "embeddings" not in cards["words"]
     assert (await client.get("/metrics")).status_code == 200

@@ -8,6 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as HfTokenizer
+from tokenizers.decoders import WordPiece
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import BertProcessing
 from tokenizers_for_tests import PLAIN_ADDED, SPECIAL, UNSUPPORTED, byte_fallback, byte_level, metaspace, with_decoder
 
 from cupola.errors import ModelError, UnsupportedError
@@ -95,3 +99,19 @@ def test_a_missing_or_broken_file_is_a_model_error(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text('{"version": ')
     with pytest.raises(ModelError, match="is not a tokenizer"):
         Tokenizer.from_file(tmp_path / "tokenizer.json")
+
+
+def test_pairs_are_cut_as_the_library_cuts_them() -> None:
+    """Against the library's own truncation of pairs, on a tokenizer of words that puts tokens around them."""
+    hf = HfTokenizer(WordLevel({"[CLS]": 0, "[SEP]": 1, "[UNK]": 2, "a": 3, "b": 4}, unk_token="[UNK]"))
+    hf.pre_tokenizer = Whitespace()
+    hf.decoder = WordPiece()
+    hf.post_processor = BertProcessing(("[SEP]", 1), ("[CLS]", 0))
+    tokenizer, oracle = Tokenizer(HfTokenizer.from_str(hf.to_str())), HfTokenizer.from_str(hf.to_str())
+    pairs = [("a " * n, "b " * m) for n, m in ((1, 1), (3, 30), (30, 3), (20, 21), (21, 20), (40, 40), (9, 9))]
+    for limit in (3, 8, 9, 20, 21, 100):
+        oracle.enable_truncation(limit, strategy="longest_first")
+        theirs = [(found.ids, found.type_ids) for found in oracle.encode_batch(pairs)]
+        assert tokenizer.encode_pairs(pairs, limit) == theirs
+    (ids, types), *_ = tokenizer.encode_pairs([("a", "b b b b")], second_limit=2)
+    assert (ids, types) == ([0, 3, 1, 4, 4, 1], [0, 0, 0, 1, 1, 1])

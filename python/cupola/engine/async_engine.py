@@ -448,7 +448,7 @@ class AsyncEngine:
     @property
     def _under_way(self) -> Mailroom | EncoderDesk:
         """What keeps the requests that have not ended."""
-        return self._encoder.desk or self._mailroom
+        return self._mailroom if self._encoder.desk is None else self._encoder.desk
 
     def _check_generates(self) -> None:
         if self.manifest.task != "generate":

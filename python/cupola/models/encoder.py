@@ -127,22 +127,22 @@ class Classifier(nn.Module):
     """From the rows of a text to a number for each label."""
 
     def __init__(self, head: Head, ops: EncoderOperations, weights: Weights) -> None:
-        self.head, self.ops = head, ops
+        self.spec, self.ops = head, ops
         if head.dense:
             self.dense, self.dense_bias = weights.matrix("head.dense"), weights.vector("head.dense_bias")
         if head.norm:
             self.norm = LayerNorm(weights, "head.norm")
-        self.projection, self.bias = weights.needed("head.projection.weight"), weights.needed("head.projection.bias")
+        self.projection, self.projection_bias = map(weights.needed, ("head.projection", "head.projection_bias"))
 
     def forward(self, x: nn.Tensor, step: EncoderStep) -> nn.Tensor:
-        ops, head = self.ops, self.head
+        ops, head = self.ops, self.spec
         x = ops.pool(x, step, head.pooling, normalize=False)
         if head.dense:
             epilogue = Epilogue(bias=self.dense_bias, function=head.function)
             x = ops.linear(ops.activation(x, self.dense), self.dense, epilogue)
         if head.norm:
             x, _ = ops.norm(x, None, self.norm.weights, None)
-        return ops.project(x, self.projection, self.bias)
+        return ops.project(x, self.projection, self.projection_bias)
 
 
 class Encoder(nn.Module):
@@ -158,7 +158,7 @@ class Encoder(nn.Module):
         self.norm = LayerNorm(weights, "norm")
         self.layers = nn.ModuleList([EncoderLayer(spec, ops, f"layers.{i}", weights) for i in range(spec.num_layers)])
         self.final_norm = LayerNorm(weights, "final_norm") if spec.pre_norm else None
-        self.classifier = None if spec.head is None else Classifier(spec.head, ops, weights)
+        self.head = None if spec.head is None else Classifier(spec.head, ops, weights)
 
     def run(self, step: EncoderStep) -> nn.Tensor:
         """float32 [b, hidden], or [b, labels]."""
@@ -166,8 +166,8 @@ class Encoder(nn.Module):
         x = self.ops.embed(step, tables, self.norm.weights)
         places = self._places(step)
         x = self._with_norms_before(x, step, places) if self.spec.pre_norm else self._with_norms_behind(x, step, places)
-        if self.classifier is not None:
-            return self.classifier(x, step)
+        if self.head is not None:
+            return self.head(x, step)
         return self.ops.pool(x, step, self.pooling.how, self.pooling.normalized)
 
     def _with_norms_behind(self, x: nn.Tensor, step: EncoderStep, places: list[Positions]) -> nn.Tensor:

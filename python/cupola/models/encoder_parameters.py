@@ -75,9 +75,9 @@ class _Declaration:
             yield from self._linear("head.dense", [(dense, hidden)], hidden, head.dense_bias)
         if norm:
             yield from self._norm("head.norm", norm)
-        for kind, shape in (("weight", (labels, hidden)), ("bias", (labels,))):
+        for name, kind, shape in (("", "weight", (labels, hidden)), ("_bias", "bias", (labels,))):
             source = Source(f"{projection}.{kind}", shape)
-            yield Parameter(f"head.projection.{kind}", Role.VECTOR, (source,), Format.F32)
+            yield Parameter(f"head.projection{name}", Role.VECTOR, (source,), Format.F32)
 
     def _table(self, name: str, role: Role, tensor: str, rows: int, width: int) -> Parameter:
         return Parameter(name, role, (Source(f"{self._prefix}{tensor}.weight", (rows, width)),), Format.F32)

@@ -7,7 +7,18 @@ from typing import Literal
 
 from cupola.protocol.generation import ResponseModel
 
-Capability = Literal["chat", "completions", "embeddings", "images", "infill", "structured_outputs", "thinking", "tools"]
+Capability = Literal[
+    "chat",
+    "classify",
+    "completions",
+    "embeddings",
+    "images",
+    "infill",
+    "rerank",
+    "structured_outputs",
+    "thinking",
+    "tools",
+]
 
 
 class ModelCard(ResponseModel):

@@ -21,19 +21,22 @@ from starlette.routing import Match
 from cupola.errors import CupolaError
 from cupola.protocol.anthropic import AnthropicMessage, MessagesContext, MessagesRequest, TokensCount
 from cupola.protocol.chat import ChatCompletion, ChatCompletionRequest
+from cupola.protocol.classification import ClassifyList, ClassifyRequest
 from cupola.protocol.completions import Completion, CompletionRequest
 from cupola.protocol.embeddings import EmbeddingList, EmbeddingRequest
 from cupola.protocol.errors import ApiError, api_error
 from cupola.protocol.models import ModelCard, ModelList
+from cupola.protocol.rerank import RerankList, RerankRequest
 from cupola.protocol.responses import InputTokensRequest, ResponseRequest
 from cupola.protocol.responses_object import DeletedResponse, InputTokens, ItemList, ResponseObject
-from cupola.protocol.score import ScoreList, ScoreRequest
+from cupola.protocol.similarity import AnyScoreList, AnyScoreRequest
 from cupola.protocol.status import Status
 from cupola.protocol.tokenization import DetokenizedText, DetokenizeRequest, TokenizeRequest, TokenizerInfo, Tokens
 from cupola.server.access import AccessLog
 from cupola.server.auth import BearerAuth
 from cupola.server.bugs import BugGuard
 from cupola.server.chat import chat_completions
+from cupola.server.classify import classify
 from cupola.server.completions import completions
 from cupola.server.cors import cors_layer
 from cupola.server.dialect import dialect_of
@@ -48,6 +51,7 @@ from cupola.server.messages import count_tokens, messages
 from cupola.server.metrics import metrics
 from cupola.server.models import get_model, list_models
 from cupola.server.openapi import complete, operation
+from cupola.server.rerank import rerank
 from cupola.server.responses_create import count_input_tokens, create_response
 from cupola.server.responses_run import RunningResponses
 from cupola.server.responses_store import ResponseStore
@@ -93,7 +97,11 @@ ROUTES = (
     Route("POST", "/v1/messages", messages, MessagesRequest, AnthropicMessage),
     Route("POST", "/v1/messages/count_tokens", count_tokens, MessagesContext, TokensCount),
     Route("POST", "/v1/embeddings", embeddings, EmbeddingRequest, EmbeddingList),
-    Route("POST", "/v1/score", score, ScoreRequest, ScoreList),
+    Route("POST", "/v1/score", score, AnyScoreRequest, AnyScoreList),
+    Route("POST", "/v1/rerank", rerank, RerankRequest, RerankList),
+    Route("POST", "/v2/rerank", rerank, RerankRequest, RerankList),
+    Route("POST", "/rerank", rerank, RerankRequest, RerankList),
+    Route("POST", "/classify", classify, ClassifyRequest, ClassifyList),
     Route("POST", "/tokenize", tokenize, TokenizeRequest, Tokens),
     Route("POST", "/detokenize", detokenize, DetokenizeRequest, DetokenizedText),
     Route("GET", "/tokenizer_info", tokenizer_info, result=TokenizerInfo),

@@ -28,7 +28,7 @@ _ROWS_AT_ONCE = 32  # vectors written before others have a turn
 async def embeddings(services: Services, request: Request) -> Response:
     """Embeddings of one or more texts, all computed together."""
     body = await parse_body(request, EmbeddingRequest)
-    model = await services.take(request, body.model, ServedEncoder)
+    model = await services.encoder(request, body.model, "embeddings")
     found = await until_disconnect(request, create_embeddings(model, body))
     usage = usage_of(found)
     record_of(request.scope).prompt_tokens = usage.prompt_tokens

@@ -53,4 +53,5 @@ class RequestMeter:
         """A response has been sent, or its client has gone."""
         if record.time_to_first_token is not None:
             self.first_token_seconds.observe(record.time_to_first_token)
+        if record.time_to_first_token is not None or record.prompt_tokens:
             self.seconds.observe(record.duration)

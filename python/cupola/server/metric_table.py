@@ -132,7 +132,7 @@ METRICS = (
     MetricSpec(
         "e2e_request_latency_seconds",
         "histogram",
-        "From the arrival of a generating request at the server to the end of its response.",
+        "From the arrival of a request for the model at the server to the end of its response.",
         lambda reading: reading.meter.seconds.snapshot(),
     ),
     MetricSpec(

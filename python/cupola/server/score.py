@@ -1,4 +1,7 @@
-"""`POST /v1/score`: what the model thinks of given continuations. The shape is in `protocol/score.py`."""
+"""`POST /v1/score`: what a model thinks of given continuations, or how well two texts fit each other.
+
+The shapes are in `protocol/score.py` and `protocol/similarity.py`.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cupola.engine.output import Score
+from cupola.engine.reranking import PairOptions
 from cupola.errors import RequestError
+from cupola.protocol.embeddings import EmbeddingUsage
 from cupola.protocol.generation import Usage
 from cupola.protocol.score import ScoredContinuation, ScoreList, ScoreRequest
+from cupola.protocol.similarity import AnyScoreRequest, PairScore, SimilarityList, SimilarityRequest
 from cupola.server.body import parse_body
 from cupola.server.connection import until_disconnect
 from cupola.server.identity import Identity
@@ -18,15 +24,20 @@ from cupola.server.json_response import json_response
 from cupola.server.logprobs import content_logprobs
 from cupola.server.record import record_of
 from cupola.server.sampling import request_options
+from cupola.server.served_encoder import ServedEncoder
 from cupola.server.served_model import ServedModel
 from cupola.server.services import Services
 
 
 async def score(services: Services, request: Request) -> Response:
-    """Log-probabilities of continuations of a prompt, all computed together."""
-    body = await parse_body(request, ScoreRequest)
-    model = await services.model(request, body.model)
-    answer = await until_disconnect(request, create_score(model, body))
+    """Log-probabilities of continuations of a prompt; or, of pairs of texts, how well they fit each other."""
+    body = (await parse_body(request, AnyScoreRequest)).root
+    answer: ScoreList | SimilarityList
+    if isinstance(body, SimilarityRequest):
+        encoder = await services.encoder(request, body.model, "rerank")
+        answer = await until_disconnect(request, create_similarity(encoder, body))
+    else:
+        answer = await until_disconnect(request, create_score(await services.model(request, body.model), body))
     record = record_of(request.scope)
     record.prompt_tokens = answer.usage.prompt_tokens
     return json_response(answer.model_dump_json().encode())
@@ -55,6 +66,20 @@ async def create_score(model: ServedModel, body: ScoreRequest) -> ScoreList:
         model=identity.model,
         data=tuple(_continuation(index, one) for index, one in enumerate(scores)),
         usage=_usage(scores),
+    )
+
+
+async def create_similarity(model: ServedEncoder, body: SimilarityRequest) -> SimilarityList:
+    """The scores of pairs of texts, without HTTP. CupolaError: a pair does not fit, or the engine failed."""
+    options = PairOptions(body.truncate_prompt_tokens, None, body.use_activation, "text_2")
+    found = await model.engine.similarity(body.pairs, options)
+    identity, tokens = Identity.new("score", model.name), sum(one.num_tokens for one in found)
+    return SimilarityList(
+        id=identity.id,
+        created=identity.created,
+        model=identity.model,
+        data=tuple(PairScore(index=i, score=one.score) for i, one in enumerate(found)),
+        usage=EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens),
     )
 
 

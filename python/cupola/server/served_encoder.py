@@ -1,4 +1,4 @@
-"""A model that makes embeddings, behind its endpoint. Knows no HTTP."""
+"""A model that makes embeddings, or scores texts, behind its endpoints. Knows no HTTP."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ class ServedEncoder(ServedEngine):
     @property
     def capabilities(self) -> tuple[Capability, ...]:
         """What may be asked of it."""
-        return ("embeddings",)
+        classifier = self.engine.manifest.classifier
+        if classifier is None:
+            return ("embeddings", "rerank")
+        return ("classify", "rerank") if len(classifier.labels) == 1 else ("classify",)
 
     @property
     def summary(self) -> ModelSummary:

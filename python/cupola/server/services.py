@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from cupola.errors import CupolaError, OverloadedError
 from cupola.protocol.errors import ApiError, api_error, unavailable
+from cupola.protocol.models import Capability
 from cupola.server.choices import MetricsAlias
 from cupola.server.connection import until_disconnect
 from cupola.server.leases import keep
@@ -19,9 +20,10 @@ from cupola.server.lifecycle import Lifecycle
 from cupola.server.record import record_of
 from cupola.server.responses_run import RunningResponses
 from cupola.server.responses_store import ResponseStore, StoreLimits
+from cupola.server.served_encoder import ServedEncoder
 from cupola.server.served_model import ServedModel
 from cupola.server.shelf import ModelShelf
-from cupola.server.slot import ModelSlot
+from cupola.server.slot import ModelSlot, Served
 from cupola.server.telemetry import Telemetry
 
 _RETRY_AFTER = 5.0  # seconds, after a model could not be loaded
@@ -30,8 +32,10 @@ Kind = TypeVar("Kind")
 
 _PURPOSES: Mapping[str, str] = MappingProxyType(
     {
-        "generate": "generates text and makes no embeddings; take an encoder for /v1/embeddings",
-        "embed": "makes embeddings and cannot generate text; it answers /v1/embeddings",
+        "generate": "generates text and is no encoder; embeddings and scores of texts come from an encoder",
+        "embed": "makes embeddings; it answers /v1/embeddings, /v1/rerank and /v1/score, and cannot do this",
+        "classify": "scores texts and pairs; it answers /classify, with one label /v1/rerank and /v1/score too, "
+        "and cannot do this",
     }
 )
 
@@ -92,9 +96,20 @@ class Services:
             await until_disconnect(request, _load(slot))
         served = keep(request.scope, slot.lease())
         if not isinstance(served, kind):
-            message = f"The model `{name}` {_PURPOSES[served.summary.kind]}."
-            raise ApiError(400, message, code="wrong_model", param="model")
+            raise _wrong_model(name, served)
         return served
+
+    async def encoder(self, request: Request, name: str, capability: Capability) -> ServedEncoder:
+        """The encoder of that name, which can do this; raises as `take` does."""
+        served = await self.take(request, name, ServedEncoder)
+        if capability not in served.capabilities:
+            raise _wrong_model(name, served)
+        return served
+
+
+def _wrong_model(name: str, served: Served) -> ApiError:
+    message = f"The model `{name}` {_PURPOSES[served.summary.kind]}."
+    return ApiError(400, message, code="wrong_model", param="model")
 
 
 async def _load(slot: ModelSlot) -> None:

@@ -14,6 +14,7 @@ from cupola.protocol.tokenization import DetokenizedText, DetokenizeRequest, Tok
 from cupola.server.body import parse_body
 from cupola.server.connection import until_disconnect
 from cupola.server.json_response import json_response
+from cupola.server.served_engine import ServedEngine
 from cupola.server.served_model import ServedModel
 from cupola.server.services import Services
 from cupola.text.detokenizer import Detokenizer
@@ -64,14 +65,16 @@ async def count_chat_tokens(services: Services, request: Request) -> Response:
     return _json(InputTokens(input_tokens=len(ids)))
 
 
-async def _model(services: Services, request: Request, name: str | None) -> ServedModel:
-    return await services.model(request, services.shelf.names[0] if name is None else name)
+async def _model(services: Services, request: Request, name: str | None) -> ServedEngine:
+    return await services.take(request, services.shelf.names[0] if name is None else name, ServedEngine)
 
 
-async def _ids(model: ServedModel, body: TokenizeRequest) -> list[int]:
+async def _ids(model: ServedEngine, body: TokenizeRequest) -> list[int]:
     if body.prompt is not None:
         return await model.engine.tokenize(body.prompt, add_special_tokens=body.add_special_tokens is not False)
     body.conversation.validate()
+    if not isinstance(model, ServedModel):
+        raise RequestError(f"the model `{model.name}` is an encoder and cannot chat", param="messages")
     return await model.tokenize_chat(body.conversation, add_generation_prompt=body.add_generation_prompt is not False)
 
 

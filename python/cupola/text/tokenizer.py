@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from tokenizers import Encoding
 from tokenizers import Tokenizer as HfTokenizer
 from tokenizers.models import BPE
 
@@ -139,13 +138,17 @@ class Tokenizer:
             second_limit: of the second text's own, which is cut before.
         """
         clean = [(_encodable(first), _encodable(second)) for first, second in pairs]
+        if second_limit is not None:
+            return [self._cut_pair(pair, limit, second_limit) for pair in clean]
         encodings = self._tokenizer.encode_batch(clean)
-        most = len(max((encoding.ids for encoding in encodings), key=len, default=()))
-        if second_limit is not None or (limit is not None and most > limit):
-            encodings = [self._cut_pair(pair, limit, second_limit) for pair in clean]
-        return [(encoding.ids, encoding.type_ids) for encoding in encodings]
+        return [
+            (found.ids, found.type_ids) if limit is None or len(found) <= limit else self._cut_pair(pair, limit, None)
+            for pair, found in zip(clean, encodings, strict=True)
+        ]
 
-    def _cut_pair(self, pair: tuple[str, str], limit: int | None, second_limit: int | None) -> Encoding:
+    def _cut_pair(
+        self, pair: tuple[str, str], limit: int | None, second_limit: int | None
+    ) -> tuple[list[int], list[int]]:
         first, second = self._tokenizer.encode_batch(list(pair), add_special_tokens=False)
         if second_limit is not None:
             second.truncate(second_limit)
@@ -154,10 +157,10 @@ class Tokenizer:
             lengths = _longest_first(len(first), len(second), room)
             first.truncate(lengths[0])
             second.truncate(lengths[1])
+        if self._tokenizer.post_processor is None:  # it is what gives tokens their types
+            return [*first.ids, *second.ids], [0] * len(first) + [1] * len(second)
         encoding = self._tokenizer.post_process(first, second)
-        if limit is not None:
-            encoding.truncate(limit)
-        return encoding
+        return encoding.ids[:limit], encoding.type_ids[:limit]
 
     def token(self, token_id: int) -> str | None:
         """The token as the vocabulary writes it; None for an id that is not in it."""
