@@ -29,6 +29,8 @@ def main() -> int:
     for folder in ("families", "llama_cpp"):
         if _names(committed, f"{folder}/*") != _names(fresh, f"{folder}/*"):
             problems.append(f"{folder}: there are others now")
+    if (committed / "pieces/ids.json").read_text() != (fresh / "pieces/ids.json").read_text():
+        problems.append("pieces/ids.json: SentencePiece gives other ids now")
     for name in _names(committed, "families/*.json"):
         if (committed / name).read_text() != (fresh / name).read_text():
             problems.append(f"{name}: transformers gives this family other tensors now")

@@ -5,8 +5,8 @@ tokens become text again. `sentencepiece_model` reads such a vocabulary from a f
 GGUF.
 
 Known differences from SentencePiece itself: the library replaces characters by whole grapheme clusters where there is a
-map of characters, it finds special and user-defined tokens before it normalizes, and pieces that are marked as unused
-are no steps on the way to longer ones.
+map of characters; it finds special tokens in a text, and those and user-defined ones (of BPE) before it normalizes, so
+that a prefix stands behind them too; and pieces that are marked as unused are no steps on the way to longer ones.
 """
 
 from __future__ import annotations
@@ -72,8 +72,19 @@ def build(pieces: Pieces) -> Tokenizer:
     ends = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
     tokenizer.decoder = decoders.Sequence(ends if pieces.prefix == "never" else [*ends, decoders.Strip(" ", 1, 0)])
     add_tokens(tokenizer, (pieces.texts[i] for i in pieces.ids_of(PieceType.CONTROL, PieceType.UNKNOWN)), special=True)
-    add_tokens(tokenizer, (pieces.texts[i] for i in pieces.ids_of(PieceType.USER_DEFINED)), special=False)
+    add_tokens(tokenizer, _found_first(pieces, tokenizer), special=False)
     return tokenizer
+
+
+def _found_first(pieces: Pieces, tokenizer: Tokenizer) -> list[str]:
+    """The user-defined tokens that must be found before a text is normalized.
+
+    A unigram model finds by their scores those that normalizing leaves as they are, and that without cutting the text.
+    """
+    texts = [pieces.texts[i] for i in pieces.ids_of(PieceType.USER_DEFINED)]
+    if not pieces.unigram or tokenizer.normalizer is None:
+        return texts
+    return [text for text in texts if tokenizer.normalizer.normalize_str(text).removeprefix(SPACE) != text]
 
 
 def add_tokens(tokenizer: Tokenizer, texts: Iterable[str], *, special: bool) -> None:
