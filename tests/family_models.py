@@ -138,6 +138,43 @@ FAMILIES: Mapping[str, Config] = {
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5},
     ),
     "starcoder2": _of("starcoder2", sliding_window=16),
+    "mixtral": _of("mixtral", num_local_experts=5, num_experts_per_tok=2, sliding_window=16),
+    "qwen2-moe": _of(
+        "qwen2_moe",
+        num_experts=6,
+        num_experts_per_tok=3,
+        moe_intermediate_size=32,
+        shared_expert_intermediate_size=64,
+        mlp_only_layers=[0],
+    ),
+    "qwen3-moe": _of(
+        "qwen3_moe", num_experts=9, num_experts_per_tok=4, moe_intermediate_size=48, norm_topk_prob=True, head_dim=32
+    ),
+    "granite-moe": _of(
+        "granitemoe",
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        embedding_multiplier=3.0,
+        attention_multiplier=0.2,
+        residual_multiplier=0.4,
+        logits_scaling=2.5,
+    ),
+    "granite-moe-shared": _of(
+        "granitemoeshared",
+        num_local_experts=4,
+        num_experts_per_tok=3,
+        shared_intermediate_size=48,
+        residual_multiplier=0.4,
+    ),
+    "olmoe": _of("olmoe", num_experts=8, num_experts_per_tok=3, clip_qkv=None),
+    "gpt-oss": _of(
+        "gpt_oss",
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        sliding_window=16,
+        layer_types=["sliding_attention", "full_attention"],
+        rope_parameters=_YARN | {"truncate": False, "beta_fast": 32.0, "beta_slow": 1.0},
+    ),
     "gpt2": {
         "model_type": "gpt2",
         "vocab_size": VOCABULARY,

@@ -16,6 +16,8 @@ from tvm.relax.frontend import nn
 from cupola.errors import UnsupportedError
 from cupola.quantize.formats import Format
 
+SWIGLU_LIMIT, SWIGLU_ALPHA = 7.0, 1.702  # of the clamped SwiGLU
+
 Pages: TypeAlias = nn.Tensor  # [num_pages, page elements]: the keys and values of one layer
 Activation: TypeAlias = tuple[nn.Tensor, ...]  # the input of a product: one float tensor, or integers and their scales
 
@@ -70,8 +72,8 @@ class Epilogue:
     Args:
         bias: float32 [rows of W], added.
         function: "silu", "gelu", "gelu_tanh" or "relu"; None: none. Of a gated product also "swiglu_clamped", which is
-            a function of both halves (gpt-oss, 2025): with g = min(x G^T, 7) and u = x U^T within -7 and 7, the result
-            is g * sigmoid(1.702 g) * (u + 1).
+            a function of both halves (gpt-oss, 2025): with g = min(x G^T, SWIGLU_LIMIT) and u = x U^T within
+            -SWIGLU_LIMIT and SWIGLU_LIMIT, the result is g * sigmoid(SWIGLU_ALPHA * g) * (u + 1).
         gated: W is [G; U], and the result is function(x G^T) * (x U^T), half as wide (Shazeer, 2020).
         scale: a factor.
         residual: float32 [n, rows of W], added.

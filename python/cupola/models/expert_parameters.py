@@ -59,7 +59,7 @@ class _Layer:
 
     def _products(self, part: str, rows: int, inputs: int) -> Iterator[Parameter]:
         """All experts' matrices of one kind, and their biases."""
-        name = f"{self.name}.experts.{part}"
+        name = f"{self.name}.{part}"
         matrices = tuple(self._matrices(part, rows, inputs))
         yield Parameter(f"{name}.weight", Role.LINEAR, matrices, Format.F32)
         if self.experts.biases:

@@ -37,8 +37,8 @@ class Mixture(nn.Module):
         self.function, self.scale = spec.activation, spec.residual_scale
         self.router = Linear(ops, f"{name}.router", weights)
         self.selection_bias = weights.vector(f"{name}.selection_bias")
-        self.up = Linear(ops, f"{name}.experts.up", weights)
-        self.down = Linear(ops, f"{name}.experts.down", weights)
+        self.up = Linear(ops, f"{name}.up", weights)
+        self.down = Linear(ops, f"{name}.down", weights)
         # Behind a gate, the factor on what is added comes with the weights.
         shared_spec = replace(spec, residual_scale=1.0) if experts.routing.shared_gate else spec
         self.shared = FeedForward(shared_spec, ops, f"{name}.shared", weights) if experts.shared else None
