@@ -7,14 +7,13 @@ machine without.
 from __future__ import annotations
 
 import ctypes
-import importlib.util
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 _KFD_NODES = Path("/sys/class/kfd/kfd/topology/nodes")
 _CUDA_MAJOR, _CUDA_MINOR = 75, 76  # CUdevice_attribute: the compute capability
-_SOFTWARE = "CPU"  # what WebGPU calls a device that is a processor in disguise
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +21,7 @@ class Device:
     """One accelerator.
 
     Args:
-        kind: as in a compile configuration: cuda, rocm or webgpu.
+        kind: as in a compile configuration: cuda, rocm, or webgpu, which the engine asks for by its own library.
         arch: sm_90, gfx1100; "" for webgpu.
         name: what its maker calls it.
         software: it is drawn by the processor, so it serves tests and nothing else.
@@ -36,7 +35,21 @@ class Device:
 
 def find() -> tuple[Device, ...]:
     """Every accelerator that a driver tells of, in the drivers' order."""
-    return (*_cuda(), *_rocm(), *_webgpu())
+    return (*_cuda(), *_rocm())
+
+
+def executes(device: Device, arch: str) -> bool:
+    """Machine code for CUDA runs on later GPUs of its generation too, other code on its own architecture only."""
+    wanted, present = capability(arch), capability(device.arch)
+    if device.kind == "cuda" and wanted and present:
+        return wanted[0] == present[0] and wanted[1] <= present[1]
+    return arch == device.arch
+
+
+def capability(arch: str) -> tuple[int, int] | None:
+    """The generation and version of a CUDA architecture: (9, 0) of sm_90; None where it is none."""
+    found = re.fullmatch(r"sm_(\d+)(\d)", arch)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _cuda() -> Iterator[Device]:
@@ -71,18 +84,3 @@ def _rocm(nodes: Path = _KFD_NODES) -> Iterator[Device]:
         if version:
             arch = f"gfx{version // 10000}{version // 100 % 100:x}{version % 100:x}"
             yield Device("rocm", arch, f"AMD {arch}")
-
-
-def _webgpu() -> Iterator[Device]:
-    """What wgpu-native's adapters are, where the optional package is installed."""
-    if importlib.util.find_spec("wgpu") is None:
-        return
-    import wgpu  # type: ignore[import-not-found,unused-ignore]
-
-    seen = set()
-    for adapter in wgpu.gpu.enumerate_adapters_sync():
-        info = adapter.info
-        if info["backend_type"] == "OpenGL" or info["device"] in seen:
-            continue  # the same device again, through a poorer door
-        seen.add(info["device"])
-        yield Device("webgpu", "", f"{info['device']} ({info['backend_type']})", info["adapter_type"] == _SOFTWARE)

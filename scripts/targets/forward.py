@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cupola.engine.choice import choose, this_machine
+from cupola.engine.choice import Machine, choose
 from cupola.engine.native_model import NativeModel, load_compiled
 from cupola.manifest import FILE_NAME, Manifest
 
@@ -68,7 +68,7 @@ def _step(model: NativeModel, sequences: list[list[int]], done: list[int], page:
 def main() -> None:
     folder = Path(sys.argv[1])
     manifest = manifest_of(folder, sys.argv[2] if len(sys.argv) > 2 else None)
-    machine = this_machine(manifest)
+    machine = Machine.here(accelerators=False)
     chosen = choose(manifest, machine)
     begin = time.perf_counter()
     logits = logits_of(load_compiled(folder, chosen), chosen)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from cupola.compiler.config import CompileConfig, load
+from cupola.compiler.config import CompileConfig, TargetConfig, load
+from cupola.compiler.target import resolve_all
 from cupola.errors import UsageError
 from cupola.resources import resource_folder
 
@@ -19,6 +20,38 @@ def written(folder: Path, text: str) -> Path:
 
 def test_the_shipped_configuration_states_the_defaults() -> None:
     assert load(resource_folder("compile_configs") / "cpu.toml") == CompileConfig()
+
+
+CONFIGS = {
+    "cpu-x86-64": ["cpu:x86-64-v3", "cpu:x86-64-v4+avx512vnni"],
+    "cpu-x86-64-v3": ["cpu:x86-64-v3"],
+    "cpu-x86-64-v4": ["cpu:x86-64-v4+avx512vnni"],
+    "cpu-aarch64": ["cpu:aarch64", "cpu:aarch64+dotprod", "cpu:aarch64+dotprod+i8mm"],
+    **{f"cuda-{q}": [f"cuda:sm_{n}" for n in (80, 89, 90, 100)] for q in ("f16", "bf16", "q8", "q4")},
+    "rocm": ["rocm:gfx90a", "rocm:gfx942", "rocm:gfx1100"],
+    **{kind: [kind] for kind in ("metal", "vulkan", "webgpu", "opencl")},
+}
+
+
+def test_every_shipped_configuration_names_its_targets() -> None:
+    names = {path.stem for path in resource_folder("compile_configs").glob("*.toml")}
+    assert names == {"cpu", *CONFIGS}
+    for name, targets in CONFIGS.items():
+        config = load(resource_folder("compile_configs") / f"{name}.toml")
+        assert [target.name for target in resolve_all(config.target, config.model.quant)] == targets
+        assert name.partition("-")[2] in ("", config.model.quant) or name.startswith("cpu-")
+
+
+def test_every_key_is_explained_in_one_place() -> None:
+    lines = (resource_folder("compile_configs") / "cpu.toml").read_text().splitlines()
+    explained = [line.split(" =")[0] for line in lines if " = " in line and "  # " in line]
+    sections = CompileConfig.model_fields.values()
+    keys = [key for section in sections for key in section.annotation.model_fields]
+    assert explained == keys
+
+
+def test_a_name_or_a_list_of_names() -> None:
+    assert TargetConfig.model_validate({"cpu": "x86-64-v3"}) == TargetConfig.model_validate({"cpu": ["x86-64-v3"]})
 
 
 def test_quant_overrides_the_file() -> None:

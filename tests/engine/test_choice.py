@@ -64,24 +64,31 @@ def test_machine_code_of_an_earlier_gpu_of_the_generation_will_do(device: str, c
     assert choose(fat, machine("x86_64", Device("cuda", device, "a GPU"))).library.target["arch"] == chosen
 
 
-def test_a_gpu_goes_before_the_processor() -> None:
-    here = machine("x86_64", Device("webgpu", "", "llvmpipe (Vulkan)", software=True))
-    assert choose(folder(V4, {**cuda(""), "kind": "webgpu"}), here).library.target["kind"] == "webgpu"
+@pytest.mark.parametrize(("software", "chosen"), [(False, "webgpu"), (True, "llvm")])
+def test_a_gpu_goes_before_the_processor_unless_it_is_one(software: bool, chosen: str) -> None:
+    here = machine("x86_64", Device("webgpu", "", "an adapter", software))
+    gpu = {**cuda(""), "kind": "webgpu"}
+    assert choose(folder(V4, gpu), here).library.target["kind"] == chosen
+    assert choose(folder(gpu), here).library.target["kind"] == "webgpu"
 
 
 @pytest.mark.parametrize(
     ("targets", "here", "reason"),
     [
-        ((V4,), machine(without=("avx512f", "avx512_vnni")), r"for x86-64-v4, .* lacks avx512_vnni, avx512f$"),
-        ((ARM,), machine(), r"lib-0\.so was compiled for aarch64 linux, but this machine is x86_64 linux$"),
-        ((cuda("sm_90"),), machine(), "for cuda, of which this machine has no device$"),
+        (
+            (V4,),
+            machine(without=("avx512f", "avx512_vnni")),
+            r"lib-0\.so is for x86-64-v4 x86_64, but .* lacks avx512_vnni, avx512f$",
+        ),
+        ((ARM,), machine(), r"for aarch64\+dotprod aarch64, but this machine is x86_64 linux$"),
+        ((cuda("sm_90"),), machine(), "for sm_90, but this machine has no cuda device$"),
         ((cuda("sm_90"),), machine("x86_64", Device("cuda", "sm_75", "T4")), "for sm_90, but this machine has sm_75$"),
         (
             (cuda("sm_89"),),
             machine("x86_64", Device("cuda", "sm_80", "A100")),
             "for sm_89, but this machine has sm_80$",
         ),
-        (({**cuda("gfx942"), "kind": "rocm"},), machine(), "for rocm, which the installed TVM cannot drive$"),
+        (({**cuda("gfx942"), "kind": "rocm"},), machine(), "for gfx942, but the installed TVM cannot drive rocm"),
     ],
 )
 def test_where_none_can_run_every_reason_is_given(targets: tuple[dict[str, str]], here: Machine, reason: str) -> None:
@@ -97,7 +104,7 @@ def test_a_machine_that_tells_no_features_is_trusted() -> None:
 
 
 def test_the_operating_system_counts() -> None:
-    with pytest.raises(IncompatibleError, match="for aarch64 macos, but this machine is aarch64 linux"):
+    with pytest.raises(IncompatibleError, match="aarch64 macos, but this machine is aarch64 linux"):
         choose(folder({**ARM, "system": "macos"}), machine("aarch64"))
 
 

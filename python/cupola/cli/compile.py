@@ -27,7 +27,18 @@ def compile_command(
         Path | None, typer.Option("--output", "-o", help="Folder to write; default: the model's name and scheme, here.")
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="TOML file with target, scheme and limits; default: compile_configs/cpu.toml.")
+        Path | None,
+        typer.Option(
+            help="TOML file with target, scheme and limits, or the name of one in compile_configs, such as cuda-q4;"
+            " default: cpu."
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            help="What to compile for: auto, cpu:x86-64-v3, aarch64, cuda:sm_90, webgpu, ...; several names after one"
+            " colon make several libraries in one folder. `cupola targets` lists them. Default: what the config says."
+        ),
     ] = None,
     quant: Annotated[
         str | None, typer.Option(help="Scheme for weights held as floats: f32, f16, bf16, q8, q4.")
@@ -42,16 +53,21 @@ def compile_command(
     """Compile a model for this machine: kernels, packed weights, tokenizer, in one folder."""
     from cupola.compiler import config as configuration
     from cupola.compiler.cache import compile_cached
+    from cupola.compiler.detect import parse
     from cupola.compiler.target import resolve_all
+    from cupola.engine.accelerators import find
     from cupola.errors import UsageError
     from cupola.models import registry
-    from cupola.resources import resource_folder
     from cupola.weights.source import open_checkpoint
 
     if cached and output is not None:
         raise UsageError("--cached and --output exclude each other", hint="leave one of them out")
-    path = config or resource_folder("compile_configs") / "cpu.toml"
-    settings = configuration.load(path).with_quant(quant)
+    settings = configuration.load(_config_path(config or Path("cpu"))).with_quant(quant)
+    if target is not None:
+        wanted, reason = parse(target, find)
+        settings = settings.with_target(wanted)
+        if reason:
+            typer.echo(reason, err=True)
     checkpoint = open_checkpoint(model, announce=lambda text: typer.echo(text, err=True))
     settings = settings.resolved(registry.task(checkpoint.config))
     targets = resolve_all(settings.target, settings.model.quant)
@@ -67,6 +83,14 @@ def compile_command(
         typer.echo(str(folder))
     else:
         typer.echo(f"Compiled {checkpoint.name} to {folder}\nServe it with `cupola serve {folder}`", err=True)
+
+
+def _config_path(config: Path) -> Path:
+    """The file itself, or the shipped one of that name."""
+    from cupola.resources import resource_folder
+
+    shipped = resource_folder("compile_configs") / f"{config}.toml"
+    return shipped if not config.exists() and shipped.is_file() else config
 
 
 def _default_folder(name: str, settings: CompileConfig) -> Path:

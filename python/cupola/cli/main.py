@@ -23,6 +23,7 @@ from cupola.cli.rm import rm_command
 from cupola.cli.run import run_command
 from cupola.cli.serve import serve_command
 from cupola.cli.show import show_command
+from cupola.cli.targets import targets_command
 from cupola.errors import CupolaError
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ for _name, _command in (
     ("batch", batch_command),
     ("bench", bench_command),
     ("models", models_command),
+    ("targets", targets_command),
     ("show", show_command),
     ("pull", pull_command),
     ("list", list_command),

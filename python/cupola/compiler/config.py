@@ -72,6 +72,10 @@ class CompileConfig(_Section):
         """The same configuration, with the scheme that suits a model for this task where none was chosen."""
         return self if self.model.quant != "auto" else self.with_quant(AUTO_QUANT[task])
 
+    def with_target(self, target: TargetConfig) -> CompileConfig:
+        """The same configuration for other machines."""
+        return self.model_copy(update={"target": target})
+
     def with_quant(self, quant: str | None) -> CompileConfig:
         """The same configuration with another scheme.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cupola import devices, processor
-from cupola.devices import Device
+from cupola import processor
+from cupola.devices import Device, capability, executes
+from cupola.engine.accelerators import find
 from cupola.errors import IncompatibleError
 from cupola.manifest import Library, Manifest
 
@@ -24,74 +24,72 @@ class Machine:
     devices: tuple[Device, ...]
     system: str = "linux"
 
-
-def this_machine(manifest: Manifest) -> Machine:
-    """This machine; drivers of accelerators are asked only if the model has a library for one."""
-    accelerated = any(_kind(library) not in PROCESSOR_KINDS for library in manifest.libraries)
-    return Machine(processor.machine(), processor.flags(), devices.find() if accelerated else (), processor.system())
+    @classmethod
+    def here(cls, *, accelerators: bool = True) -> Machine:
+        """This machine; drivers of accelerators are asked only where they matter, because that takes a while."""
+        return cls(processor.machine(), processor.flags(), find() if accelerators else (), processor.system())
 
 
 def choose(manifest: Manifest, machine: Machine | None = None) -> Manifest:
     """The manifest with one library: the best that the machine can execute. Its code would end the process otherwise.
 
-    An accelerator goes before a processor, and the library that uses most of it before one that uses less.
+    An accelerator goes before a processor, a processor before one that it plays itself, and the library that uses most
+    of it before one that uses less.
 
     Raises:
         IncompatibleError: it can execute none.
     """
-    machine = machine or this_machine(manifest)
-    obstacles = [_obstacle(library, machine) for library in manifest.libraries]
-    able = [library for library, why in zip(manifest.libraries, obstacles, strict=True) if why is None]
+    accelerated = any(_kind(library) not in PROCESSOR_KINDS for library in manifest.libraries)
+    machine = machine or Machine.here(accelerators=accelerated)
+    obstacles = {library.file: obstacle(library, machine) for library in manifest.libraries}
+    able = [library for library in manifest.libraries if obstacles[library.file] is None]
     if able:
-        return manifest.model_copy(update={"libraries": (max(able, key=_rank),)})
-    reasons = "; ".join(dict.fromkeys(why for why in obstacles if why))
+        return manifest.model_copy(update={"libraries": (max(able, key=lambda library: _rank(library, machine)),)})
+    reasons = "; ".join(
+        f"{library.file} is for {_what(library)}, but {obstacles[library.file]}" for library in manifest.libraries
+    )
     raise IncompatibleError(
         f"the model {manifest.name} cannot run here: {reasons}",
         hint="Compile it on this machine, or for many: `cupola compile --target cpu:x86-64-v3`.",
     )
 
 
-def _obstacle(library: Library, machine: Machine) -> str | None:
+def obstacle(library: Library, machine: Machine) -> str | None:
     """Why the machine cannot execute a library; None if it can."""
     target = library.target
     wanted = (target.get("machine", machine.name), target.get("system", machine.system))
     if wanted != (machine.name, machine.system):
-        return (
-            f"{library.file} was compiled for {' '.join(wanted)}, but this machine is {machine.name} {machine.system}"
-        )
+        return f"this machine is {machine.name} {machine.system}"
     missing = [name for name in target.get("needs", "").split() if machine.flags and name not in machine.flags]
     if missing:
-        return f"{library.file} was compiled for {target.get('cpu')}, but this processor lacks {', '.join(missing)}"
+        return f"this processor lacks {', '.join(missing)}"
     kind = _kind(library)
     if kind in PROCESSOR_KINDS:
         return None
     if kind not in RUNTIMES:
-        return f"{library.file} was compiled for {kind}, which the installed TVM cannot drive"
+        return f"the installed TVM cannot drive {kind} devices"
     present = [device for device in machine.devices if device.kind == kind]
     if not present:
-        return f"{library.file} was compiled for {kind}, of which this machine has no device"
-    if not any(_executes(device, target.get("arch", "")) for device in present):
-        return f"{library.file} was compiled for {target['arch']}, but this machine has {_names(present)}"
+        return f"this machine has no {kind} device"
+    if not any(executes(device, target.get("arch", "")) for device in present):
+        return f"this machine has {_names(present)}"
     return None
 
 
-def _executes(device: Device, arch: str) -> bool:
-    """Machine code for CUDA runs on later GPUs of its generation too, other code on its own architecture only."""
-    wanted, present = _capability(arch), _capability(device.arch)
-    if device.kind == "cuda" and wanted and present:
-        return wanted[0] == present[0] and wanted[1] <= present[1]
-    return arch == device.arch
-
-
-def _rank(library: Library) -> tuple[bool, tuple[int, int], int]:
+def _what(library: Library) -> str:
+    """What a library was compiled for, in words."""
     target = library.target
-    capability = _capability(target.get("arch", "")) or (0, 0)
-    return _kind(library) not in PROCESSOR_KINDS, capability, len(target.get("needs", "").split())
+    if _kind(library) not in PROCESSOR_KINDS:
+        return target.get("arch") or target["kind"]
+    named = [target.get("cpu", ""), target.get("machine", ""), target.get("system", "")]
+    return " ".join(dict.fromkeys(name for name in named if name)) or "another machine"
 
 
-def _capability(arch: str) -> tuple[int, int] | None:
-    found = re.fullmatch(r"sm_(\d+)(\d)", arch)
-    return (int(found[1]), int(found[2])) if found else None
+def _rank(library: Library, machine: Machine) -> tuple[int, tuple[int, int], int]:
+    target, kind = library.target, _kind(library)
+    software = all(device.software for device in machine.devices if device.kind == kind)
+    place = 1 if kind in PROCESSOR_KINDS else 0 if software else 2
+    return place, capability(target.get("arch", "")) or (0, 0), len(target.get("needs", "").split())
 
 
 def _kind(library: Library) -> str:
