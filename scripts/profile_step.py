@@ -45,7 +45,7 @@ import numpy as np  # noqa: E402
 import tvm  # noqa: E402
 from tvm import relax  # noqa: E402
 
-from cupola.compiler import library, pipeline, target  # noqa: E402
+from cupola.compiler import device, library, pipeline, target  # noqa: E402
 from cupola.compiler.compile import chosen_parameters  # noqa: E402
 from cupola.compiler.config import CompileConfig, KvCacheConfig, LimitsConfig, ModelConfig, TargetConfig  # noqa: E402
 from cupola.manifest import KvCache  # noqa: E402
@@ -78,8 +78,8 @@ def compiled(arguments: argparse.Namespace) -> Compiled:
     parameters = chosen_parameters(spec, checkpoint, arguments.quant)
     dtype = {"auto": "float32" if arguments.quant == "f32" else "int16"}.get(arguments.pages, arguments.pages)
     size = config.kv_cache.page_size
-    kv_cache = KvCache(page_size=size, dtype=dtype, page_elements=library.page_layout(spec, size, dtype).elements)
     cpu = target.resolve(config.target)
+    kv_cache = KvCache(page_size=size, dtype=dtype, page_elements=device.page_layout(spec, size, dtype, cpu).elements)
     with cpu.tvm_target():
         module, names = library.decoder_module(spec, parameters, kv_cache, config.limits, cpu)
         tensors = module["forward"].params[-1].ty.fields

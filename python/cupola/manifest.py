@@ -113,6 +113,7 @@ class Functions(_Frozen):
 
     alloc_kv_cache: str = "alloc_kv_cache"
     forward: str = "forward"
+    decode: str = "decode"  # the same, of sequences with one row each; only in libraries for GPUs
     embed: str = "embed"
 
 

@@ -6,7 +6,7 @@ This file and `target.py` are where the compiler's Python side names TVM's passe
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,14 +17,12 @@ from tvm.relax.frontend import nn
 
 from cupola.compiler import pipeline
 from cupola.compiler.config import LimitsConfig
+from cupola.compiler.device import operations
 from cupola.compiler.launch import hide_stages, single_launch
 from cupola.compiler.linker import linker_for
-from cupola.compiler.target import CpuTarget
+from cupola.compiler.target import CpuTarget, GpuTarget, Target
 from cupola.errors import StorageError
-from cupola.kernels.cpu.isa import BY_NAME
-from cupola.kernels.cpu.operations import CpuOperations
-from cupola.kernels.cpu.pages import HeadShape, PageLayout
-from cupola.kernels.operations import Step
+from cupola.kernels.operations import Operations, Step
 from cupola.manifest import Functions, KvCache
 from cupola.models.decoder import Decoder
 from cupola.models.spec import DecoderSpec
@@ -65,10 +63,7 @@ class _Entry(nn.Module):
         step = Step(ids, positions, slots, q_indptr, page_indptr, page_ids, kv_len, out_rows)
         return self.decoder.run(step, list(kv))
 
-
-def page_layout(spec: DecoderSpec, page_size: int, dtype: str) -> PageLayout:
-    """The pages of one layer."""
-    return PageLayout(HeadShape(spec.num_heads, spec.num_kv_heads, spec.head_dim), page_size, dtype)
+    decode = forward  # of sequences with one row each, which the extents of its arguments say
 
 
 def build(
@@ -76,7 +71,7 @@ def build(
     parameters: Mapping[str, Parameter],
     kv_cache: KvCache,
     limits: LimitsConfig,
-    target: CpuTarget,
+    target: Target,
     path: Path,
 ) -> Library:
     """Compiles a decoder for `target` and writes the shared library to `path`.
@@ -89,7 +84,7 @@ def build(
     return Library(weights, link(module, Functions().forward, target, path))
 
 
-def link(module: tvm.IRModule, step: str, target: CpuTarget, path: Path) -> dict[str, int]:
+def link(module: tvm.IRModule, step: str, target: Target, path: Path) -> dict[str, int]:
     """Lowers a module of Relax functions, of which `step` is the one with the kernels, and links it.
 
     Returns:
@@ -98,12 +93,15 @@ def link(module: tvm.IRModule, step: str, target: CpuTarget, path: Path) -> dict
     Raises:
         StorageError: the library could not be linked or written.
     """
+    pipeline.register()
     with target.tvm_target():
-        planned = single_launch(plan(module), step)
+        planned = plan(module)
+        if isinstance(target, CpuTarget):
+            planned = single_launch(planned, step)
         memory = _working_memory(planned)
-        lowered = lower(planned)
-        pipeline.register()
-        executable = relax.build(lowered, target.tvm_target(), relax_pipeline=None, tir_pipeline=pipeline.CPU_PIPELINE)
+        executable = relax.build(
+            lower(planned), target.tvm_target(), relax_pipeline=None, tir_pipeline=pipeline.of(target)
+        )
     try:
         executable.export_library(str(path), fcompile=linker_for(target.host))
     except (OSError, RuntimeError, subprocess.SubprocessError) as error:
@@ -119,43 +117,41 @@ def decoder_module(
     parameters: Mapping[str, Parameter],
     kv_cache: KvCache,
     limits: LimitsConfig,
-    target: CpuTarget,
+    target: Target,
 ) -> tuple[tvm.IRModule, tuple[str, ...]]:
     """The library's functions as Relax with calls of kernels, and the weights' names in order."""
-    pages = page_layout(spec, kv_cache.page_size, kv_cache.dtype)
-    operations = CpuOperations(BY_NAME[target.isa], pages.heads, pages)
-    module, weights = _export(spec, operations, parameters, kv_cache)
+    device = operations(spec, kv_cache.page_size, kv_cache.dtype, target)
+    names = Functions()
+    steps = (names.forward, names.decode) if isinstance(target, GpuTarget) else (names.forward,)
+    module, weights = _export(spec, device, parameters, kv_cache, steps)
     module = _with_alloc_kv_cache(module, spec.num_layers, kv_cache)
     bounds = {"n": limits.max_step_tokens, "m": limits.max_batch, "b": limits.max_batch}
-    return with_bounds(module, Functions().forward, bounds), weights
+    for step in steps:
+        module = with_bounds(module, step, bounds)
+    return module, weights
 
 
 def _export(
-    spec: DecoderSpec, operations: CpuOperations, parameters: Mapping[str, Parameter], kv_cache: KvCache
+    spec: DecoderSpec,
+    device: Operations,
+    parameters: Mapping[str, Parameter],
+    kv_cache: KvCache,
+    steps: Sequence[str],
 ) -> tuple[tvm.IRModule, tuple[str, ...]]:
     """The decoder as Relax, and its weights' names in order."""
-
-    def ints(extent: str) -> nn.spec.Tensor:
-        return nn.spec.Tensor([extent], "int32")
-
     page_tensors = [
         nn.spec.Tensor(["num_pages", kv_cache.page_elements], kv_cache.dtype) for _ in range(spec.num_layers)
     ]
-    signature = {
-        Functions().forward: {
-            "ids": ints("n"),
-            "positions": ints("n"),
-            "slots": ints("n"),
-            "q_indptr": ints("b1"),
-            "page_indptr": ints("b1"),
-            "page_ids": ints("p"),
-            "kv_len": ints("b"),
-            "out_rows": ints("m"),
-            "kv": page_tensors,
-            "$": {"param_mode": "packed", "effect_mode": "none"},
-        }
-    }
-    module, named = _Entry(Decoder(spec, operations, parameters)).export_tvm(signature)
+
+    def signature(rows: str) -> dict[str, object]:
+        extents = {"ids": rows, "positions": rows, "slots": rows, "q_indptr": "b1", "page_indptr": "b1"}
+        extents |= {"page_ids": "p", "kv_len": "b", "out_rows": "m"}
+        ints = {name: nn.spec.Tensor([extent], "int32") for name, extent in extents.items()}
+        return {**ints, "kv": page_tensors, "$": {"param_mode": "packed", "effect_mode": "none"}}
+
+    rows = {Functions().forward: "n", Functions().decode: "b"}
+    entry = _Entry(Decoder(spec, device, parameters))
+    module, named = entry.export_tvm({step: signature(rows[step]) for step in steps})
     return module, tuple(name.removeprefix("decoder.") for name, _ in named)
 
 

@@ -10,6 +10,8 @@ import tvm
 from tvm import tirx
 from tvm.s_tir.pipeline import finalize_device_passes, finalize_host_passes
 
+from cupola.compiler.target import CpuTarget, Target
+
 CPU_PIPELINE = "cupola_cpu"
 GPU_PIPELINE = "cupola_gpu"
 
@@ -18,6 +20,11 @@ def register() -> None:
     """Makes the pipelines known to TVM under their names; may be called again."""
     tirx.register_tir_pipeline(CPU_PIPELINE, _cpu_pipeline)
     tirx.register_tir_pipeline(GPU_PIPELINE, _gpu_pipeline)
+
+
+def of(target: Target) -> str:
+    """The name of the pipeline for a target."""
+    return CPU_PIPELINE if isinstance(target, CpuTarget) else GPU_PIPELINE
 
 
 def _cpu_pipeline() -> tuple[tvm.transform.Pass, object, object]:

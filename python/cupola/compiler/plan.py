@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cupola.compiler import encoder_library, library
+from cupola.compiler import device, encoder_library, library
 from cupola.compiler.config import CompileConfig, LimitsConfig
 from cupola.compiler.target import CpuTarget, Target
 from cupola.errors import UsageError
@@ -33,8 +33,8 @@ class Plan:
 
 def plan_decoder(spec: DecoderSpec, parameters: Mapping[str, Parameter], config: CompileConfig, target: Target) -> Plan:
     """A model that generates. UsageError: a context that it was not trained for."""
-    dtype = _attention_dtype(config)
-    elements = library.page_layout(spec, config.kv_cache.page_size, dtype).elements
+    dtype = device.page_dtype(config, target)
+    elements = device.page_layout(spec, config.kv_cache.page_size, dtype, target).elements
     kv_cache = KvCache(page_size=config.kv_cache.page_size, dtype=dtype, page_elements=elements)
     shape = Shape(
         vocab_size=spec.vocab_size,
@@ -48,7 +48,7 @@ def plan_decoder(spec: DecoderSpec, parameters: Mapping[str, Parameter], config:
     )
 
     def build(path: Path) -> library.Library:
-        return library.build(spec, parameters, kv_cache, config.limits, _processor(target), path)
+        return library.build(spec, parameters, kv_cache, config.limits, target, path)
 
     return Plan(build, shape, kv_cache, config.limits)
 
@@ -64,7 +64,8 @@ def plan_encoder(
     usual = min(settings.max_tokens or spec.max_context, spec.max_context)
     max_context = _max_context(config, spec.max_context) if config.model.max_context else usual
     limits = config.limits.model_copy(update={"max_step_tokens": max(config.limits.max_step_tokens, max_context)})
-    dtype = "float32" if _attention_dtype(config) == "float32" else "int16"
+    target = _processor(target)
+    dtype = "float32" if device.page_dtype(config, target) == "float32" else "int16"
     pooling = Pooling(settings.pooling, settings.normalized)
     sizes = encoder_library.EncoderSizes(max_context, pooling, dtype, limits)
     shape = Shape(
@@ -79,7 +80,7 @@ def plan_encoder(
     )
 
     def build(path: Path) -> library.Library:
-        return encoder_library.build(spec, parameters, sizes, _processor(target), path)
+        return encoder_library.build(spec, parameters, sizes, target, path)
 
     kv_cache = KvCache(page_size=config.kv_cache.page_size, dtype=dtype, page_elements=0)
     if spec.head is not None:
@@ -97,13 +98,7 @@ def plan_encoder(
 def _processor(target: Target) -> CpuTarget:
     if isinstance(target, CpuTarget):
         return target
-    raise UsageError(f"target.kind is `{target.kind}`, for which this model has no kernels", hint='use kind = "llvm"')
-
-
-def _attention_dtype(config: CompileConfig) -> str:
-    if config.kv_cache.dtype != "auto":
-        return config.kv_cache.dtype
-    return "float32" if config.model.quant == "f32" else "int16"
+    raise UsageError(f"target.kind is `{target.kind}`, for which encoders have no kernels", hint='use kind = "llvm"')
 
 
 def _max_context(config: CompileConfig, trained: int) -> int:

@@ -14,9 +14,23 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from cupola.kernels.emit import Arg, Expr, Index, Span, branch, f32, i32, let, while_
+from cupola.kernels.emit import Arg, Expr, Span, branch, f32, i32, let
 from cupola.kernels.gpu.attention_tile import THREADS, Queries, Shape, Tile, seen_blocks
-from cupola.kernels.gpu.emit import MASKED, exp, kernel, launch, madd, registers, serial, size_var, split, write, zero
+from cupola.kernels.gpu.emit import (
+    MASKED,
+    kernel,
+    last_beginning,
+    launch,
+    madd,
+    registers,
+    serial,
+    size_var,
+    slots,
+    split,
+    write,
+    zero,
+)
+from cupola.kernels.gpu.functions import exp
 from cupola.kernels.gpu.pages import GpuPages
 from cupola.kernels.gpu.trait import Gpu
 
@@ -53,14 +67,6 @@ class Attention:
     @property
     def split_pages(self) -> int:
         return self.split.tokens // self.pages.page_size
-
-
-def slots(total: Index, sequences: Index, size: int) -> Index:
-    """Upper bound of the pieces of `size` that sequences fall into, which have `total` together; exact for one.
-
-    Asked for what lies before sequence s and for s, it is the first slot of s: no two sequences share one.
-    """
-    return tirx.truncdiv(total + sequences * (size - 1), i32(size))
 
 
 def attention(spec: Attention) -> tirx.PrimFunc:
@@ -105,7 +111,7 @@ def _tiles(spec: Attention, t: dict[str, Span], n: Expr, b: Expr) -> None:
     q_indptr = t["q_indptr"]
     sink = _sink(spec, t)
     with launch(THREADS, slots(n, b, shape.rows), heads.queries // shape.heads) as block:
-        s = _sequence(block.x, b, lambda s: let(slots(q_indptr.at(s), s, shape.rows)))
+        s = last_beginning(block.x, b, lambda s: let(slots(q_indptr.at(s), s, shape.rows)))
         begin = q_indptr.at(s)
         rows = let(q_indptr.at(s + 1) - begin)
         skipped = let((block.x - slots(begin, s, shape.rows)) * shape.rows)
@@ -141,7 +147,7 @@ def _splits(spec: Attention, t: dict[str, Span], b: Expr, p: Expr) -> None:
     """One block of the context of one sequence, into the slot of that block."""
     shape, heads = spec.split, spec.pages.heads
     with launch(THREADS, slots(p, b, spec.split_pages), heads.queries // shape.heads) as block:
-        s = _sequence(block.x, b, lambda s: _first_slot(spec, t, s))
+        s = last_beginning(block.x, b, lambda s: _first_slot(spec, t, s))
         index = let(block.x - _first_slot(spec, t, s))
         seen = t["kv_len"].at(s)
         first, stop = seen_blocks(seen, seen, spec.window, shape.tokens)
@@ -199,17 +205,6 @@ def _merge(spec: Attention, t: dict[str, Span], b: Expr) -> None:
 
 def _first_slot(spec: Attention, t: dict[str, Span], s: Expr) -> Expr:
     return let(slots(t["page_indptr"].at(s), s, spec.split_pages))
-
-
-def _sequence(slot: Expr, sequences: Expr, first_slot: Callable[[Expr], Expr]) -> Expr:
-    """The last sequence whose slots begin at or before `slot`, by bisection."""
-    bounds = registers(2, "int32")
-    bounds.put(0, i32(0))
-    bounds.put(1, sequences)
-    with while_(lambda: bounds.get(0) + 1 < bounds.get(1)):
-        middle = let((bounds.at(0) + bounds.at(1)) >> i32(1))
-        branch(first_slot(middle) <= slot, lambda: bounds.put(0, middle), lambda: bounds.put(1, middle))
-    return bounds.at(0)
 
 
 def _sink(spec: Attention, t: dict[str, Span]) -> Callable[[Expr], Expr] | None:

@@ -14,13 +14,11 @@ from functools import partial
 
 from tvm import tirx
 
-from cupola.kernels.cpu.functions import soft_cap
 from cupola.kernels.emit import Expr, Index, Span, branch, f32, i32, let, select
 from cupola.kernels.gpu.emit import (
     MASKED,
     Block,
     ceildiv,
-    exp,
     madd,
     read,
     registers,
@@ -30,6 +28,7 @@ from cupola.kernels.gpu.emit import (
     sync,
     zero,
 )
+from cupola.kernels.gpu.functions import exp, soft_cap
 from cupola.kernels.gpu.pages import GpuPages
 from cupola.kernels.gpu.trait import Gpu
 

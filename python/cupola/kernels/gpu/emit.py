@@ -20,7 +20,7 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir
 
 from cupola.kernels import emit
-from cupola.kernels.emit import Arg, Body, Expr, Index, Span, as_index, branch, cast, dtype_of, f32, let
+from cupola.kernels.emit import Arg, Body, Expr, Index, Span, as_index, branch, cast, dtype_of, f32, i32, let, while_
 
 INT32 = "int32"
 
@@ -101,6 +101,28 @@ def split(value: Expr, by: int) -> tuple[Expr, Expr]:
     return let(tirx.truncdiv(value, divisor)), let(tirx.truncmod(value, divisor))
 
 
+# Pieces of sequences
+
+
+def slots(total: Index, sequences: Index, size: int) -> Index:
+    """Upper bound of the pieces of `size` that sequences fall into, which have `total` together; exact for one.
+
+    Asked for what lies before sequence s and for s, it is the first slot of s: no two sequences share one.
+    """
+    return tirx.truncdiv(total + sequences * (size - 1), i32(size))
+
+
+def last_beginning(slot: Expr, sequences: Expr, first_slot: Callable[[Expr], Expr]) -> Expr:
+    """The last sequence whose slots begin at or before `slot`, by bisection."""
+    bounds = registers(2, "int32")
+    bounds.put(0, i32(0))
+    bounds.put(1, sequences)
+    with while_(lambda: bounds.get(0) + 1 < bounds.get(1)):
+        middle = let((bounds.at(0) + bounds.at(1)) >> i32(1))
+        branch(first_slot(middle) <= slot, lambda: bounds.put(0, middle), lambda: bounds.put(1, middle))
+    return bounds.at(0)
+
+
 # Storage
 
 
@@ -142,11 +164,6 @@ def madd(a: Expr, b: Expr, c: Expr) -> Expr:
     return let(a * b + c)
 
 
-def exp(x: Expr) -> Expr:
-    """e^x, exactly 0 for minus infinity in the sense of `MASKED`."""
-    return let(tirx.exp(x))
-
-
 MASKED = -1e30  # the score of what is not seen: e^(MASKED - any score) is 0, and arithmetic with it stays finite
 
 
@@ -154,8 +171,17 @@ def block_sum(block: Block, scratch: Span, value: Expr) -> Expr:
     """The sum of a value over the threads of a block, for all of them.
 
     Args:
-        scratch: float32 [threads] of shared memory, free again behind the next barrier.
+        scratch: float32 [threads] of shared memory, free again behind the call.
     """
+    return _reduced(block, scratch, value, lambda a, b: a + b)
+
+
+def block_max(block: Block, scratch: Span, value: Expr) -> Expr:
+    """The largest of the threads' values, likewise."""
+    return _reduced(block, scratch, value, tirx.max)
+
+
+def _reduced(block: Block, scratch: Span, value: Expr, combine: Callable[[Expr, Expr], Expr]) -> Expr:
     scratch.put(block.thread, value)
     sync()
     count = block.threads
@@ -163,7 +189,7 @@ def block_sum(block: Block, scratch: Span, value: Expr) -> Expr:
         half = (count + 1) // 2
 
         def fold(half: int = half) -> None:
-            scratch.put(block.thread, let(scratch.at(block.thread) + scratch.at(block.thread + half)))
+            scratch.put(block.thread, let(combine(scratch.at(block.thread), scratch.at(block.thread + half))))
 
         branch(block.thread < count - half, fold)
         sync()

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from cupola.kernels.cpu.functions import FUNCTIONS, soft_cap
 from cupola.kernels.emit import Arg, Expr, Span, f32, i32, let
-from cupola.kernels.gpu.emit import exp, read, write
+from cupola.kernels.gpu.emit import read, write
+from cupola.kernels.gpu.functions import FUNCTIONS, gate, soft_cap
 from cupola.kernels.operations import Epilogue
 
 
@@ -55,7 +55,7 @@ class Ending:
         y = [self._biased(spans, let(output + half * self.width), value, bias_at) for half, value in enumerate(sums)]
         at = let(row * self.width + output)
         if self.gated:
-            result = _gate(self.function or "silu", y[0], y[1])
+            result = gate(self.function or "silu", y[0], y[1])
         else:
             result = y[0] if self.function is None else FUNCTIONS[self.function](y[0])
         if self.scale != 1:
@@ -69,11 +69,3 @@ class Ending:
         if not self.bias:
             return value
         return let(value + spans["b"].at(bias_at + tirx.min(output, i32(self.outputs - 1))))
-
-
-def _gate(function: str, gate: Expr, up: Expr) -> Expr:
-    """What a gated product gives, of its two halves."""
-    if function != "swiglu_clamped":
-        return let(FUNCTIONS[function](gate) * up)
-    g, u = let(tirx.min(gate, f32(7.0))), let(tirx.max(tirx.min(up, f32(7.0)), f32(-7.0)))
-    return let(g / (f32(1.0) + exp(let(g * f32(-1.702)))) * (u + f32(1.0)))

@@ -1,0 +1,57 @@
+"""What the kind of a target decides for a decoder: who computes, and what pages hold."""
+
+from __future__ import annotations
+
+from cupola.compiler.config import CompileConfig
+from cupola.compiler.target import CpuTarget, GpuTarget, Target
+from cupola.errors import UsageError
+from cupola.kernels.cpu.isa import BY_NAME
+from cupola.kernels.cpu.operations import CpuOperations
+from cupola.kernels.cpu.pages import PageLayout
+from cupola.kernels.gpu.operations import GpuOperations
+from cupola.kernels.gpu.pages import GpuPages
+from cupola.kernels.gpu.trait import FLOAT_BYTES, Gpu
+from cupola.kernels.heads import HeadShape
+from cupola.kernels.operations import Operations
+from cupola.models.spec import DecoderSpec
+
+HALF_KINDS = ("cuda", "rocm", "metal")  # whose code can name float16 whatever activations are
+
+
+def page_dtype(config: CompileConfig, target: Target) -> str:
+    """The type of the elements of pages.
+
+    Raises:
+        UsageError: the configuration asks for one that this kind of target does not have.
+    """
+    wanted = config.kv_cache.dtype
+    if isinstance(target, CpuTarget):
+        return wanted if wanted != "auto" else "float32" if config.model.quant == "f32" else "int16"
+    if wanted == "auto":
+        return target.dtype
+    if wanted not in FLOAT_BYTES or (wanted == "float16" and not _gpu(target).half):
+        has = "float16 and float32" if _gpu(target).half else "float32"
+        raise UsageError(f"kv_cache.dtype is `{wanted}`, but pages of {target.name} are of {has}", hint='use "auto"')
+    return wanted
+
+
+def page_layout(spec: DecoderSpec, page_size: int, dtype: str, target: Target) -> PageLayout | GpuPages:
+    """The pages of one layer."""
+    heads = HeadShape(spec.num_heads, spec.num_kv_heads, spec.head_dim)
+    return (PageLayout if isinstance(target, CpuTarget) else GpuPages)(heads, page_size, dtype)
+
+
+def operations(spec: DecoderSpec, page_size: int, dtype: str, target: Target) -> Operations:
+    """The operations of a target's device."""
+    pages = page_layout(spec, page_size, dtype, target)
+    if isinstance(target, GpuTarget) and isinstance(pages, GpuPages):
+        return GpuOperations(_gpu(target), pages)
+    if isinstance(target, CpuTarget) and isinstance(pages, PageLayout):
+        return CpuOperations(BY_NAME[target.isa], pages.heads, pages)
+    raise TypeError(f"{pages} are no pages of {target}")
+
+
+def _gpu(target: GpuTarget) -> Gpu:
+    """What kernels know of a target."""
+    half = target.kind in HALF_KINDS or target.dtype == "float16"
+    return Gpu(target.threads, target.shared_bytes, target.warp, target.dtype, half)
