@@ -13,7 +13,7 @@ from pathlib import Path
 from cupola.compiler.config import CompileConfig
 from cupola.compiler.plan import Plan, plan_decoder, plan_encoder
 from cupola.compiler.progress import OnProgress, Progress
-from cupola.compiler.target import Target
+from cupola.compiler.target import GpuTarget, Target
 from cupola.errors import StorageError, UsageError
 from cupola.manifest import FILE_NAME, Library, Limits, Manifest, SpecialIds, Stamp
 from cupola.models import registry
@@ -79,7 +79,13 @@ def _compile_into(
     checkpoint.write_text_files(work)
     libraries, weight_names = _build(work, targets, plans, on_progress)
     ordered = [parameters[name] for name in weight_names]
-    weights = convert(checkpoint, ordered, work, lambda done, total: on_progress(Progress("convert", done, total)))
+    weights = convert(
+        checkpoint,
+        ordered,
+        work,
+        lambda done, total: on_progress(Progress("convert", done, total)),
+        words=isinstance(targets[0], GpuTarget),
+    )
 
     manifest = Manifest(
         name=checkpoint.name,
