@@ -1,9 +1,13 @@
 // Models as Python makes them: cupola.model.*
 #include <tvm/ffi/container/array.h>
+#include <tvm/ffi/container/shape.h>
 #include <tvm/ffi/container/tensor.h>
 #include <tvm/ffi/reflection/registry.h>
 
+#include <iterator>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "ffi/objects.h"
 #include "model/compiled_model.h"
@@ -37,16 +41,18 @@ ModelRef MakeScripted(int64_t vocab_size, int64_t first_id, int64_t num_ids, int
   return MakeModel(std::make_shared<ScriptedModel>(script));
 }
 
-ModelRef MakeCompiled(ffi::String library, ffi::String alloc_kv_cache_name,
-                      ffi::String forward_name, int64_t vocab_size, int64_t page_size,
-                      int64_t max_step_tokens, int64_t max_batch, ffi::Array<ffi::Tensor> weights) {
+ModelRef MakeCompiled(ffi::String library, DLDevice device, ffi::String alloc_kv_cache_name,
+                      ffi::String forward_name, ffi::String decode_name, int64_t vocab_size,
+                      int64_t page_size, int64_t max_step_tokens, int64_t max_batch,
+                      ffi::Array<ffi::Tensor> weights) {
   ModelInfo info;
   info.vocab_size = static_cast<int32_t>(vocab_size);
   info.page_size = static_cast<int32_t>(page_size);
   info.max_step_tokens = static_cast<int32_t>(max_step_tokens);
   info.max_batch = static_cast<int32_t>(max_batch);
-  return MakeModel(std::make_shared<CompiledModel>(library, alloc_kv_cache_name, forward_name, info,
-                                                   std::move(weights)));
+  const FunctionNames names{alloc_kv_cache_name, forward_name, decode_name};
+  return MakeModel(
+      std::make_shared<CompiledModel>(library, device, names, info, std::move(weights)));
 }
 
 CompiledModel* CompiledOf(const ModelRef& model) {
@@ -55,8 +61,30 @@ CompiledModel* CompiledOf(const ModelRef& model) {
   return compiled;
 }
 
+std::vector<int32_t> ValuesOf(const ffi::Tensor& vector) {
+  const auto* values = static_cast<const int32_t*>(vector.data_ptr());
+  return {values, values + vector.numel()};
+}
+
+// The eight arguments of a step, as the members of StepInput; logits [m, logit_stride] that belong
+// to the model and live until its next step.
 ffi::Tensor ForwardOnce(ModelRef model, ffi::Array<ffi::Tensor> step) {
-  return CompiledOf(model)->ForwardTensors({step.begin(), step.end()});
+  StepInput input;
+  std::vector<int32_t>* members[] = {&input.ids,      &input.positions,   &input.slots,
+                                     &input.q_indptr, &input.page_indptr, &input.page_ids,
+                                     &input.kv_len,   &input.out_rows};
+  if (step.size() != std::size(members)) TVM_FFI_THROW(ValueError) << "forward takes 8 tensors";
+  for (size_t i = 0; i < std::size(members); ++i) *members[i] = ValuesOf(step[i]);
+  const LogitsView logits = CompiledOf(model)->Forward(input);
+  struct Borrowed {
+    ModelRef model;
+    float* rows;
+    void AllocData(DLTensor* tensor) { tensor->data = rows; }
+    void FreeData(DLTensor*) {}
+  };
+  return ffi::Tensor::FromNDAlloc(Borrowed{model, logits.data},
+                                  ffi::Shape({logits.num_rows, logits.stride}),
+                                  DLDataType{kDLFloat, 32, 1}, DLDevice{kDLCPU, 0});
 }
 
 }  // namespace

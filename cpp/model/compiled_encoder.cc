@@ -22,10 +22,8 @@ void CompiledEncoder::Stop() { threads_ = nullptr; }
 
 const float* CompiledEncoder::Embed(const EncoderInput& input) {
   if (threads_ == nullptr) throw std::logic_error("embed before start");
-  const std::vector<int32_t>* arguments[kNumStepArguments] = {&input.ids, &input.positions,
-                                                              &input.types, &input.q_indptr};
-  std::vector<ffi::Tensor> step;
-  for (int i = 0; i < kNumStepArguments; ++i) step.push_back(buffers_[i].View(*arguments[i]));
+  const std::vector<ffi::Tensor> step =
+      arguments_.Place({&input.ids, &input.positions, &input.types, &input.q_indptr});
   vectors_ = threads_->Run([this, &step] {
     return embed_(step[0], step[1], step[2], step[3], weights_).cast<ffi::Tensor>();
   });

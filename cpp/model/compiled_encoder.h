@@ -12,6 +12,7 @@
 
 #include "model/encoder.h"
 #include "model/library.h"
+#include "model/step_arguments.h"
 
 namespace cupola {
 
@@ -27,14 +28,12 @@ class CompiledEncoder : public Encoder {
   const float* Embed(const EncoderInput& input) override;
 
  private:
-  static constexpr int kNumStepArguments = 4;
-
   const EncoderInfo info_;
   const Library library_;
   tvm::ffi::Function embed_;
   tvm::ffi::Array<tvm::ffi::Tensor> weights_;
   std::unique_ptr<StepThreads> threads_;  // between Start and Stop
-  StepBuffer buffers_[kNumStepArguments];
+  StepArguments arguments_{nullptr};
   tvm::ffi::Optional<tvm::ffi::Tensor> vectors_;  // keeps the last result alive
 };
 

@@ -1,7 +1,8 @@
 // The typed door to a compiled library (a TVM Relax virtual machine), through tvm_ffi alone.
 //
-// It knows the names and the arguments of the library's functions, and owns its KV cache and its
-// threads. Start, Forward and Stop are for one thread.
+// It knows the names and the arguments of the library's functions, and owns its KV cache, its
+// weights on the device, and its threads where that is the CPU. Start, Forward and Stop are for one
+// thread.
 #ifndef CUPOLA_MODEL_COMPILED_MODEL_H_
 #define CUPOLA_MODEL_COMPILED_MODEL_H_
 
@@ -11,43 +12,58 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "device/device_memory.h"
 #include "model/library.h"
 #include "model/model.h"
+#include "model/step_arguments.h"
 
 namespace cupola {
 
+// The library's functions by name. `decode` is `forward` for steps in which every sequence has one
+// row; empty where the library has none.
+struct FunctionNames {
+  std::string alloc_kv_cache;
+  std::string forward;
+  std::string decode;
+};
+
 class CompiledModel : public Model {
  public:
-  // Loads `library` and looks its functions up. `weights` are the arguments of forward, in order.
-  CompiledModel(const std::string& library, const std::string& alloc_kv_cache_name,
-                const std::string& forward_name, const ModelInfo& info,
-                tvm::ffi::Array<tvm::ffi::Tensor> weights);
+  // Loads `library` and looks its functions up. `weights` are the arguments of forward, in order,
+  // in host memory: copied to `device`, or used where they are if that is the CPU.
+  CompiledModel(const std::string& library, DLDevice device, const FunctionNames& names,
+                const ModelInfo& info, tvm::ffi::Array<tvm::ffi::Tensor> weights);
 
   const ModelInfo& info() const override { return info_; }
   void Start(int32_t num_pages, const TeamOptions& threads) override;
   void Stop() override;
   void CopyPages(const std::vector<PageCopy>& copies) override;
+  // Between Start and Stop on the threads, otherwise on the calling thread alone.
   LogitsView Forward(const StepInput& input) override;
 
   void AllocKvCache(int32_t num_pages);
-  // The library's forward on tensors as they are, on this thread alone: logits [m, logit_stride].
-  tvm::ffi::Tensor ForwardTensors(const std::vector<tvm::ffi::Tensor>& step);
 
  private:
-  static constexpr int kNumStepArguments = 8;
+  tvm::ffi::Array<tvm::ffi::Tensor> OnDevice(const tvm::ffi::Array<tvm::ffi::Tensor>& tensors);
+  tvm::ffi::Tensor Call(const StepInput& input);
+  float* OnHost(const tvm::ffi::Tensor& logits);
 
   const ModelInfo info_;
+  const std::optional<DeviceMemory> memory_;  // nullopt: the CPU's
   const Library library_;
   tvm::ffi::Function alloc_kv_cache_;
   tvm::ffi::Function forward_;
+  std::optional<tvm::ffi::Function> decode_;
   tvm::ffi::Array<tvm::ffi::Tensor> weights_;
-  tvm::ffi::Optional<tvm::ffi::Array<tvm::ffi::Tensor>> kv_cache_;
-  std::unique_ptr<StepThreads> threads_;  // between Start and Stop
-  StepBuffer buffers_[kNumStepArguments];
-  tvm::ffi::Optional<tvm::ffi::Tensor> logits_;  // keeps the rows of the last view alive
+  std::optional<tvm::ffi::Array<tvm::ffi::Tensor>> kv_cache_;
+  std::unique_ptr<StepThreads> threads_;  // between Start and Stop, on the CPU
+  StepArguments arguments_;
+  std::optional<tvm::ffi::Tensor> logits_;  // keeps the rows of the last view alive
+  std::vector<float> host_logits_;          // of the last step on a device
 };
 
 }  // namespace cupola

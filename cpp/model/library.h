@@ -3,39 +3,40 @@
 #define CUPOLA_MODEL_LIBRARY_H_
 
 #include <tvm/ffi/container/tensor.h>
+#include <tvm/ffi/error.h>
 #include <tvm/ffi/extra/module.h>
 #include <tvm/ffi/function.h>
 
-#include <cstdint>
 #include <functional>
-#include <memory>
+#include <stdexcept>
 #include <string>
-#include <vector>
 
 #include "support/thread_budget.h"
 #include "support/thread_team.h"
 
 namespace cupola {
 
-// A loaded library, whose parallel regions run on the team of the calling thread.
+// A loaded library. Its kernels run on `device`; where that is the CPU, its parallel regions run on
+// the team of the calling thread.
 class Library {
  public:
-  explicit Library(const std::string& path);
+  explicit Library(const std::string& path, DLDevice device = {kDLCPU, 0});
   tvm::ffi::Function FunctionOf(const std::string& name) const;
 
  private:
   tvm::ffi::Module vm_;
 };
 
-// An int32 argument that changes with every step: one allocation, seen through views of its front.
-class StepBuffer {
- public:
-  // A tensor [values.size()] that holds `values` until the next call.
-  tvm::ffi::Tensor View(const std::vector<int32_t>& values);
-
- private:
-  tvm::ffi::Optional<tvm::ffi::Tensor> storage_;
-};
+// Calls into TVM; its errors, whose what() is a traceback, become std::runtime_error of one
+// sentence.
+template <typename Call>
+auto Translated(const Call& call) {
+  try {
+    return call();
+  } catch (const tvm::ffi::Error& error) {
+    throw std::runtime_error(error.kind() + ": " + error.message());
+  }
+}
 
 // The threads of a model's steps: a team, and how much of it works at present.
 class StepThreads {

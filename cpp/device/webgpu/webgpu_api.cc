@@ -1,7 +1,6 @@
 #include "device/webgpu/webgpu_api.h"
 
 #include <tvm/ffi/container/tensor.h>
-#include <unistd.h>
 
 #include <string>
 
@@ -20,12 +19,6 @@ void CheckScope(const MemoryScope& scope) {
   const std::string name = scope.value();
   if (name.empty() || name == "global") return;
   Raise("WebGPU has no memory of the kind " + name);
-}
-
-// The machine's memory, which is that of a device in software; 0: WebGPU does not say.
-int64_t MemoryOf(const AdapterDescription& adapter, int pages) {
-  if (adapter.type != AdapterType::kCpu) return 0;
-  return static_cast<int64_t>(sysconf(pages)) * sysconf(_SC_PAGESIZE);
 }
 
 class WebGpu final : public DeviceApi {
@@ -150,16 +143,10 @@ class WebGpu final : public DeviceApi {
         return ffi::String(adapter.name);
       case DeviceAttr::kDriverVersion:
         return ffi::String(adapter.driver);
-      case DeviceAttr::kTotalGlobalMemory:
-        return Known(MemoryOf(adapter, _SC_PHYS_PAGES));
-      case DeviceAttr::kAvailableGlobalMemory:
-        return Known(MemoryOf(adapter, _SC_AVPHYS_PAGES));
       default:
         return ffi::Any();  // None: WebGPU does not say
     }
   }
-
-  static ffi::Any Known(int64_t bytes) { return bytes == 0 ? ffi::Any() : ffi::Any(bytes); }
 };
 
 }  // namespace

@@ -14,7 +14,7 @@ from typing import Any, get_args
 
 from cupola.engine.histogram import HistogramCounts
 from cupola.engine.native_library import LIBRARY_VARIABLE, first_line, native
-from cupola.engine.native_model import NativeModel, load_compiled, scripted
+from cupola.engine.native_model import NativeModel, device_room, load_compiled, scripted
 from cupola.engine.packing import pack_request, signed_word, unpack_deltas
 from cupola.engine.request import (
     MAX_LOGPROBS,
@@ -27,7 +27,7 @@ from cupola.engine.request import (
 )
 from cupola.errors import ContextLengthError, EngineError, OverloadedError, RequestError
 
-__all__ = ["LIBRARY_VARIABLE", "NativeEngine", "NativeModel", "load_compiled", "native", "scripted"]
+__all__ = ["LIBRARY_VARIABLE", "NativeEngine", "NativeModel", "device_room", "load_compiled", "native", "scripted"]
 
 _QUEUE_FULL, _DRAINING, _TOO_LONG, _BAD_TOKEN, _STOPPED = 1, 2, 3, 4, 5
 _MOST = 1 << 30  # sizes and their sums fit 32 bits

@@ -46,14 +46,14 @@ def _load_library() -> object:
 
 
 @cache
-def load_tvm_runtime() -> object:
-    """Load TVM's runtime library for everybody, without the cost of importing tvm."""
+def load_tvm_runtime(name: str = "libtvm_runtime.so") -> object:
+    """Load TVM's runtime library, or one of its parts, for everybody, without the cost of importing tvm."""
     spec = importlib.util.find_spec("tvm")
     for location in (spec.submodule_search_locations or []) if spec else []:
-        path = Path(location) / "lib" / "libtvm_runtime.so"
+        path = Path(location) / "lib" / name
         if path.is_file():
             return ctypes.CDLL(str(path), ctypes.RTLD_GLOBAL)
-    raise EngineError("libtvm_runtime.so was not found", hint="install the package apache-tvm")
+    raise EngineError(f"{name} was not found", hint="install the package apache-tvm")
 
 
 def first_line(error: BaseException) -> str:

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 import tvm_ffi
 
 from cupola.engine.native_library import first_line, load_tvm_runtime, native
-from cupola.errors import IncompatibleError, ModelError, StorageError
+from cupola.engine.native_webgpu import load_webgpu, webgpu_adapters
+from cupola.engine.room import DeviceRoom
+from cupola.errors import EngineError, IncompatibleError, ModelError, StorageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +56,7 @@ class NativeModel:
         import numpy as np
 
         step = (ids, positions, slots, q_indptr, page_indptr, page_ids, kv_len, out_rows)
-        tensors = [tvm_ffi.from_dlpack(_aligned(np.asarray(argument, dtype=np.int32))) for argument in step]
+        tensors = [tvm_ffi.from_dlpack(np.array(argument, dtype=np.int32)) for argument in step]
         logits = np.from_dlpack(native("model.forward")(self.handle, tensors))
         return np.array(logits[:, : self.vocab_size])
 
@@ -70,7 +72,7 @@ def load_library(folder: Path, manifest: Manifest, function: str, *arguments: ob
         ModelError: a file is missing or is not what the manifest says.
     """
     check_stamp(manifest)
-    load_tvm_runtime()
+    load_runtime(device_kind(manifest))
     weights = map_tensors(folder, manifest.weights)
     library = folder / manifest.library.file
     if not library.is_file():
@@ -78,32 +80,66 @@ def load_library(folder: Path, manifest: Manifest, function: str, *arguments: ob
     try:
         return native(function)(str(library), *arguments, weights)
     except Exception as error:
-        raise ModelError(
-            f"{library} cannot be loaded: {first_line(error)}", hint="compile the model again on this machine"
-        ) from error
+        hint = "compile the model again on this machine"
+        if device_kind(manifest) != "cpu":
+            hint = "compile it with fewer bits (--quant q4), or for another device"
+        raise ModelError(f"{library} cannot be loaded: {first_line(error)}", hint=hint) from error
 
 
 def load_compiled(folder: Path, manifest: Manifest) -> NativeModel:
-    """Load the library of a compiled model and map its weights into memory, without a copy.
+    """Load the library of a compiled model, and its weights: mapped into memory, or copied to its device.
 
     The hashes of the files are the caller's to check.
 
     Raises:
+        EngineError: the device cannot be used.
         IncompatibleError: the library was made by other versions than the installed ones.
-        ModelError: a file is missing or is not what the manifest says.
+        ModelError: a file is missing or is not what the manifest says, or the device has no room for the weights.
     """
+    kind = device_kind(manifest)
     handle = load_library(
         folder,
         manifest,
         "model.compiled",
+        tvm_ffi.device(kind, 0),
         manifest.functions.alloc_kv_cache,
         manifest.functions.forward,
+        "" if kind == "cpu" else manifest.functions.decode,
         manifest.shape.vocab_size,
         manifest.kv_cache.page_size,
         manifest.limits.max_step_tokens,
         manifest.limits.max_batch,
     )
     return NativeModel(handle, page_size=manifest.kv_cache.page_size, vocab_size=manifest.shape.vocab_size)
+
+
+def device_kind(manifest: Manifest) -> str:
+    """The kind of device that the library runs on, by TVM's name: cpu, cuda, webgpu, ..."""
+    kind = manifest.library.target.get("kind", "llvm")
+    return "cpu" if kind == "llvm" else kind
+
+
+def load_runtime(kind: str) -> None:
+    """Load what TVM's runtime needs to use a kind of device. EngineError: it cannot be used here."""
+    load_tvm_runtime()
+    if kind == "cuda":
+        load_tvm_runtime("libtvm_runtime_cuda.so")
+    elif kind == "webgpu":
+        load_webgpu()
+
+
+def device_room(manifest: Manifest) -> DeviceRoom | None:
+    """The memory of the device that the library runs on; None for the processor. EngineError: it cannot be used."""
+    kind = device_kind(manifest)
+    if kind == "cpu":
+        return None
+    load_runtime(kind)
+    try:
+        available = native("device.available_memory")(tvm_ffi.device(kind, 0))
+    except Exception as error:
+        raise EngineError(f"the device {kind}:0 cannot be used: {first_line(error)}") from error
+    largest = webgpu_adapters()[0].max_tensor_bytes if kind == "webgpu" else None
+    return DeviceRoom(available=available, largest=largest)
 
 
 def scripted(
@@ -210,14 +246,3 @@ def _read_header(path: Path) -> tuple[dict[str, dict[str, list[int]]], int]:
         raise ModelError(f"{path} is not a safetensors file", hint="compile the model again") from error
     header.pop("__metadata__", None)
     return header, 8 + length
-
-
-def _aligned(values: np.ndarray) -> np.ndarray:
-    """A copy of a vector at an address that compiled kernels accept (a multiple of 64)."""
-    import numpy as np
-
-    raw = np.empty(values.nbytes + 64, np.uint8)
-    begin = -raw.ctypes.data % 64
-    copy = raw[begin : begin + values.nbytes].view(values.dtype)
-    copy[:] = values
-    return copy

@@ -41,6 +41,11 @@ class WebGpuAdapter:
     timestamps: bool
     """Whether it can measure kernels."""
 
+    @property
+    def max_tensor_bytes(self) -> int:
+        """The most bytes of one tensor."""
+        return min(self.max_buffer_bytes, self.max_binding_bytes)
+
 
 @dataclass(frozen=True, slots=True)
 class KernelTime:

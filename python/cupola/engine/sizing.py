@@ -6,19 +6,28 @@ import math
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import psutil  # type: ignore[import-untyped]
 
 from cupola.engine.options import EngineOptions
 from cupola.engine.request import AdmissionPolicy, EngineConfig
+from cupola.engine.room import DeviceRoom
 from cupola.errors import UsageError
 from cupola.manifest import Manifest
 
 # Part of the available memory that the KV pages take when the user says nothing.
 _DEFAULT_SHARE = 0.25
+# The same of a device's memory beside the weights, which nothing else uses.
+_DEVICE_SHARE = 0.9
+# And where its driver does not say what is free (WebGPU).
+_UNKNOWN_ROOM = 2**30
+_MOST_PAGES = 2**31 - 1
 _MOST_SPIN_US = 10**6
 
 
-def engine_config(manifest: Manifest, options: EngineOptions, available: int | None = None) -> EngineConfig:
+def engine_config(
+    manifest: Manifest, options: EngineOptions, available: int | None = None, device: DeviceRoom | None = None
+) -> EngineConfig:
     """Resolve every option.
 
     The pool holds at least one page and at most what `max_batch` requests of `max_context` tokens can fill. The
@@ -26,6 +35,7 @@ def engine_config(manifest: Manifest, options: EngineOptions, available: int | N
 
     Args:
         available: bytes of memory that the machine has free; None asks the system.
+        device: the memory of the device that the model runs on; None: it is the machine's.
 
     Raises:
         UsageError: an option is out of range.
@@ -39,10 +49,15 @@ def engine_config(manifest: Manifest, options: EngineOptions, available: int | N
     page_size = manifest.kv_cache.page_size
     wanted = max_batch * math.ceil(max_context / page_size)
     num_pages = options.num_pages
+    most = _most_pages(manifest, device)
     if num_pages is None:
-        num_pages = min(wanted, _affordable_pages(manifest, options.kv_cache_memory, available))
-    elif num_pages < 1:
-        raise UsageError(f"`num_pages` is {num_pages}; allowed: at least 1")
+        free = _free(available) if device is None else _free_on(manifest, device)
+        num_pages = min(wanted, most, _affordable_pages(manifest, options.kv_cache_memory, free))
+    elif not 1 <= num_pages <= most:
+        limit = (
+            "at least 1" if num_pages < 1 else f"1 to {most}, since the pages of a layer are one tensor of the device"
+        )
+        raise UsageError(f"`num_pages` is {num_pages}; allowed: {limit}")
     _check_threads_and_queue(options)
     if options.admission not in get_args(AdmissionPolicy):
         raise UsageError(f"`admission` is {options.admission!r}; allowed: {', '.join(get_args(AdmissionPolicy))}")
@@ -117,11 +132,11 @@ def available_memory() -> int:
     return available if limit == "max" else max(0, min(available, int(limit) - used))
 
 
-def _affordable_pages(manifest: Manifest, kv_cache_memory: int | None, available: int | None) -> int:
+def _affordable_pages(manifest: Manifest, kv_cache_memory: int | None, free: int) -> int:
+    """Pages that `kv_cache_memory` holds; where nobody chose, those that what is free for them holds."""
     page_bytes = kv_bytes_per_page(manifest)
     if kv_cache_memory is None:
-        free = available_memory() if available is None else available
-        return max(1, int(free * _DEFAULT_SHARE) // page_bytes)
+        return max(1, free // page_bytes)
     if kv_cache_memory < page_bytes:
         raise UsageError(
             f"`kv_cache_memory` is {kv_cache_memory} bytes, but one page of this model takes {page_bytes}",
@@ -129,6 +144,26 @@ def _affordable_pages(manifest: Manifest, kv_cache_memory: int | None, available
             f"{page_bytes * math.ceil(manifest.shape.max_context / manifest.kv_cache.page_size)} bytes.",
         )
     return kv_cache_memory // page_bytes
+
+
+def _free(available: int | None) -> int:
+    return int((available_memory() if available is None else available) * _DEFAULT_SHARE)
+
+
+def _free_on(manifest: Manifest, device: DeviceRoom) -> int:
+    """Bytes for pages on a device, which holds the weights and the working memory too."""
+    if device.available is None:
+        return _UNKNOWN_ROOM
+    taken = sum(math.prod(weight.shape) * np.dtype(weight.dtype).itemsize for weight in manifest.weights)
+    taken += max(manifest.library.memory.values(), default=0)
+    return max(0, int((device.available - taken) * _DEVICE_SHARE))
+
+
+def _most_pages(manifest: Manifest, device: DeviceRoom | None) -> int:
+    """Pages that the page numbers' type, and a tensor of the device, can hold."""
+    if device is None or device.largest is None:
+        return _MOST_PAGES
+    return min(_MOST_PAGES, max(1, device.largest // manifest.kv_cache.page_bytes))
 
 
 def _choose(option: str, chosen: int | None, limit: int) -> int:

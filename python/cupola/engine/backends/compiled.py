@@ -30,7 +30,7 @@ def open_compiled(folder: Path, options: EngineOptions, reason: str) -> OpenedMo
         compiled_folder.verify_files(folder, manifest)
     if manifest.task != "generate":
         return open_encoder(folder, manifest, options, reason)
-    config = engine_config(manifest, options)
+    config = engine_config(manifest, options, device=native.device_room(manifest))
     tokenizer = Tokenizer.from_file(folder / "tokenizer.json")
     chat_template = compiled_folder.read_chat_template(folder, tokenizer, manifest.special_ids)
     default_params = compiled_folder.read_default_params(folder)

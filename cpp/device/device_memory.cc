@@ -1,0 +1,80 @@
+#include "device/device_memory.h"
+
+namespace cupola {
+
+namespace ffi = tvm::ffi;
+
+namespace {
+
+constexpr size_t kAlignment = 64;  // what compiled kernels expect of their arguments
+constexpr DLDevice kCpu{kDLCPU, 0};
+constexpr DLDataType kByte{kDLUInt, 8, 1};
+
+struct Owned {
+  DeviceApi* api;
+  void AllocData(DLTensor* tensor) {
+    tensor->data =
+        api->AllocDataSpace(tensor->device, ffi::GetDataSize(*tensor), kAlignment, tensor->dtype);
+  }
+  void FreeData(DLTensor* tensor) { api->FreeDataSpace(tensor->device, tensor->data); }
+};
+
+struct Borrowed {
+  ffi::Tensor storage;
+  int64_t byte_offset;
+  void AllocData(DLTensor* tensor) {
+    tensor->data = static_cast<char*>(storage.data_ptr()) + byte_offset;
+  }
+  void FreeData(DLTensor*) {}
+};
+
+DLTensor OnHost(const void* data) {
+  DLTensor tensor{};
+  tensor.data = const_cast<void*>(data);
+  tensor.device = kCpu;
+  return tensor;
+}
+
+}  // namespace
+
+ffi::Tensor DeviceMemory::Empty(const ffi::Shape& shape, DLDataType type) const {
+  return ffi::Tensor::FromNDAlloc(Owned{api_}, shape, type, device_);
+}
+
+ffi::Tensor DeviceMemory::Part(const ffi::Tensor& storage, int64_t byte_offset,
+                               int64_t size) const {
+  return ffi::Tensor::FromNDAlloc(Borrowed{storage, byte_offset}, ffi::Shape({size}),
+                                  storage.dtype(), device_);
+}
+
+void DeviceMemory::Upload(const void* from, const ffi::Tensor& to) const {
+  const DLTensor& tensor = *to.GetDLTensorPtr();
+  CopyBytes(OnHost(from), tensor, static_cast<int64_t>(ffi::GetDataSize(tensor)));
+}
+
+void DeviceMemory::Download(const ffi::Tensor& from, void* to) const {
+  const DLTensor& tensor = *from.GetDLTensorPtr();
+  CopyBytes(tensor, OnHost(to), static_cast<int64_t>(ffi::GetDataSize(tensor)));
+  api_->StreamSync(device_, api_->GetCurrentStream(device_));
+}
+
+void DeviceMemory::Copy(const ffi::Tensor& tensor, int64_t from, int64_t to, int64_t bytes) const {
+  DLTensor source = *tensor.GetDLTensorPtr();
+  DLTensor target = source;
+  source.byte_offset += static_cast<uint64_t>(from);
+  target.byte_offset += static_cast<uint64_t>(to);
+  CopyBytes(source, target, bytes);
+}
+
+void DeviceMemory::CopyBytes(DLTensor from, DLTensor to, int64_t bytes) const {
+  if (bytes == 0) return;
+  for (DLTensor* tensor : {&from, &to}) {
+    tensor->ndim = 1;
+    tensor->dtype = kByte;
+    tensor->shape = &bytes;
+    tensor->strides = nullptr;
+  }
+  api_->CopyDataFromTo(&from, &to, api_->GetCurrentStream(device_));
+}
+
+}  // namespace cupola

@@ -1,0 +1,42 @@
+// The int32 arguments of a library's step, which change with every call.
+//
+// On the CPU each has an allocation of its own. On a device they lie in one, so that a step is one
+// copy; where each begins depends on their lengths in coarse steps only, so that addresses repeat.
+#ifndef CUPOLA_MODEL_STEP_ARGUMENTS_H_
+#define CUPOLA_MODEL_STEP_ARGUMENTS_H_
+
+#include <tvm/ffi/container/tensor.h>
+
+#include <cstdint>
+#include <optional>
+#include <vector>
+
+#include "device/device_memory.h"
+
+namespace cupola {
+
+class StepArguments {
+ public:
+  // `memory`: null for the CPU; it has to outlive this.
+  explicit StepArguments(const DeviceMemory* memory) : memory_(memory) {}
+
+  // Tensors with these values, which live until the next call.
+  std::vector<tvm::ffi::Tensor> Place(const std::vector<const std::vector<int32_t>*>& arguments);
+
+ private:
+  using Storage = std::optional<tvm::ffi::Tensor>;
+
+  std::vector<tvm::ffi::Tensor> OnHost(const std::vector<const std::vector<int32_t>*>& arguments);
+  std::vector<tvm::ffi::Tensor> InOnePiece(
+      const std::vector<const std::vector<int32_t>*>& arguments);
+  std::vector<tvm::ffi::Tensor> EachAlone(
+      const std::vector<const std::vector<int32_t>*>& arguments);
+
+  const DeviceMemory* memory_;
+  std::vector<Storage> storages_;  // one an argument, or one
+  std::vector<int32_t> packed_;
+};
+
+}  // namespace cupola
+
+#endif  // CUPOLA_MODEL_STEP_ARGUMENTS_H_
