@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tvm import tirx
-
 from cupola.kernels.emit import Expr, Span, bits, cast, f32, i32, let, select
 from cupola.kernels.gpu.emit import split, u32
-from cupola.quantize.formats import GROUP, Q4S_ZERO, Format
-from cupola.quantize.layouts import OUT_BLOCK, WORD, block_bytes, codes_offset, words_dtype, words_shape
+from cupola.quantize.formats import GROUP, Q3_PARTS, Q4S_ZERO, Format
+from cupola.quantize.layouts import OUT_BLOCK, SCALE_BYTES, WORD, block_bytes, codes_offset, words_dtype, words_shape
 from cupola.quantize.wide import ROW_BYTES
 
 QUAD = 4  # words that a thread reads together
 _TWO_A_WORD = (Format.F16, Format.BF16)
+_DEPTHS = {Format.Q16: 2, Format.Q8: 4, Format.Q4: 8, Format.Q4S: 8, Format.MXFP4: 8, Format.Q3: GROUP}
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class Packed:
     @property
     def depth(self) -> int:
         """Inputs of a unit."""
-        return {Format.Q8: 4, Format.Q4: 8, Format.Q4S: 8, Format.Q16: 2}.get(self.format, 1)
+        return _DEPTHS.get(self.format, 1)
 
     @property
     def units(self) -> int:
@@ -136,17 +135,50 @@ class Packed:
         group, step = split(k, steps)
         base = let((block * (self.inputs // GROUP) + group) * (block_bytes(self.format) // WORD))
         codes_at = let(base + codes_offset(self.format) // WORD + step * OUT_BLOCK + first)
-        words = [w.at(codes_at + i) for i in range(count)]
-        scales = self._halves(w, let(base * 2 + first), count)
         start = let(group * GROUP + step * 4)
+        if self.format is Format.Q3:
+            return self._threes(w, base, codes_at, start, first, count)
+        words = [w.at(codes_at + i) for i in range(count)]
         if self.format is Format.Q8:
             codes = tuple(tuple(_signed_byte(word, j) for j in range(4)) for word in words)
-            return Unit(tuple(let(start + j) for j in range(4)), codes, scales)
+            return Unit(tuple(let(start + j) for j in range(4)), codes, self._halves(w, let(base * 2 + first), count))
         inputs = tuple(let(start + half * 16 + j) for half in range(2) for j in range(4))
-        codes = tuple(tuple(_nibble(word, half, j) for half in range(2) for j in range(4)) for word in words)
+        nibbles = [[_field(word, 8 * j + 4 * half, 4) for half in range(2) for j in range(4)] for word in words]
+        if self.format is Format.MXFP4:
+            codes = tuple(tuple(_small_float(code) for code in row) for row in nibbles)
+            return Unit(inputs, codes, tuple(_power(code) for code in self._bytes(w, base, first, count)))
+        codes = tuple(tuple(cast(code, "float32") for code in row) for row in nibbles)
+        scales = self._halves(w, let(base * 2 + first), count)
         if self.format is Format.Q4:
             return Unit(inputs, codes, scales, self._halves(w, let(base * 2 + OUT_BLOCK + first), count))
         return Unit(inputs, codes, scales, tuple(let(scale * f32(-Q4S_ZERO)) for scale in scales))
+
+    def _threes(self, w: Span, base: Expr, codes_at: Expr, start: Expr, first: Expr, count: int) -> Unit:
+        """A whole group of q3, whose last step is in the bits that the others leave."""
+        codes = []
+        for i in range(count):
+            a, b, c = (w.at(codes_at + i + step * OUT_BLOCK) for step in range(3))
+            values: dict[int, Expr] = {}
+            for j in range(4):
+                for step, word in enumerate((a, b, c)):
+                    values[4 * step + j], values[16 + 4 * step + j] = _field(word, 8 * j, 3), _field(word, 8 * j + 3, 3)
+                for place, word, high in ((12 + j, a, 6), (28 + j, c, 7)):
+                    low = _field(word, 8 * j + 6, 2)
+                    values[place] = let(low | let(_field(b, 8 * j + high, 1) << u32(2)))
+            codes.append(tuple(cast(values[k], "float32") for k in range(GROUP)))
+        scales = self._halves(w, let(base * 2 + first), count)
+        zeros = self._bytes(w, let(base + SCALE_BYTES // WORD), first, count)
+        parts = f32(-1.0 / Q3_PARTS)
+        minima = tuple(let(s * let(cast(z, "float32") * parts)) for s, z in zip(scales, zeros, strict=True))
+        return Unit(tuple(let(start + k) for k in range(GROUP)), tuple(codes), scales, minima)
+
+    def _bytes(self, w: Span, base: Expr, first: Expr, count: int) -> tuple[Expr, ...]:
+        """Bytes of outputs, of which the first one's is in word `base`; count is 1, or a multiple of 4."""
+        word, inside = split(first, WORD)
+        if count == 1:
+            return (let((w.at(base + word) >> cast(inside * 8, "uint32")) & u32(0xFF)),)
+        words = [w.at(base + word + i) for i in range(count // WORD)]
+        return tuple(_field(words[i // WORD], 8 * (i % WORD), 8) for i in range(count))
 
     def _halves(self, w: Span, at: Expr, count: int) -> tuple[Expr, ...]:
         """Scales or minima: float16 from element `at` on."""
@@ -170,9 +202,23 @@ def _signed_byte(word: Expr, j: int) -> Expr:
     return cast(let((bits(word, "int32") << i32(24 - 8 * j)) >> i32(24)), "float32")
 
 
-def _nibble(word: Expr, half: int, j: int) -> Expr:
-    """The low (half is 0) or high nibble of the j-th byte of a word as a float."""
-    return cast(let((word >> u32(8 * j + 4 * half)) & u32(15)), "float32")
+def _field(word: Expr, shift: int, width: int) -> Expr:
+    """Some bits of a word."""
+    shifted = word if shift == 0 else let(word >> u32(shift))
+    return shifted if shift + width == 32 else let(shifted & u32((1 << width) - 1))
+
+
+def _small_float(code: Expr) -> Expr:
+    """The float32 of a float of four bits: sign, two bits of exponent, one of mantissa."""
+    magnitude = let(code & u32(7))
+    normal = bits(let((magnitude << u32(22)) + u32(126 << 23)), "float32")
+    value = select(magnitude < u32(2), let(cast(magnitude, "float32") * f32(0.5)), normal)
+    return select(code > u32(7), let(-value), value)
+
+
+def _power(exponent: Expr) -> Expr:
+    """2^(exponent - 127)."""
+    return bits(let(exponent << u32(23)), "float32")
 
 
 def dot(unit: Unit, output: int, x: Sequence[Expr], total: Expr | None, onto: Expr) -> Expr:
@@ -196,12 +242,3 @@ def total_of(unit: Unit, x: Sequence[Expr]) -> Expr | None:
     for value in x[1:]:
         total = let(total + value)
     return total
-
-
-def rounded_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
-
-
-def clamp(index: Expr, count: int) -> Expr:
-    """An index, or the last one if it lies behind it."""
-    return let(tirx.min(index, i32(count - 1)))
