@@ -15,7 +15,7 @@ from tvm import relax
 from tvm.relax import transform
 from tvm.relax.frontend import nn
 
-from cupola.compiler import pipeline
+from cupola.compiler import pipeline, rocm
 from cupola.compiler.config import LimitsConfig
 from cupola.compiler.device import operations
 from cupola.compiler.launch import hide_stages, single_launch
@@ -94,6 +94,8 @@ def link(module: tvm.IRModule, step: str, target: Target, path: Path) -> dict[st
         StorageError: the library could not be linked or written.
     """
     pipeline.register()
+    if isinstance(target, GpuTarget) and target.kind == "rocm":
+        rocm.register(target.arch, target.warp)
     with target.tvm_target():
         planned = plan(module)
         if isinstance(target, CpuTarget):

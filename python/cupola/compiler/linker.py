@@ -13,8 +13,8 @@ from cupola.compiler.cpu_target import CpuTarget
 from cupola.errors import StorageError
 
 # Objects call the run-time library and libm by name; the process that loads the library has both.
-_OPTIONS = {"linux": ("-shared", "-fPIC"), "macos": ("-shared", "-fPIC", "-Wl,-undefined,dynamic_lookup")}
-_DEBIAN_NAMES = {"x86_64": "x86-64"}
+_ELF = ("-shared", "-fPIC")
+_MACH_O = ("-dylib", "-arch", "arm64", "-platform_version", "macos", "11.0", "11.0", "-undefined", "dynamic_lookup")
 
 
 def linker_for(host: CpuTarget) -> Callable[..., None] | None:
@@ -25,7 +25,7 @@ def linker_for(host: CpuTarget) -> Callable[..., None] | None:
     """
     if (host.machine, host.system) == (processor.machine(), "linux"):
         return None
-    command = (*_command(host), *_OPTIONS[host.system])
+    command = _command(host)
 
     def link(output: str, objects: Sequence[str], options: Sequence[str] | None = None) -> None:
         done = subprocess.run(
@@ -38,15 +38,19 @@ def linker_for(host: CpuTarget) -> Callable[..., None] | None:
 
 
 def _command(host: CpuTarget) -> tuple[str, ...]:
-    """GNU's cross compiler, or Zig's, which links for everybody."""
-    gnu = shutil.which(f"{host.machine}-linux-gnu-g++")
-    if gnu and host.system == "linux":
-        return (gnu,)
-    if importlib.util.find_spec("ziglang"):
-        system = {"linux": "linux-gnu", "macos": "macos"}[host.system]
-        return (sys.executable, "-m", "ziglang", "cc", "-target", f"{host.machine}-{system}")
-    debian = f"g++-{_DEBIAN_NAMES.get(host.machine, host.machine)}-linux-gnu"
-    packages = (
-        f"`apt-get install {debian}`, or `pip install ziglang`" if host.system == "linux" else "`pip install ziglang`"
-    )
-    raise StorageError(f"no linker for {host.machine} {host.system} is installed", hint=packages)
+    """GNU's cross compiler for Linux, LLVM's linker for macOS, or Zig's."""
+    if host.system == "linux" and (gnu := shutil.which(f"{host.machine}-linux-gnu-g++")):
+        return (gnu, *_ELF)
+    if host.system == "macos" and (lld := _lld("ld64.lld")):
+        return (lld, *_MACH_O)
+    if importlib.util.find_spec("ziglang") and host.system == "linux":
+        return (sys.executable, "-m", "ziglang", "cc", "-target", f"{host.machine}-linux-gnu", *_ELF)
+    debian = f"g++-{host.machine.replace('_', '-')}-linux-gnu" if host.system == "linux" else "lld-19"
+    hint = f"`apt-get install {debian}`" + (", or `pip install ziglang`" if host.system == "linux" else "")
+    raise StorageError(f"no linker for {host.machine} {host.system} is installed", hint=hint)
+
+
+def _lld(name: str) -> str | None:
+    """One of LLVM's linkers, the newest that is installed."""
+    names = (*(f"{name}-{version}" for version in range(30, 15, -1)), name)
+    return next((path for path in map(shutil.which, names) if path), None)
