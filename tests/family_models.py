@@ -55,6 +55,32 @@ def _of(model_type: str, sizes: Config = _SIZES, **changes: object) -> Config:
     return {"model_type": model_type, **sizes, **changes}
 
 
+_LATENT: Config = {
+    "hidden_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "kv_lora_rank": 32,
+    "qk_nope_head_dim": 48,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 32,
+    "moe_intermediate_size": 32,
+    "n_routed_experts": 8,
+    "n_shared_experts": 2,
+    "num_experts_per_tok": 3,
+    "routed_scaling_factor": 1.5,
+    "n_group": 4,
+    "topk_group": 2,
+    "tie_word_embeddings": False,
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 256,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+_MSCALES: Config = {"mscale": 0.9, "mscale_all_dim": 0.7}
+
 FAMILIES: Mapping[str, Config] = {
     "llama-biases": _of("llama", attention_bias=True, mlp_bias=True, tie_word_embeddings=False),
     "llama-yarn": _of("llama", rope_parameters=_YARN),
@@ -200,6 +226,14 @@ FAMILIES: Mapping[str, Config] = {
         use_parallel_residual=False,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
     ),
+    "deepseek2-dense": _of(
+        "deepseek_v2", _LATENT, q_lora_rank=None, first_k_dense_replace=2, rope_parameters=_YARN | _MSCALES
+    ),
+    "deepseek3-dense": _of("deepseek_v3", _LATENT, q_lora_rank=48, first_k_dense_replace=2),
+    "deepseek2": _of(
+        "deepseek_v2", _LATENT, q_lora_rank=None, first_k_dense_replace=1, topk_method="group_limited_greedy"
+    ),
+    "deepseek3": _of("deepseek_v3", _LATENT, q_lora_rank=32, first_k_dense_replace=1, rope_parameters=_YARN | _MSCALES),
 }
 
 

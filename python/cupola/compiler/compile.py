@@ -21,9 +21,10 @@ from cupola.models.encoder_parameters import declare as declare_encoder
 from cupola.models.encoder_spec import EncoderSpec
 from cupola.models.parameters import declare as declare_decoder
 from cupola.models.spec import DecoderSpec
-from cupola.quantize.parameter import Parameter
+from cupola.quantize.formats import Format
+from cupola.quantize.parameter import Parameter, Source
 from cupola.quantize.schemes import SCHEMES, choose_format
-from cupola.weights.checkpoint import Checkpoint
+from cupola.weights.checkpoint import Checkpoint, TensorInfo
 from cupola.weights.convert import check_sources, convert
 from cupola.weights.sentence_transformers import read_settings
 
@@ -136,9 +137,15 @@ def chosen_parameters(spec: DecoderSpec | EncoderSpec, checkpoint: Checkpoint, q
     check_sources(checkpoint, declared)
     chosen = {}
     for parameter in declared:
-        infos = [checkpoint.tensors[source.name] for source in parameter.sources]
+        infos = [_held(checkpoint, source) for source in parameter.sources]
         chosen[parameter.name] = replace(parameter, format=choose_format(parameter.role, infos, SCHEMES[quant]))
     return chosen
+
+
+def _held(checkpoint: Checkpoint, source: Source) -> TensorInfo:
+    """What there is of a source: of a transposed one floats, since its groups are none of the parameter's."""
+    info = checkpoint.tensors[source.name]
+    return replace(info, shape=source.one, format=Format.F32) if source.transposed else info
 
 
 def _special_ids(work: Path) -> SpecialIds:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from cupola.compiler.config import CompileConfig
 from cupola.compiler.target import CpuTarget, GpuTarget, Target
-from cupola.errors import UsageError
+from cupola.errors import UnsupportedError, UsageError
 from cupola.kernels.cpu.isa import BY_NAME
+from cupola.kernels.cpu.latent_operations import CpuLatentOperations
+from cupola.kernels.cpu.latent_pages import LatentLayout
 from cupola.kernels.cpu.operations import CpuOperations
 from cupola.kernels.cpu.pages import PageLayout
 from cupola.kernels.gpu.operations import GpuOperations
@@ -36,7 +38,11 @@ def page_dtype(config: CompileConfig, target: Target) -> str:
 
 
 def page_layout(spec: DecoderSpec, page_size: int, dtype: str, target: Target) -> PageLayout | GpuPages:
-    """The pages of one layer."""
+    """The pages of one layer. UnsupportedError: of latents, where the kind of target does not know them."""
+    if spec.latent is not None:
+        if not isinstance(target, CpuTarget):
+            raise UnsupportedError(f"latent attention is not supported on {target.name} yet", hint="compile for a CPU")
+        return LatentLayout.of(spec.latent.shape, page_size, dtype)
     heads = HeadShape(spec.num_heads, spec.num_kv_heads, spec.head_dim)
     return (PageLayout if isinstance(target, CpuTarget) else GpuPages)(heads, page_size, dtype)
 
@@ -46,6 +52,8 @@ def operations(spec: DecoderSpec, page_size: int, dtype: str, target: Target) ->
     pages = page_layout(spec, page_size, dtype, target)
     if isinstance(target, GpuTarget) and isinstance(pages, GpuPages):
         return GpuOperations(_gpu(target), pages)
+    if isinstance(target, CpuTarget) and isinstance(pages, LatentLayout) and spec.latent is not None:
+        return CpuLatentOperations(BY_NAME[target.isa], spec.latent.shape, pages)
     if isinstance(target, CpuTarget) and isinstance(pages, PageLayout):
         return CpuOperations(BY_NAME[target.isa], pages.heads, pages)
     raise TypeError(f"{pages} are no pages of {target}")

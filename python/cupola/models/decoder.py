@@ -3,6 +3,7 @@
     x = embed(ids)
     for each layer:
         q, k, v = linear(norm(x));  rotate q and k, append k and v to the pages;  x += linear(attention(q, pages))
+                                                                      # or of latents (`latent_attention.py`)
         x += linear(silu(linear(norm(x))) * linear(norm(x)))          # or of a few experts (`network.py`)
     logits = linear(norm(x[out_rows]))
 
@@ -16,14 +17,12 @@ from collections.abc import Mapping
 
 from tvm.relax.frontend import nn
 
-from cupola.kernels.operations import Activation, Epilogue, Operations, Pages, Step
-from cupola.models.modules import Linear, Weights
+from cupola.kernels.operations import Epilogue, Operations, Pages, Step
+from cupola.models.latent_attention import LatentAttentionLayer
+from cupola.models.modules import Linear, NormLayer, Tables, Weights
 from cupola.models.network import network
-from cupola.models.rotary import Rotary
 from cupola.models.spec import Attention, DecoderSpec
 from cupola.quantize.parameter import Parameter
-
-Tables = Mapping[Rotary, nn.Tensor]  # cosines and sines of the step's positions
 
 
 class AttentionLayer(nn.Module):
@@ -36,10 +35,10 @@ class AttentionLayer(nn.Module):
         self.q_norm, self.k_norm = weights.vector(f"{name}.q_norm"), weights.vector(f"{name}.k_norm")
         self.sinks = weights.vector(f"{name}.sinks")
 
-    def forward(self, x: Activation, tables: Tables, step: Step, pages: Pages) -> nn.Tensor:
-        """What every row saw, before the product with `output`; keys and values go to the pages."""
+    def forward(self, x: nn.Tensor, norm: NormLayer | None, tables: Tables, step: Step, pages: Pages) -> nn.Tensor:
+        """What every row saw behind the norm, before the product with `output`; keys and values go to the pages."""
         ops, attention = self.ops, self.attention
-        qkv = self.qkv(x)
+        qkv = self.qkv(self.qkv.input(x, norm))
         if self.q_norm is not None and self.k_norm is not None:
             qkv = ops.norm_heads(qkv, self.q_norm, self.k_norm, self.spec.norm.eps, self.spec.norm.centered)
         table = None if attention.rotary is None else tables[attention.rotary]
@@ -51,13 +50,22 @@ class AttentionLayer(nn.Module):
         return self.output(self.output.input(attended, None), residual)
 
 
+def attention(
+    spec: DecoderSpec, layer: int, ops: Operations, name: str, weights: Weights
+) -> AttentionLayer | LatentAttentionLayer:
+    """The attention of a layer."""
+    if spec.latent is not None:
+        return LatentAttentionLayer(spec, spec.latent, spec.layers[layer], ops, name, weights)
+    return AttentionLayer(spec, spec.layers[layer], ops, name, weights)
+
+
 class Layer(nn.Module):
     """Attention and network with the norms and residuals around them."""
 
     def __init__(self, spec: DecoderSpec, layer: int, ops: Operations, weights: Weights) -> None:
         name = f"layers.{layer}"
         self.parallel, self.ops = spec.parallel, ops
-        self.attention = AttentionLayer(spec, spec.layers[layer], ops, f"{name}.attention", weights)
+        self.attention = attention(spec, layer, ops, f"{name}.attention", weights)
         self.ffn = network(spec, layer, ops, f"{name}.ffn", weights)
         self.attention_norm = weights.norm(f"{name}.attention_norm")
         self.ffn_norm = weights.norm(f"{name}.ffn_norm")
@@ -68,7 +76,7 @@ class Layer(nn.Module):
         self, x: nn.Tensor, tables: Tables, step: Step, pages: Pages, wanted: nn.Tensor | None = None
     ) -> nn.Tensor:
         """The layer's output; with `wanted`, of these rows alone, while the keys and values are those of all."""
-        attended = self.attention(self.attention.qkv.input(x, self.attention_norm), tables, step, pages)
+        attended = self.attention(x, self.attention_norm, tables, step, pages)
         if wanted is not None:
             x, attended = self.ops.take(x, wanted), self.ops.take(attended, wanted)
         if self.parallel:

@@ -7,8 +7,11 @@ from collections.abc import Mapping
 from tvm.relax.frontend import nn
 
 from cupola.kernels.operations import Activation, Epilogue, Matrix, NormWeights, Operations
+from cupola.models.rotary import Rotary
 from cupola.models.spec import DecoderSpec
 from cupola.quantize.parameter import Parameter
+
+Tables = Mapping[Rotary, nn.Tensor]  # cosines and sines of the step's positions
 
 
 class Weights:

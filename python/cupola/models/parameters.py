@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
+from cupola.models import latent
 from cupola.models.expert_parameters import Has, declare_experts
 from cupola.models.names import Heads, RowOrder, qkv_orders
 from cupola.models.spec import DecoderSpec
@@ -83,6 +84,9 @@ class _Declaration:
 
     def _attention(self, i: int, name: str, prefix: str) -> Iterator[Parameter]:
         spec, names, attention = self._spec, self._names, self._spec.layers[i]
+        if spec.latent is not None:
+            yield from latent.declare(spec.latent, spec.hidden_size, name, f"{prefix}self_attn.")
+            return
         queries, keys = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
         rotary_dim = attention.rotary.dim if attention.rotary is not None else 0
         orders = qkv_orders(names, Heads(spec.num_heads, spec.num_kv_heads, spec.head_dim, rotary_dim))

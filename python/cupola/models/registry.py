@@ -10,6 +10,7 @@ from cupola.models.bert import BERT, ROBERTA
 from cupola.models.classifier import labels
 from cupola.models.cohere import COHERE, COHERE2
 from cupola.models.config import Config
+from cupola.models.deepseek import DEEPSEEK2, DEEPSEEK3
 from cupola.models.distilbert import DISTILBERT
 from cupola.models.encoder_spec import EncoderSpec
 from cupola.models.gemma import GEMMA, GEMMA2, GEMMA3
@@ -66,6 +67,8 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     GPT2,
     GPT_NEOX,
     GPT_OSS,
+    DEEPSEEK2,
+    DEEPSEEK3,
     BERT,
     ROBERTA,
     DISTILBERT,

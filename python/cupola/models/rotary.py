@@ -82,8 +82,12 @@ def _rotary(frequencies: np.ndarray, magnitude: float = 1.0) -> Rotary:
     return Rotary(tuple(float(f) for f in frequencies.astype(np.float32)), magnitude)
 
 
+def _kind(scaling: Config) -> str:
+    return scaling.text("rope_type", scaling.text("type", "default"))
+
+
 def _scaled(config: Config, scaling: Config, frequencies: np.ndarray, theta: float) -> Rotary:
-    kind = scaling.text("rope_type", scaling.text("type", "default"))
+    kind = _kind(scaling)
     if kind in ("default", "dynamic"):
         # The dynamic scaling differs from none only past the trained context, where the engine does not go.
         return _rotary(frequencies)
@@ -143,11 +147,22 @@ def _yarn(config: Config, scaling: Config, frequencies: np.ndarray, theta: float
 
 
 def _yarn_magnitude(scaling: Config, factor: float) -> float:
-    def grown(weight: float) -> float:
-        return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
-
     one, all_dims = scaling.number("mscale", 0.0), scaling.number("mscale_all_dim", 0.0)
-    return scaling.number("attention_factor", grown(one) / grown(all_dims) if one and all_dims else grown(1.0))
+    usual = _grown(factor, one) / _grown(factor, all_dims) if one and all_dims else _grown(factor, 1.0)
+    return scaling.number("attention_factor", usual)
+
+
+def _grown(factor: float, weight: float) -> float:
+    """How much larger scores shall be in a context that was stretched by a factor (Peng et al., 2023, 3.4)."""
+    return 0.1 * weight * math.log(factor) + 1.0 if factor > 1 else 1.0
+
+
+def mscale(config: Config) -> float:
+    """The factor on queries and on keys of a stretched context that `mscale_all_dim` asks for (DeepSeek-V2, 2024)."""
+    scaling = config.table("rope_parameters") or config.table("rope_scaling")
+    if scaling is None or _kind(scaling) == "default":
+        return 1.0
+    return _grown(_stretch(config, scaling)[0], scaling.number("mscale_all_dim", 0.0))
 
 
 def _longrope(config: Config, scaling: Config, frequencies: np.ndarray) -> Rotary:

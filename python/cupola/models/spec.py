@@ -15,6 +15,7 @@ from cupola.manifest import Task
 from cupola.models.config import Config
 from cupola.models.encoder_spec import EncoderSpec
 from cupola.models.experts import Experts
+from cupola.models.latent import Latent
 from cupola.models.names import Names
 from cupola.models.rotary import Rotary
 from cupola.models.sizes import check_multiples
@@ -92,6 +93,8 @@ class DecoderSpec:
         logit_cap: logits become logit_cap * tanh(logit / logit_cap); 0: they stay.
         positions: rows of a table of learned positions; 0: there is none.
         experts: of each layer; None: its network is dense. Empty: all are dense.
+        latent: keys and values are products of a latent, which pages hold; `num_kv_heads` is 1 then, `head_dim` the
+            size of a query, and each layer's `Attention` has a rotary and a query scale and nothing else.
         names: where the checkpoint keeps it all.
     """
 
@@ -115,6 +118,7 @@ class DecoderSpec:
     logit_cap: float = 0.0
     positions: int = 0
     experts: tuple[Experts | None, ...] = ()
+    latent: Latent | None = None
     names: Names = field(default_factory=Names)
 
     @property
@@ -164,6 +168,8 @@ class DecoderSpec:
         for experts in dict.fromkeys(self.experts):
             if experts is not None:
                 experts.check()
+        if self.latent is not None:
+            self.latent.check()
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class Source:
         transposed: it lies as [inputs, outputs]; rows are its columns.
         offset: added to every value.
         index: the tensor is a stack of matrices or vectors, of which this one is meant; None: it is no stack.
+        inputs: of a transposed tensor, the inputs that are taken: from one, up to the other; None: all.
     """
 
     name: str
@@ -37,11 +38,14 @@ class Source:
     transposed: bool = False
     offset: float = 0.0
     index: int | None = None
+    inputs: tuple[int, int] | None = None
 
     @property
     def one(self) -> tuple[int, ...]:
         """The shape of the one matrix or vector that it takes rows of, outputs first."""
         shape = self.shape if self.index is None else self.shape[1:]
+        if self.inputs is not None:
+            shape = (self.inputs[1] - self.inputs[0], *shape[1:])
         return shape[::-1] if self.transposed else shape
 
     @property

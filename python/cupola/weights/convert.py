@@ -174,8 +174,8 @@ def _read(
     """Rows [low, high) of what is taken of a tensor; `exact` as in `Checkpoint.read_rows`."""
     base = 0 if source.index is None else source.index * source.shape[1]  # a stack counts as one tall matrix
     if source.transposed:
-        inputs = source.shape[-2]
-        rows = _widened(checkpoint.read_rows(source.name, base, base + inputs, exact=True)).T
+        begin, end = source.inputs or (0, source.shape[-2])
+        rows = _widened(checkpoint.read_rows(source.name, base + begin, base + end, exact=True)).T
         return np.ascontiguousarray(rows[low:high] if source.order is None else rows[np.array(source.order[low:high])])
     if source.order is None:
         return checkpoint.read_rows(source.name, base + low, base + high, exact=exact)

@@ -43,6 +43,10 @@ class CpuProducts:
         if norm is not None:
             function = self._kernel(normed, width, norm_spec(norm), codes)
             return call_for_product(function, "norm", [x, *norm_args(norm)], width, codes)
+        return self._quantized(x, width, codes)
+
+    def _quantized(self, x: nn.Tensor, width: int, codes: Codes) -> Activation:
+        """x [n, width] as a product takes it."""
         if codes is None:
             return (x,)
         return call_for_product(self._kernel(quantize, width, codes), "quantize", [x], width, codes)
