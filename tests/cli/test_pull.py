@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from checkpoint_files import write_gguf
 from command import Outcome, cupola
 
 from stand_in_hub import Hub, Repository, serve_hub
@@ -36,8 +37,8 @@ def pull(hub: Hub, home: Path, name: str = NAME, **env: str) -> Outcome:
     return cupola("pull", name, "--print-path", env={**variables, "HF_HUB_OFFLINE": "0", "HF_TOKEN": "", **env})
 
 
-def said(outcome: Outcome) -> str:
-    assert outcome.code == 1, outcome
+def said(outcome: Outcome, code: int = 1) -> str:
+    assert outcome.code == code, outcome
     assert "Traceback" not in outcome.err
     assert "\nhint: " in outcome.err
     return outcome.err
@@ -86,11 +87,15 @@ def test_a_name_that_nobody_has(hub: Hub, tmp_path: Path) -> None:
 
 def test_a_line_that_breaks_is_taken_up_where_it_broke(hub: Hub, model: Path, tmp_path: Path) -> None:
     content = bytes(range(256)) * (CHUNK // 128)
-    (model / "second.safetensors").write_bytes(content)
+    first, second = (f"model-0000{number}-of-00002.safetensors" for number in (1, 2))
+    (model / "model.safetensors").rename(model / first)
+    (model / second).write_bytes(content)  # which the index does not need, so that nobody opens it
+    index = {"weight_map": dict.fromkeys(MODEL.shapes(), first)}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
     hub.repositories[NAME] = Repository({"main": model})
-    hub.break_after["second.safetensors"] = CHUNK + 1000
+    hub.break_after[second] = CHUNK + 1000
     folder = Path(pull(hub, tmp_path).out.strip())
-    assert (folder / "second.safetensors").read_bytes() == content
+    assert (folder / second).read_bytes() == content
     assert [asked.range for asked in hub.asked if asked.range] == [f"bytes={CHUNK}-"]
 
 
@@ -124,3 +129,59 @@ def test_what_cannot_be_compiled_is_said(hub: Hub, model: Path, tmp_path: Path) 
     (model / "config.json").write_text(json.dumps({**config, "model_type": "mamba"}))
     hub.repositories[NAME] = Repository({"main": model})
     assert "architecture `mamba` is not supported" in said(pull(hub, tmp_path))
+
+
+def gguf_repository(folder: Path, *names: str) -> Repository:
+    """A repository of GGUF files of the tiny model, with what such repositories also hold."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_gguf(path)
+        with path.open("ab") as file:
+            file.write(name.encode())  # files of one content are fetched once
+    (folder / "README.md").write_text("not wanted")
+    (folder / "mmproj-F16.gguf").write_bytes(b"not wanted")
+    return Repository({"main": folder})
+
+
+def test_one_gguf_file_of_many(hub: Hub, tmp_path: Path) -> None:
+    names = ("tiny-Q4_K_M.gguf", "tiny-UD-Q4_K_XL.gguf", "tiny.Q8_0.gguf", "BF16/tiny-BF16.gguf")
+    hub.repositories[NAME] = gguf_repository(tmp_path / "published", *names)
+    error = said(pull(hub, tmp_path), code=2)
+    assert "org/tiny holds 4 GGUF models" in error
+    assert "there are BF16, Q4_K_M, UD-Q4_K_XL, Q8_0" in error
+    assert hub.files() == []
+    path = Path(pull(hub, tmp_path, f"{NAME}:q4_k_m").out.strip())
+    assert path.name == "tiny-Q4_K_M.gguf"
+    assert hub.files() == ["tiny-Q4_K_M.gguf"]
+    assert Path(pull(hub, tmp_path, f"{NAME}@main:BF16").out.strip()).name == "tiny-BF16.gguf"
+    assert "holds no GGUF model 'Q2_K'" in said(pull(hub, tmp_path, f"{NAME}:Q2_K"))
+    assert pull(hub, tmp_path, f"{NAME}:tiny-Q4_K_M.gguf", HF_HUB_OFFLINE="1").out.strip() == str(path)
+
+
+def test_the_only_gguf_file_and_one_in_parts(hub: Hub, tmp_path: Path) -> None:
+    hub.repositories["org/one"] = gguf_repository(tmp_path / "one", "tiny.gguf")
+    assert Path(pull(hub, tmp_path, "org/one").out.strip()).name == "tiny.gguf"
+    names = [f"tiny-Q4_0-0000{number}-of-00002.gguf" for number in (1, 2)]
+    hub.repositories["org/parts"] = gguf_repository(tmp_path / "parts", *names)
+    hub.asked.clear()
+    pull(hub, tmp_path, "org/parts:Q4_0")
+    assert hub.files() == names
+
+
+def test_only_what_is_needed_of_many_files(hub: Hub, model: Path, tmp_path: Path) -> None:
+    unwanted = ("model.fp16.safetensors", "consolidated.safetensors", "onnx/model.onnx", "original/x.safetensors")
+    for name in (*unwanted, "chat_template.jinja", "additional_chat_templates/tool_use.jinja", "tokenizer.model"):
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_text(name)  # files of one content are fetched once
+    hub.repositories[NAME] = Repository({"main": model})
+    pull(hub, tmp_path)
+    wanted = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "chat_template.jinja"}
+    assert set(hub.files()) == wanted | {"additional_chat_templates/tool_use.jinja"}
+
+
+def test_pickles_are_never_fetched(hub: Hub, model: Path, tmp_path: Path) -> None:
+    (model / "model.safetensors").unlink()
+    hub.repositories[NAME] = Repository({"main": model})
+    assert "only pytorch_model.bin, which is a pickle" in said(pull(hub, tmp_path))
+    assert hub.files() == []

