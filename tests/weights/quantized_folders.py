@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import ml_dtypes
@@ -165,24 +165,25 @@ class FolderKind:
     Args:
         config: its `quantization_config`.
         make: what becomes of a layer.
-        formats: of our formats, which the layers may have.
     """
 
     name: str
     config: Mapping[str, object]
     make: Make
-    formats: frozenset[str] = field(default_factory=frozenset)
 
 
-def write_folder(path: Path, model: TinyModel, kind: FolderKind | None) -> Tensors:
+def write_folder(path: Path, model: TinyModel, kind: FolderKind | None, weights: Tensors | None = None) -> Tensors:
     """Writes the tiny model with its linear layers quantized (but the head); None: floats.
+
+    Args:
+        weights: in place of the model's own.
 
     Returns:
         The float32 tensors that it stands for.
     """
     model.write(path)
     meant, tensors = {}, {}
-    for name, matrix in model.weights().items():
+    for name, matrix in (weights or model.weights()).items():
         if kind is None or not name.endswith("proj.weight"):
             meant[name], tensors[name] = matrix, matrix
         else:
