@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from tvm import relax
 from tvm.relax import transform
 from tvm.relax.frontend import nn
 
-from cupola.compiler import pipeline, rocm
+from cupola.compiler import cuda, pipeline, rocm
 from cupola.compiler.config import LimitsConfig
 from cupola.compiler.device import operations
 from cupola.compiler.launch import hide_stages, single_launch
@@ -94,9 +95,7 @@ def link(module: tvm.IRModule, step: str, target: Target, path: Path) -> dict[st
         StorageError: the library could not be linked or written.
     """
     pipeline.register()
-    if isinstance(target, GpuTarget) and target.kind == "rocm":
-        rocm.register(target.arch, target.warp)
-    with target.tvm_target():
+    with target.tvm_target(), _device_compiler(target):
         planned = plan(module)
         if isinstance(target, CpuTarget):
             planned = single_launch(planned, step)
@@ -112,6 +111,13 @@ def link(module: tvm.IRModule, step: str, target: Target, path: Path) -> dict[st
             hint="a C++ compiler (g++ or clang++) must be installed, and the output folder writable",
         ) from error
     return memory
+
+
+def _device_compiler(target: Target) -> AbstractContextManager[None]:
+    """Within, TVM finds the tools that make a device's machine code. StorageError: they are not installed."""
+    if isinstance(target, GpuTarget) and target.kind == "rocm":
+        rocm.register(target.arch, target.warp)
+    return cuda.compiler() if isinstance(target, GpuTarget) and target.kind == "cuda" else nullcontext()
 
 
 def decoder_module(

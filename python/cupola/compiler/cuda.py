@@ -1,0 +1,107 @@
+"""CUDA ahead of time: machine code in the library, so that the machine that serves needs no compiler.
+
+TVM hands its source to a compiler only while its own CUDA runtime is loaded, which asks for the driver. Where there is
+none, a stand-in takes its place: a library made here and now, whose every function says that there is no device. It
+lives in this process alone, and nothing is ever executed with it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from cupola.errors import StorageError
+
+_NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+_DRIVER = "libcuda.so.1"
+_RUNTIME = "libcudart.so.13"  # what this TVM is linked with
+_DRIVER_FUNCTIONS = (
+    "cuDeviceGetName",
+    "cuFuncSetAttribute",
+    "cuGetErrorName",
+    "cuGetErrorString",
+    "cuLaunchKernelEx",
+    "cuModuleGetFunction",
+    "cuModuleLoadData",
+    "cuModuleUnload",
+    "cuTensorMapEncodeTiled",
+)
+
+
+def find_nvcc() -> Path | None:
+    """The compiler: on the path, or in the toolkit's usual place."""
+    found = shutil.which("nvcc")
+    usual = Path("/usr/local/cuda/bin/nvcc")
+    return Path(found) if found else usual if usual.is_file() else None
+
+
+@contextmanager
+def compiler() -> Iterator[None]:
+    """TVM makes machine code of CUDA within.
+
+    Raises:
+        StorageError: the toolkit is not installed, or is of another version than TVM's runtime.
+    """
+    _load()
+    mode = "TVM_CUDA_COMPILE_MODE"
+    before = os.environ.get(mode)
+    os.environ[mode] = "nvcc"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[mode]
+        else:
+            os.environ[mode] = before
+
+
+@cache
+def _load() -> None:
+    """Loads TVM's CUDA runtime, once."""
+    import tvm
+
+    nvcc = find_nvcc()
+    if nvcc is None:
+        raise StorageError("nvcc is not installed", hint="install NVIDIA's CUDA toolkit, version 13")
+    if tvm.get_global_func("device_api.cuda", allow_missing=True) is not None:
+        return
+    if not _loads(_DRIVER):
+        _load_stand_in()
+    runtime = nvcc.resolve().parent.parent / "lib64" / _RUNTIME
+    if not _loads(str(runtime)) and not _loads(_RUNTIME):
+        raise StorageError(f"{_RUNTIME} is not installed", hint="install NVIDIA's CUDA toolkit, version 13")
+    library = Path(tvm.__file__).parent / "lib" / "libtvm_runtime_cuda.so"
+    try:
+        ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
+    except OSError as error:
+        raise StorageError(f"TVM's CUDA runtime cannot be loaded: {error}") from error
+
+
+def _loads(name: str) -> bool:
+    try:
+        ctypes.CDLL(name, ctypes.RTLD_GLOBAL)
+    except OSError:
+        return False
+    return True
+
+
+def _load_stand_in() -> None:
+    """A library that the dynamic linker takes for the driver."""
+    functions = "".join(f"int {name}(void) {{ return {_NO_DEVICE}; }}\n" for name in _DRIVER_FUNCTIONS)
+    compilers = (shutil.which(name) for name in ("cc", "gcc", "clang", "g++"))
+    command = next((found for found in compilers if found), None)
+    if command is None:
+        raise StorageError("no C compiler is installed", hint="`apt-get install g++`")
+    with tempfile.TemporaryDirectory() as folder:
+        library = Path(folder) / _DRIVER
+        arguments = ["-shared", "-fPIC", f"-Wl,-soname,{_DRIVER}", "-x", "c", "-", "-o", str(library)]
+        done = subprocess.run([command, *arguments], input=functions, capture_output=True, text=True, check=False)
+        if done.returncode or not _loads(str(library)):
+            raise StorageError(f"the C compiler {command} fails: {done.stderr.strip()[-200:]}")
