@@ -10,12 +10,15 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from quantized_folders import Tensors, awq, float8, gptq, integers, packed, save, signed
+from quantized_folders import FolderKind, Tensors, awq, float8, gptq, integers, packed, save, signed, write_folder
 
+from cupola.compiler.compile import chosen_parameters
 from cupola.errors import ModelError, UnsupportedError
+from cupola.models import registry
 from cupola.quantize.formats import Format, Quantized
 from cupola.quantize.rounding import dequantize
 from cupola.weights.checkpoint import Keeping
+from cupola.weights.holdings import holdings
 from cupola.weights.huggingface import HuggingFaceCheckpoint
 from tiny_models import TinyModel
 
@@ -260,3 +263,27 @@ def test_a_scale_that_fits_nothing(tmp_path: Path) -> None:
     del tensors[f"{LAYER}.weight_scale"]
     with pytest.raises(ModelError, match=r"no .*weight_scale"):
         opened(tmp_path, tensors, {"quant_method": "fp8"})
+
+
+@pytest.mark.parametrize(
+    ("scheme", "words"),
+    [
+        ("q4", {"compressed-tensors int4 in groups of 32 as q4s, kept exactly", "F32 as q8"}),
+        ("f32", {"compressed-tensors int4 in groups of 32 as f32", "F32 as f32"}),
+    ],
+)
+def test_what_becomes_of_the_weights_is_said(tmp_path: Path, scheme: str, words: set[str]) -> None:
+    model = TinyModel("tiny", seed=5)
+
+    def make(layer: str, matrix: np.ndarray) -> tuple[Tensors, np.ndarray]:
+        found = integers(matrix, 4, 32, symmetric=True)
+        return packed(layer, found, 4, symmetric=True), found.numbers
+
+    write_folder(tmp_path, model, FolderKind("packed", compressed(4), make))
+    checkpoint = HuggingFaceCheckpoint(tmp_path)
+    _, spec = registry.read(checkpoint.config)
+    found = holdings(checkpoint, chosen_parameters(spec, checkpoint, scheme).values())
+    assert {str(holding) for holding in found} == words
+    assert sum(holding.weights for holding in found) == sum(
+        matrix.size for matrix in model.weights().values() if matrix.ndim == 2
+    )

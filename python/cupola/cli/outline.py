@@ -19,6 +19,7 @@ from cupola.quantize.formats import GROUP, Format
 from cupola.quantize.layouts import OUT_BLOCK
 from cupola.quantize.wide import OUTPUTS
 from cupola.weights.checkpoint import Checkpoint
+from cupola.weights.holdings import Holding, holdings
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Outline:
         parameters: numbers that were learned.
         formats: bytes of weights in each format.
         working_bytes: of one step at the compiled limits; None: known once it is compiled.
+        holdings: of a checkpoint, what becomes of its weights.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Outline:
     shape: Shape
     kv_cache: KvCache
     working_bytes: int | None = None
+    holdings: tuple[Holding, ...] = ()
 
     @property
     def weight_bytes(self) -> int:
@@ -107,7 +110,7 @@ def of_checkpoint(checkpoint: Checkpoint, quant: str | None) -> Outline:
     from cupola.models.encoder_spec import EncoderSpec
     from cupola.resources import resource_folder
     from cupola.weights.convert import VECTOR, packed_size
-    from cupola.weights.sentence_transformers import read_settings
+    from cupola.weights.sentence_transformers import settings_of
 
     architecture, spec = registry.read(checkpoint.config)
     loaded = configuration.load(resource_folder("compile_configs") / "cpu.toml")
@@ -115,7 +118,7 @@ def of_checkpoint(checkpoint: Checkpoint, quant: str | None) -> Outline:
     parameters = chosen_parameters(spec, checkpoint, config.model.quant)
     target = resolve(config.target)
     if isinstance(spec, EncoderSpec):
-        plan = plan_encoder(spec, parameters, read_settings(checkpoint.path), config, target)
+        plan = plan_encoder(spec, parameters, settings_of(checkpoint), config, target)
     else:
         plan = plan_decoder(spec, parameters, config, target)
     formats: Counter[str] = Counter()
@@ -133,6 +136,7 @@ def of_checkpoint(checkpoint: Checkpoint, quant: str | None) -> Outline:
         formats=formats,
         shape=plan.shape,
         kv_cache=plan.kv_cache,
+        holdings=holdings(checkpoint, parameters.values()),
     )
 
 

