@@ -47,9 +47,7 @@ def write_permuted(checkpoint: Checkpoint, folder: Path) -> None:
     save_file(plain, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def _permute_inside(
-    weights: dict[str, np.ndarray], layer: str, config: object, random: np.random.Generator
-) -> None:
+def _permute_inside(weights: dict[str, np.ndarray], layer: str, config: object, random: np.random.Generator) -> None:
     """The network's channels, and the dimensions of every head of values: what only two matrices see."""
     down, value, output = (
         f"{layer}{name}.weight" for name in ("mlp.down_proj", "self_attn.v_proj", "self_attn.o_proj")

@@ -1,6 +1,6 @@
 """Runs a compiled folder on whatever machine this is: which library is chosen, and what `forward` and the engine make.
 
-    python scripts/targets/forward.py FOLDER [LIBRARY]      prints one JSON object, logits in full
+    python scripts/device_checks/forward.py FOLDER [LIBRARY]      prints one JSON object, logits in full
 
 It needs NumPy, pydantic, the run-time packages of TVM and the source of Cupola: an emulated machine needs no more.
 """
@@ -68,7 +68,7 @@ def _step(model: NativeModel, sequences: list[list[int]], done: list[int], page:
 def main() -> None:
     folder = Path(sys.argv[1])
     manifest = manifest_of(folder, sys.argv[2] if len(sys.argv) > 2 else None)
-    machine = Machine.here(accelerators=False)
+    machine = Machine.here()
     chosen = choose(manifest, machine)
     begin = time.perf_counter()
     logits = logits_of(load_compiled(folder, chosen), chosen)
