@@ -164,5 +164,10 @@ lm-eval: $(INSTALLED) $(TOOLS) $(GOLDENS_READY)  ## lm-eval through /v1/completi
 	@PYTHONPATH=tests $(BIN)/python scripts/evaluation/compare.py --evaluator $(GOLDENS_VENV)/bin/python \
 	  --inputs $(GOLDENS_IN) --out build/lm-eval
 
+.PHONY: targets
+targets: $(INSTALLED) $(TOOLS)  ## compile for every target, emulate Arm, inspect the rest; write docs/targets.md
+	@PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python scripts/targets.py
+	@CUPOLA_TARGET_ROWS=$(abspath build/targets/rows.json) $(BIN)/python -m pytest tests/device_checks $(PYTEST_ARGS)
+
 clean:  ## remove the environments and everything built (not the cache of models)
 	rm -rf $(VENV) $(GOLDENS_VENV) build dist artifacts .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis .schemathesis

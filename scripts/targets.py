@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(REPOSITORY / "scripts"), str(REPOSITORY / "tests")]
 
 from cupola.compiler.support import every_target  # noqa: E402
-from device_checks.rows import Bench, Row  # noqa: E402
+from device_checks.rows import REFERENCE, Bench, Row  # noqa: E402
 
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 HEAD = ("target", "scheme", "compiles here", "executed on", "logits differ by", "checked", "missing")
@@ -53,7 +53,15 @@ def with_table(text: str, rows: list[Row]) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    error = "" if row.error is None else "0 (the same bits)" if row.error == 0 else f"{row.error:.1e}"
+    error = (
+        "(what others are compared with)"
+        if row.target == REFERENCE
+        else ""
+        if row.error is None
+        else "0 (the same bits)"
+        if row.error == 0
+        else f"{row.error:.1e}"
+    )
     size = f"yes, {row.compiled / 1024:.0f} KiB" if row.compiled else "no"
     return (f"`{row.target}`", row.scheme, size, row.executed or "not executed", error, row.checked, row.missing)
 

@@ -141,11 +141,13 @@ def _amd(library: bytes) -> str:
     code = amd.read_code_object(library)
     equal = sum(kernel.arguments == amd.launched_arguments(library, kernel.name) for kernel in code.kernels)
     spilled = max(kernel.spilled for kernel in code.kernels)
-    return (
-        f"code object for {code.arch}, wavefronts of {code.kernels[0].wavefront};"
-        f" {len(code.undefined)} undefined symbols; {equal} of {len(code.kernels)} kernels take their arguments where the launcher puts them;"
-        f" at most {spilled} bytes of private memory"
+    found = (
+        f"code object for {code.arch}, wavefronts of {code.kernels[0].wavefront}",
+        f"{len(code.undefined)} undefined symbols",
+        f"{equal} of {len(code.kernels)} kernels take arguments where the launcher puts them",
+        f"at most {spilled} bytes of private memory",
     )
+    return "; ".join(found)
 
 
 def _metal(library: bytes) -> str:
