@@ -7,6 +7,7 @@ integers have to be exact.
 The largest sums of 16 bits, each tested below:
     q4, q4s: a step adds two products of at most 15 * 127, and 8 steps are added before they are widened:
         8 * 2 * 15 * 127 = 30480 < 32767 (codes are 0..15, `activation.quantize` makes -127..127); q3 has less
+    mxfp4: codes are 0..24, and half as many steps are added: 4 * 2 * 24 * 127 = 24384 < 32767
     q8: two products of at most 128 * 127 are widened at once: 2 * 128 * 127 = 32512 < 32767 (Q8 has codes -128..127)
 
 pytest tests/kernels/test_linear_exact.py
@@ -27,13 +28,16 @@ from cupola.kernels.cpu.linear import linear
 from cupola.kernels.cpu.linear_spec import LinearSpec
 from cupola.quantize.formats import GROUP, Format, Quantized
 from cupola.quantize.layouts import pack
+from cupola.quantize.mxfp4 import BIAS, CODE_HALVES, ZERO_HALVES, scales
 from cupola.quantize.rounding import requantize
 from kernels.kernel_driver import INSTRUCTION_SETS, TARGETS, build
 
 EPSILON = float(np.finfo(np.float32).eps)
 SHAPES = ((32, 1), (32, 33), (64, 16), (32 * 5, 47), (32 * 17, 20), (32 * 33, 31))  # (inputs, outputs)
-CODES = {Format.Q4: (0, 15), Format.Q4S: (0, 15), Format.Q3: (0, 7), Format.Q8: (-128, 127)}
-ZERO = {Format.Q4: 0, Format.Q4S: 8, Format.Q3: 0, Format.Q8: 0}  # the code that stands for 0, minima aside
+CODES = {Format.Q4: (0, 15), Format.Q4S: (0, 15), Format.Q3: (0, 7), Format.Q8: (-128, 127), Format.MXFP4: (0, 15)}
+EXTREMES = CODES | {Format.MXFP4: (7, 15)}  # 6 and -6
+# The code that stands for 0, minima aside.
+ZERO = {Format.Q4: 0, Format.Q4S: 8, Format.Q3: 0, Format.Q8: 0, Format.MXFP4: ZERO_HALVES}
 
 
 @functools.cache
@@ -43,8 +47,10 @@ def product(fmt: Format, inputs: int, outputs: int, isa: Isa) -> Callable[..., N
 
 def drawn_weights(rng: np.random.Generator, fmt: Format, shape: tuple[int, int], extreme: bool) -> Quantized:
     low, high = CODES[fmt]
-    values = rng.choice([low, high], shape) if extreme else rng.integers(low, high + 1, shape)
+    values = rng.choice(EXTREMES[fmt], shape) if extreme else rng.integers(low, high + 1, shape)
     groups = (shape[0], shape[1] // GROUP)
+    if fmt is Format.MXFP4:
+        return Quantized(fmt, values.astype(np.uint8), rng.choice(np.array([0, 40, 100, 121, 140], np.uint8), groups))
     scale = rng.choice(np.array([0.0, 6e-8, 0.01, -0.02, 1.0, 300.0], np.float16), groups)
     minimum = rng.choice(np.array([0.0, -0.1, 2.5, -6e-8], np.float16), groups) if fmt is Format.Q4 else None
     zero = rng.choice(np.array([0, 1, 112, 255], np.uint8), groups) if fmt is Format.Q3 else None
@@ -61,11 +67,14 @@ def drawn_activations(rng: np.random.Generator, rows: int, inputs: int, extreme:
 
 def exact(weights: Quantized, q: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(y, the sum of the absolute values of all that is added) in float64: [rows, outputs]."""
-    grouped = weights.values.astype(np.int64).reshape(len(weights.values), -1, GROUP)
+    fp4 = weights.format is Format.MXFP4
+    values = np.array(CODE_HALVES)[weights.values] if fp4 else weights.values
+    scale = scales(weights.scale) if fp4 else weights.scale
+    grouped = values.astype(np.int64).reshape(len(values), -1, GROUP)
     dots = np.einsum("rgk,ngk->rng", q.astype(np.int64).reshape(len(q), -1, GROUP), grouped)
-    terms = dots * weights.scale.astype(np.float64) * s[:, None, :, 0].astype(np.float64)
+    terms = dots * scale.astype(np.float64) * s[:, None, :, 0].astype(np.float64)
     # What all weights of a group have in common: a minimum, or an implied one.
-    common = -ZERO[weights.format] * weights.scale.astype(np.float64)
+    common = -ZERO[weights.format] * scale.astype(np.float64)
     if weights.minimum is not None:
         common = weights.minimum.astype(np.float64)
     if weights.zero is not None:
@@ -107,19 +116,25 @@ def test_products_are_exact_up_to_float_sums(
 @pytest.mark.parametrize("sign", [-127, 127])
 @pytest.mark.parametrize(
     ("fmt", "code"),
-    [(Format.Q4, 15), (Format.Q4S, 15), (Format.Q4S, 0), (Format.Q3, 7), (Format.Q8, -128), (Format.Q8, 127)],
+    [
+        *((Format.Q4, 15), (Format.Q4S, 15), (Format.Q4S, 0), (Format.Q3, 7), (Format.Q8, -128), (Format.Q8, 127)),
+        *((Format.MXFP4, 7), (Format.MXFP4, 15)),
+    ],
 )
 def test_the_largest_sums_do_not_overflow(fmt: Format, code: int, sign: int, isa: Isa) -> None:
     inputs, outputs, rows = 64, 16, 13
     values = np.full((outputs, inputs), code, np.int8 if fmt is Format.Q8 else np.uint8)
     ones = np.ones((outputs, inputs // GROUP), np.float16)
+    if fmt is Format.MXFP4:
+        ones = np.full(ones.shape, BIAS, np.uint8)
     zero = np.zeros(ones.shape, np.uint8) if fmt is Format.Q3 else None
     weights = Quantized(fmt, values, ones, 0 * ones if fmt is Format.Q4 else None, zero)
     q = np.full((rows, inputs), sign, np.int8)
     s = np.stack([np.ones((rows, 2)), np.full((rows, 2), GROUP * sign)], axis=-1).astype(np.float32)
     y = np.zeros((rows, outputs), np.float32)
     product(fmt, inputs, outputs, isa)(q, s, pack(weights, fmt), y)
-    assert (y == (code - ZERO[fmt]) * sign * inputs).all()
+    number = CODE_HALVES[code] if fmt is Format.MXFP4 else code
+    assert (y == (number - ZERO[fmt]) * sign * inputs).all()
 
 
 @pytest.mark.parametrize("isa", TARGETS, ids=lambda isa: isa.name)

@@ -28,6 +28,9 @@ def random_quantized(fmt: Format, shape: tuple[int, int]) -> Quantized:
     if fmt is Format.Q3:
         zero = random.integers(0, 256, per_group, dtype=np.uint8)
         return Quantized(fmt, random.integers(0, 8, shape, dtype=np.uint8), scale, zero=zero)
+    if fmt is Format.MXFP4:
+        exponents = random.integers(0, 200, per_group, dtype=np.uint8)
+        return Quantized(fmt, random.integers(0, 16, shape, dtype=np.uint8), exponents)
     minimum = random.standard_normal(per_group).astype(np.float16) if fmt is Format.Q4 else None
     return Quantized(fmt, random.integers(0, 16, shape, dtype=np.uint8), scale, minimum)
 
@@ -70,7 +73,7 @@ def test_q8_bytes_lie_where_the_layout_says() -> None:
         assert (packed[block, :, :32].copy().view(np.float16)[:, n % OUT_BLOCK] == matrix.scale[n]).all()
 
 
-@pytest.mark.parametrize(("fmt", "first"), [(Format.Q4, 64), (Format.Q4S, 32)])
+@pytest.mark.parametrize(("fmt", "first"), [(Format.Q4, 64), (Format.Q4S, 32), (Format.MXFP4, 16)])
 def test_nibbles_lie_where_the_layout_says(fmt: Format, first: int) -> None:
     assert codes_offset(fmt) == first
     matrix = random_quantized(fmt, (21, 64))
@@ -81,7 +84,8 @@ def test_nibbles_lie_where_the_layout_says(fmt: Format, first: int) -> None:
             group, high, step, lane = k // GROUP, k % GROUP // 16, k % 16 // 4, k % 4
             byte = packed[block, group, first + step * 64 + output * 4 + lane]
             assert (byte >> 4 if high else byte & 15) == matrix.values[n, k]
-        assert (packed[block, :, :32].copy().view(np.float16)[:, n % OUT_BLOCK] == matrix.scale[n]).all()
+        scales = packed[block, :, :16] if first == 16 else packed[block, :, :32].copy().view(np.float16)
+        assert (scales[:, n % OUT_BLOCK] == matrix.scale[n]).all()
         if matrix.minimum is not None:
             assert (packed[block, :, 32:64].copy().view(np.float16)[:, n % OUT_BLOCK] == matrix.minimum[n]).all()
 

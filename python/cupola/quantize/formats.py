@@ -29,11 +29,12 @@ class Format(str, Enum):
     Q16 = "q16"  # int16 of 14 bits, w = scale * q with a scale for each output; see `wide.py`
     Q4S = "q4s"  # symmetric: 4 bits unsigned, w = scale * (q - 8)
     Q3 = "q3"  # 3 bits unsigned, w = scale * (q - zero / 32)
+    MXFP4 = "mxfp4"  # floats of 4 bits and powers of two as scales, kept where a checkpoint has them; see `mxfp4.py`
 
     @property
     def grouped(self) -> bool:
         """True for integers in groups of `GROUP` inputs, which need activations of the same kind; else floats."""
-        return self in (Format.Q8, Format.Q4, Format.Q4S, Format.Q3)
+        return self in (Format.Q8, Format.Q4, Format.Q4S, Format.Q3, Format.MXFP4)
 
     @property
     def integer(self) -> bool:
@@ -46,9 +47,9 @@ class Quantized:
     """A matrix [N, K] in groups of 32 along K, before packing.
 
     Args:
-        format: Q8, Q4, Q4S or Q3.
-        values: int8 [N, K] for Q8 (-128..127); uint8 [N, K] for Q4 and Q4S (0..15) and for Q3 (0..7).
-        scale: float16 [N, K/32].
+        format: Q8, Q4, Q4S, Q3 or MXFP4.
+        values: int8 [N, K] for Q8 (-128..127); uint8 [N, K] for Q4, Q4S and MXFP4 (0..15) and for Q3 (0..7).
+        scale: float16 [N, K/32]; uint8 for MXFP4, the exponents.
         minimum: float16 [N, K/32] for Q4, else None.
         zero: uint8 [N, K/32] for Q3, the code of 0 in 32nds; else None.
     """

@@ -3,7 +3,7 @@
 Owns the order of bytes; how numbers are rounded is `rounding`'s business, and how kernels walk the bytes is theirs.
 
 A matrix has N outputs and K inputs. Outputs come in blocks of 16 (N is padded with zeros), inputs in groups of 32
-(K must be a multiple of 32 for q8, q4, q4s and q3). Nb = ceil(N / 16), G = K / 32.
+(K must be a multiple of 32 for q8, q4, q4s, q3 and mxfp4). Nb = ceil(N / 16), G = K / 32.
 
     f32   float32 [Nb, K, 16]
     f16   float16 [Nb, K, 16]
@@ -20,6 +20,7 @@ A matrix has N outputs and K inputs. Outputs come in blocks of 16 (N is padded w
                                32g+16+4s+j. Bits 6 and 7 of the three bytes are the codes that would be step 3:
                                step 0 has the low bits of the first and step 1, bit 6, its high bit; step 2 has the low
                                bits of the second and step 1, bit 7, its high bit. w = scale * (q - zero / 32)
+    mxfp4 uint8 [Nb, G, 272]   16 uint8 exponents, then 4 steps as in q4; for the numbers see `mxfp4.py`
 
 Four inputs of sixteen outputs lie side by side because that is one vector of 64 bytes, or two of 32, of the processors'
 integer multiply-and-add instructions.
@@ -43,7 +44,12 @@ WORD = 4  # bytes of what the narrowest devices read
 
 def codes_offset(fmt: Format) -> int:
     """Where the codes of one block and group begin, behind its scales (and minima)."""
-    return SCALE_BYTES + {Format.Q4: SCALE_BYTES, Format.Q3: OUT_BLOCK}.get(fmt, 0)
+    return scale_bytes(fmt) + {Format.Q4: SCALE_BYTES, Format.Q3: OUT_BLOCK}.get(fmt, 0)
+
+
+def scale_bytes(fmt: Format) -> int:
+    """The size of the scales of one block and group, with which they begin."""
+    return OUT_BLOCK if fmt is Format.MXFP4 else SCALE_BYTES
 
 
 def block_bytes(fmt: Format) -> int:
@@ -105,7 +111,7 @@ def pack(matrix: np.ndarray | Quantized, fmt: Format) -> np.ndarray:
     matrix = requantize(matrix, fmt) if isinstance(matrix, Quantized) else quantize(matrix, fmt)
     out = np.empty(packed_shape(fmt, shape), np.uint8)
     blocks, groups, _ = out.shape
-    out[..., :SCALE_BYTES] = _blocks_of_groups(matrix.scale)
+    out[..., : scale_bytes(fmt)] = _blocks_of_groups(matrix.scale)
     if matrix.minimum is not None:
         out[..., SCALE_BYTES : 2 * SCALE_BYTES] = _blocks_of_groups(matrix.minimum)
     if matrix.zero is not None:
@@ -129,7 +135,8 @@ def unpack_quantized(packed: np.ndarray, fmt: Format, shape: tuple[int, int]) ->
     """Integers, scales and minima of a packed matrix of a group format: the exact inverse of `pack`."""
     rows, inputs = shape
     blocks, groups, _ = packed.shape
-    scale = _rows_of_groups(packed[..., :SCALE_BYTES], np.float16)[:rows]
+    kind = np.uint8 if fmt is Format.MXFP4 else np.float16
+    scale = _rows_of_groups(packed[..., : scale_bytes(fmt)], kind)[:rows]
     body = np.ascontiguousarray(packed[..., codes_offset(fmt) :])
     lanes = body.view(np.uint32).reshape(blocks, groups, -1, OUT_BLOCK)
     words = np.ascontiguousarray(lanes.transpose(0, 3, 1, 2))

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from cupola.errors import ModelError
+from cupola.quantize import mxfp4
 from cupola.quantize.formats import GROUP, Q3_PARTS, Q4S_ZERO, Format, Quantized
 from cupola.quantize.search import Q3_GRID, Q4_GRID, inverse, nearest, search, zeros_of
 
@@ -40,6 +41,8 @@ def quantize(matrix: np.ndarray, fmt: Format, importance: np.ndarray | None = No
     if inputs % GROUP:
         raise ModelError(f"a matrix with {inputs} inputs cannot be quantized in groups of {GROUP}")
     groups = np.ascontiguousarray(matrix, dtype=np.float32).reshape(-1, GROUP)
+    if fmt is Format.MXFP4:
+        return _round_mxfp4(groups, rows)
     values = np.empty(groups.shape, np.int8 if fmt is Format.Q8 else np.uint8)
     scale = np.empty(len(groups), np.float16)
     minimum = np.empty(len(groups), np.float32) if fmt in (Format.Q4, Format.Q3) else None
@@ -63,6 +66,13 @@ def quantize(matrix: np.ndarray, fmt: Format, importance: np.ndarray | None = No
     return replace(shaped, minimum=minimum.astype(np.float16))
 
 
+def _round_mxfp4(groups: np.ndarray, rows: int) -> Quantized:
+    if not np.isfinite(groups).all():
+        raise ModelError("the matrix holds values that are not finite")
+    codes, exponents = mxfp4.nearest(groups)
+    return Quantized(Format.MXFP4, codes.reshape(rows, -1), exponents.reshape(rows, -1))
+
+
 def _costs(importance: np.ndarray, start: int, count: int) -> np.ndarray:
     """The importance of groups [start, start + count) of a matrix, row after row: float32 [32, count]."""
     least = max(float(importance.max()) * _LEAST_IMPORTANCE, float(np.finfo(np.float32).tiny))
@@ -81,7 +91,7 @@ def _round_by_search(
 
 
 def requantize(matrix: Quantized, fmt: Format) -> Quantized:
-    """The matrix in another group format; rounded anew, except that q8 and q4 hold whatever q4s does."""
+    """The matrix in another group format; rounded anew, except that q8 and q4 hold whatever q4s does, and q8 mxfp4."""
     if matrix.format is fmt:
         return matrix
     if matrix.format is Format.Q4S and fmt is Format.Q8:
@@ -91,12 +101,21 @@ def requantize(matrix: Quantized, fmt: Format) -> Quantized:
             minimum = matrix.scale * np.float16(-Q4S_ZERO)
         if np.isfinite(minimum).all():
             return Quantized(fmt, matrix.values, matrix.scale, minimum)
+    if matrix.format is Format.MXFP4 and fmt is Format.Q8:
+        scale = mxfp4.scales(matrix.scale)
+        with np.errstate(over="ignore"):
+            narrow = scale.astype(np.float16)
+        if (narrow == scale).all():
+            return Quantized(fmt, mxfp4.halves(matrix.values), narrow)
     return quantize(dequantize(matrix), fmt)
 
 
 def dequantize(quantized: Quantized) -> np.ndarray:
     """The float32 [N, K] that a quantized matrix stands for, as kernels compute it."""
     rows, inputs = quantized.shape
+    if quantized.format is Format.MXFP4:
+        wide = mxfp4.halves(quantized.values).reshape(rows, -1, GROUP).astype(np.float32)
+        return (wide * mxfp4.scales(quantized.scale)[..., None]).reshape(rows, inputs)
     result = quantized.values.reshape(rows, -1, GROUP).astype(np.float32)
     if quantized.format is Format.Q4S:
         result -= Q4S_ZERO

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from tvm import tirx
 
 from cupola.kernels.cpu.emit import Expr, bits, cast, i32, lanes_of, let, select, shuffle, splat
+from cupola.quantize.mxfp4 import CODE_HALVES, ZERO_HALVES
 
 Sums: TypeAlias = Expr | None  # None: nothing yet
 OFFSET = 128  # what makes an int8 a uint8
@@ -34,6 +35,7 @@ class Isa:
         widen: what `add_codes` gave -> int32 sums over four neighbours.
         as_factor: integers int8 -> what `add_integers` takes: the work that all rows share.
         add_integers: (factor, activations, int32 sums) -> sums with the products added.
+        mxfp4_halves: codes uint8 of MXFP4 -> their numbers in `mxfp4.CODE_HALVES`.
         add_dot2: (int32x8 sums, int16x16 a, int16x16 b) -> sums + the products of two neighbours, added.
         add_pairs: (int32 sums, int16 a, int16 b) -> the same over a whole vector.
         excess: what `add_integers` adds for each activation too much, as a multiple of it.
@@ -48,6 +50,7 @@ class Isa:
     widen: Callable[[Expr], Expr]
     as_factor: Callable[[Expr], tuple[Expr, ...]]
     add_integers: Callable[[tuple[Expr, ...], Expr, Sums], Expr]
+    mxfp4_halves: Callable[[Expr], Expr]
     add_dot2: Callable[[Expr, Expr, Expr], Expr]
     add_pairs: Callable[[Expr, Expr, Expr], Expr]
     excess: int = 0
@@ -65,6 +68,7 @@ def _by_pairs(
     widen: Callable[[Expr], Expr],
     with_sign: Callable[[Expr, Expr], Expr],
     dot2: Callable[[Expr, Expr], Expr],
+    mxfp4_halves: Callable[[Expr], Expr],
 ) -> Isa:
     """An instruction set that multiplies uint8 by int8 into int16 sums of two products, and adds those by two.
 
@@ -74,6 +78,7 @@ def _by_pairs(
         widen: as in `Isa`.
         with_sign: (int8x32 a, int8x32 w) -> a with the sign of w applied; any value where w is 0.
         dot2: (int16x16, int16x16) -> int32x8 of the products of two neighbours, added.
+        mxfp4_halves: as in `Isa`.
     """
 
     def add_integers(factor: tuple[Expr, ...], a: Expr, sums: Sums) -> Expr:
@@ -88,6 +93,7 @@ def _by_pairs(
         widen=widen,
         as_factor=lambda w: (w, bits(let(tirx.abs(w)), "uint8x32")),
         add_integers=add_integers,
+        mxfp4_halves=mxfp4_halves,
         add_dot2=lambda sums, a, b: let(sums + dot2(a, b)),
         add_pairs=lambda sums, a, b: let(sums + dot2(a, b)),
     )
@@ -115,6 +121,7 @@ def _by_fours(name: str, lanes: int, registers: int) -> Isa:
         widen=lambda sums: sums,
         as_factor=unsigned,
         add_integers=lambda factor, a, sums: add(factor[0], a, sums),
+        mxfp4_halves=_halves_by("llvm.x86.avx512.pshuf.b.512" if lanes == 16 else "llvm.x86.avx2.pshuf.b"),
         add_dot2=lambda sums, a, b: _intrinsic("int32x8", "llvm.x86.avx512.vpdpwssd.256", sums, a, b),
         add_pairs=lambda sums, a, b: _intrinsic(f"int32x{lanes}", f"llvm.x86.avx512.vpdpwssd.{lanes * 32}", sums, a, b),
         excess=OFFSET,
@@ -143,8 +150,42 @@ def _intrinsic(dtype: str, name: str, *args: Expr) -> Expr:
     return let(tirx.call_llvm_pure_intrin(dtype, name, *args))
 
 
+def _halves_table(lanes: int) -> Expr:
+    """The numbers of the sixteen codes as bytes, over and over."""
+    values = [tirx.IntImm("uint8", CODE_HALVES[lane % 16]) for lane in range(lanes)]
+    return let(tirx.Shuffle(values, [i32(lane) for lane in range(lanes)]))
+
+
+def _halves_by(instruction: str) -> Callable[[Expr], Expr]:
+    """By an instruction that chooses among the 16 bytes of each part of its first operand."""
+
+    def halves(codes: Expr) -> Expr:
+        return _intrinsic(f"uint8x{lanes_of(codes)}", instruction, _halves_table(lanes_of(codes)), codes)
+
+    return halves
+
+
+def _plain_halves(codes: Expr) -> Expr:
+    """By arithmetic: m + (m > 4) * (m - 4) + (m > 6) * 2 of the lower three bits, then the sign, then 12."""
+    lanes = lanes_of(codes)
+
+    def all_lanes(value: int) -> Expr:
+        return splat(tirx.IntImm("uint8", value), lanes)
+
+    m = let(codes & all_lanes(7))
+    twice = let(tirx.max(m, all_lanes(6)) << all_lanes(1))
+    size = let(let(let(m + tirx.max(m, all_lanes(4))) + twice) - all_lanes(16))
+    sign = let(all_lanes(0) - let(codes >> all_lanes(3)))  # of the negative ones, all bits
+    return let(let(let(size ^ sign) - sign) + all_lanes(ZERO_HALVES))
+
+
 PLAIN = _by_pairs(
-    "plain", _plain_multiply, lambda v: _add_neighbours(cast(v, "int32x16")), _plain_with_sign, _plain_dot2
+    "plain",
+    _plain_multiply,
+    lambda v: _add_neighbours(cast(v, "int32x16")),
+    _plain_with_sign,
+    _plain_dot2,
+    _plain_halves,
 )
 
 AVX2 = _by_pairs(
@@ -153,6 +194,7 @@ AVX2 = _by_pairs(
     widen=lambda v: _intrinsic("int32x8", "llvm.x86.avx2.pmadd.wd", v, splat(tirx.IntImm("int16", 1), 16)),
     with_sign=lambda a, w: _intrinsic("int8x32", "llvm.x86.avx2.psign.b", a, w),
     dot2=lambda a, b: _intrinsic("int32x8", "llvm.x86.avx2.pmadd.wd", a, b),
+    mxfp4_halves=_halves_by("llvm.x86.avx2.pshuf.b"),
 )
 
 VNNI = _by_fours("vnni", lanes=8, registers=16)
@@ -172,6 +214,15 @@ def _halves(instruction: str, sums: Expr, left: Expr, right: Expr) -> Expr:
     return let(tirx.Shuffle(parts, list(range(8))))
 
 
+def _neon_halves(codes: Expr) -> Expr:
+    table, half = _halves_table(16), lanes_of(codes) // 2
+    parts = [
+        _intrinsic("uint8x16", "llvm.aarch64.neon.tbl1.v16i8", table, shuffle(codes, range(at * half, (at + 1) * half)))
+        for at in range(2)
+    ]
+    return let(tirx.Shuffle(parts, list(range(2 * half))))
+
+
 def _dotprod(name: str, add_matrices: Callable[[Expr, Expr, Expr], Expr] | None = None) -> Isa:
     """64-bit Arm: one instruction adds four products of int8 to an int32. It has 32 registers of 16 bytes, which are
     used as 16 of 32: in its vectors and in its tiles it is like AVX2, and its weights lie in the same order."""
@@ -185,6 +236,7 @@ def _dotprod(name: str, add_matrices: Callable[[Expr, Expr, Expr], Expr] | None 
         add_codes=lambda codes, a, sums: add(bits(codes, "int8x32"), a, sums),
         widen=lambda sums: sums,
         as_factor=lambda w: (w,),
+        mxfp4_halves=_neon_halves,
         add_integers=lambda factor, a, sums: add(factor[0], a, sums),
         add_matrices=add_matrices,
     )

@@ -73,4 +73,5 @@ _PRODUCTS: dict[Format, Product] = {
     Format.Q4: few_bits_product,
     Format.Q4S: few_bits_product,
     Format.Q3: few_bits_product,
+    Format.MXFP4: few_bits_product,
 }

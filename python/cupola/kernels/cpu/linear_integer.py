@@ -29,6 +29,7 @@ from cupola.kernels.cpu.linear_spec import BlockProduct, Finish, LinearSpec, Row
 from cupola.kernels.cpu.row_pairs import Octet, dots_by_pairs
 from cupola.quantize.formats import GROUP, Q3_PARTS, Q4S_ZERO, Format
 from cupola.quantize.layouts import OUT_BLOCK, SCALE_BYTES, block_bytes, codes_offset
+from cupola.quantize.mxfp4 import ZERO_HALVES
 
 QUADS = GROUP // 4  # dot-product steps of four inputs in a group
 MANY_ROWS = 32  # from here on unpacking a block into scratch pays, where registers are few
@@ -112,12 +113,20 @@ def _q8_block(spec: LinearSpec, isa: Isa, spans: dict[str, Span], place: Callabl
 
 @dataclass(frozen=True)
 class _FewBits:
-    """Where the weights of one block of 4 or 3 bits are read: codes as bytes, scales and minima as float32."""
+    """Where the weights of one block of 4 or 3 bits are read: codes as bytes, scales and minima as float32.
 
-    place: Callable[[Expr], Expr] | None  # as in `_Block`
-    codes: Callable[[Expr, int, int], tuple[Expr, Expr]]  # (group, part, step): inputs 4 step.. and 16 + 4 step..
+    Args:
+        place: as in `_Block`.
+        codes: (group, part, step) -> inputs 4 step.. and 16 + 4 step.. of a group.
+        scale, minimum: (group, part) -> of each output.
+        wide: codes are up to 24, so that half a group is what `Isa.add_codes` can add up.
+    """
+
+    place: Callable[[Expr], Expr] | None
+    codes: Callable[[Expr, int, int], tuple[Expr, Expr]]
     scale: Callable[[Expr, int], Expr]
     minimum: Callable[[Expr, int], Expr]
+    wide: bool = False
 
 
 def few_bits_product(spec: LinearSpec, isa: Isa, rows: Rows, spans: dict[str, Span]) -> BlockProduct:
@@ -143,6 +152,8 @@ def _packed(spec: LinearSpec, isa: Isa, w: Span, place: Callable[[Expr], Expr]) 
     """Straight out of memory."""
     w16 = Span(w.buffer.view("float16"))
     unpack = _three_bits if spec.format is Format.Q3 else _four_bits
+    if spec.format is Format.MXFP4:
+        return _packed_mxfp4(isa, w, place)
 
     def codes(group: Expr, part: int, step: int) -> tuple[Expr, Expr]:
         first = let(place(group) + codes_offset(spec.format) + part * isa.bytes)
@@ -164,6 +175,26 @@ def _packed(spec: LinearSpec, isa: Isa, w: Span, place: Callable[[Expr], Expr]) 
         return let(scale(group, part) * splat(f32(-Q4S_ZERO), isa.lanes))  # exact, as if it were stored
 
     return _FewBits(place, codes, scale, minimum)
+
+
+def _packed_mxfp4(isa: Isa, w: Span, place: Callable[[Expr], Expr]) -> _FewBits:
+    """The same of floats of 4 bits, as integers of halves."""
+    dtype = f"float32x{isa.lanes}"
+
+    def codes(group: Expr, part: int, step: int) -> tuple[Expr, Expr]:
+        first = let(place(group) + codes_offset(Format.MXFP4) + part * isa.bytes)
+        low, high = _four_bits(lambda s: w.load(first + s * 4 * OUT_BLOCK, isa.bytes), step)
+        return isa.mxfp4_halves(low), isa.mxfp4_halves(high)
+
+    def scale(group: Expr, part: int) -> Expr:
+        exponents = cast(w.load(place(group) + part * isa.lanes, isa.lanes), f"uint32x{isa.lanes}")
+        power = bits(let(exponents << splat(tirx.IntImm("uint32", 23), isa.lanes)), dtype)
+        return let(power * splat(f32(0.5), isa.lanes))
+
+    def minimum(group: Expr, part: int) -> Expr:
+        return let(scale(group, part) * splat(f32(-ZERO_HALVES), isa.lanes))
+
+    return _FewBits(place, codes, scale, minimum, wide=True)
 
 
 def _four_bits(load: Callable[[int], Expr], step: int) -> tuple[Expr, Expr]:
@@ -211,6 +242,7 @@ def _unpacked(spec: LinearSpec, isa: Isa, packed: _FewBits) -> _FewBits:
         lambda g, p, step: (codes.load(code(g, p, step, 0), isa.bytes), codes.load(code(g, p, step, 1), isa.bytes)),
         lambda g, part: factors.load(factor(g, part, 0), isa.lanes),
         lambda g, part: factors.load(factor(g, part, 1), isa.lanes),
+        packed.wide,
     )
 
 
@@ -220,6 +252,9 @@ def _few_bits_block(isa: Isa, q: Span, weights: _FewBits) -> _Block:
         parts = OUT_BLOCK // isa.lanes
         if isa.add_matrices is not None and len(rows) > 1:
             return dots_by_pairs(isa, q, rows, _code_octets(weights, group, parts))
+        if weights.wide:
+            low, high = (_half_dots(isa, q, weights, group, rows, nibble) for nibble in range(2))
+            return [[let(a + b) for a, b in zip(*sums, strict=True)] for sums in zip(low, high, strict=True)]
         sums: list[list[Expr | None]] = [[None] * parts for _ in rows]
         for step in range(4):
             codes = [weights.codes(group, part, step) for part in range(parts)]
@@ -244,6 +279,19 @@ def _code_octets(weights: _FewBits, group: Expr, parts: int) -> Iterator[Octet]:
         codes = [(weights.codes(group, part, step), weights.codes(group, part, step + 1)) for part in range(parts)]
         for nibble in range(2):
             yield Octet(16 * nibble + 4 * step, tuple((first[nibble], next_[nibble]) for first, next_ in codes))
+
+
+def _half_dots(isa: Isa, q: Span, weights: _FewBits, group: Expr, rows: list[Expr], nibble: int) -> list[list[Expr]]:
+    """The dot products of one half of a group."""
+    parts = OUT_BLOCK // isa.lanes
+    sums: list[list[Expr | None]] = [[None] * parts for _ in rows]
+    for step in range(4):
+        codes = [weights.codes(group, part, step)[nibble] for part in range(parts)]
+        for r, row in enumerate(rows):
+            value = dot4_broadcast(_quad(q, row, nibble * 4 + step), isa.lanes)
+            for part in range(parts):
+                sums[r][part] = isa.add_codes(codes[part], value, sums[r][part])
+    return [[isa.widen(part_sums) for part_sums in row_sums] for row_sums in sums]
 
 
 # Tiles: some rows and one column block

@@ -24,8 +24,10 @@ from cupola.kernels.cpu.emit import (
     size_var,
     splat,
 )
+from cupola.kernels.cpu.isa import PLAIN
 from cupola.quantize.formats import GROUP, Q3_PARTS, Q4S_ZERO, Format
 from cupola.quantize.layouts import OUT_BLOCK, SCALE_BYTES, block_bytes, codes_offset, packed_dtype, packed_shape
+from cupola.quantize.mxfp4 import ZERO_HALVES
 from cupola.quantize.wide import ROW_BYTES
 
 _Write = Callable[[Expr, Expr], None]  # (offset in the row, one value or neighbours)
@@ -44,6 +46,7 @@ def embed(fmt: Format, vocabulary: int, width: int, scale: float = 1.0) -> tirx.
         Format.Q4: partial(_read_q4, fmt=Format.Q4),
         Format.Q4S: partial(_read_q4, fmt=Format.Q4S),
         Format.Q3: _read_q3,
+        Format.MXFP4: _read_mxfp4,
     }
 
     def body(ids: Span, w: Span, y: Span) -> None:
@@ -171,3 +174,19 @@ def _read_q3(w: Span, row: Expr, width: int, write: _Write) -> None:
             for half, codes in enumerate(pair):
                 value = fma(cast(codes, "float32x4"), scale, minimum)
                 write(let(group * GROUP + half * 16 + step * 4), value)
+
+
+def _read_mxfp4(w: Span, row: Expr, width: int, write: _Write) -> None:
+    block, out = _block(row)
+    with serial(width // GROUP) as group:
+        at = let((block * (width // GROUP) + group) * block_bytes(Format.MXFP4))
+        power = bits(let(cast(w.at(at + out), "uint32") << tirx.IntImm("uint32", 23)), "float32")
+        scale = splat(let(power * f32(0.5)), 4)
+        minimum = let(scale * splat(f32(-ZERO_HALVES), 4))
+        for step in range(4):
+            codes = w.load(at + codes_offset(Format.MXFP4) + (step * OUT_BLOCK + out) * 4, 4)
+            low = let(codes & splat(tirx.IntImm("uint8", 15), 4))
+            high = let(codes >> splat(tirx.IntImm("uint8", 4), 4))
+            for part, nibbles in enumerate((low, high)):
+                value = fma(cast(PLAIN.mxfp4_halves(nibbles), "float32x4"), scale, minimum)
+                write(let(group * GROUP + part * 16 + step * 4), value)
