@@ -66,7 +66,7 @@ class KvCache(_Frozen):
     @property
     def page_bytes(self) -> int:
         """Bytes of one page of one layer."""
-        return self.page_elements * {"float32": 4, "float16": 2, "int16": 2, "int8": 1}[self.dtype]
+        return self.page_elements * {"float32": 4, "float16": 2, "bfloat16": 2, "int16": 2, "int8": 1}[self.dtype]
 
 
 class Embedding(_Frozen):

@@ -12,7 +12,7 @@ from cupola.kernels.cpu.operations import CpuOperations
 from cupola.kernels.cpu.pages import PageLayout
 from cupola.kernels.gpu.operations import GpuOperations
 from cupola.kernels.gpu.pages import GpuPages
-from cupola.kernels.gpu.trait import FLOAT_BYTES, Gpu
+from cupola.kernels.gpu.trait import STORED, Gpu
 from cupola.kernels.heads import HeadShape
 from cupola.kernels.operations import Operations
 from cupola.models.spec import DecoderSpec
@@ -31,7 +31,7 @@ def page_dtype(config: CompileConfig, target: Target) -> str:
         return wanted if wanted != "auto" else "float32" if config.model.quant == "f32" else "int16"
     if wanted == "auto":
         return target.dtype
-    if wanted not in FLOAT_BYTES or (wanted == "float16" and not _gpu(target).half):
+    if wanted not in STORED or (wanted == "float16" and not _gpu(target).half):
         has = "float16 and float32" if _gpu(target).half else "float32"
         raise UsageError(f"kv_cache.dtype is `{wanted}`, but pages of {target.name} are of {has}", hint='use "auto"')
     return wanted
@@ -44,7 +44,9 @@ def page_layout(spec: DecoderSpec, page_size: int, dtype: str, target: Target) -
             raise UnsupportedError(f"latent attention is not supported on {target.name} yet", hint="compile for a CPU")
         return LatentLayout.of(spec.latent.shape, page_size, dtype)
     heads = HeadShape(spec.num_heads, spec.num_kv_heads, spec.head_dim)
-    return (PageLayout if isinstance(target, CpuTarget) else GpuPages)(heads, page_size, dtype)
+    if isinstance(target, CpuTarget):
+        return PageLayout(heads, page_size, dtype)
+    return GpuPages(heads, page_size, STORED[dtype])
 
 
 def operations(spec: DecoderSpec, page_size: int, dtype: str, target: Target) -> Operations:

@@ -23,6 +23,7 @@ from cupola.compiler.launch import hide_stages, single_launch
 from cupola.compiler.linker import linker_for
 from cupola.compiler.target import CpuTarget, GpuTarget, Target
 from cupola.errors import StorageError
+from cupola.kernels.gpu.trait import STORED
 from cupola.kernels.operations import Operations, Step
 from cupola.manifest import Functions, KvCache
 from cupola.models.decoder import Decoder
@@ -147,15 +148,13 @@ def _export(
     steps: Sequence[str],
 ) -> tuple[tvm.IRModule, tuple[str, ...]]:
     """The decoder as Relax, and its weights' names in order."""
-    page_tensors = [
-        nn.spec.Tensor(["num_pages", kv_cache.page_elements], kv_cache.dtype) for _ in range(spec.num_layers)
-    ]
+    pages = nn.spec.Tensor(["num_pages", kv_cache.page_elements], _stored(kv_cache))
 
     def signature(rows: str) -> dict[str, object]:
         extents = {"ids": rows, "positions": rows, "slots": rows, "q_indptr": "b1", "page_indptr": "b1"}
         extents |= {"page_ids": "p", "kv_len": "b", "out_rows": "m"}
         ints = {name: nn.spec.Tensor([extent], "int32") for name, extent in extents.items()}
-        return {**ints, "kv": page_tensors, "$": {"param_mode": "packed", "effect_mode": "none"}}
+        return {**ints, "kv": [pages] * spec.num_layers, "$": {"param_mode": "packed", "effect_mode": "none"}}
 
     rows = {Functions().forward: "n", Functions().decode: "b"}
     entry = _Entry(Decoder(spec, device, parameters))
@@ -171,9 +170,14 @@ def _with_alloc_kv_cache(module: tvm.IRModule, layers: int, kv_cache: KvCache) -
     shape = relax.ShapeExpr([num_pages, tvm.tirx.IntImm("int64", kv_cache.page_elements)])
     with builder.function(Functions().alloc_kv_cache, [argument]):
         alloc = relax.op.builtin.alloc_tensor
-        tensors = [builder.emit(alloc(shape, kv_cache.dtype, runtime_device_index=0)) for _ in range(layers)]
+        tensors = [builder.emit(alloc(shape, _stored(kv_cache), runtime_device_index=0)) for _ in range(layers)]
         builder.emit_func_output(builder.emit(relax.Tuple(tensors)))
     return builder.finalize()
+
+
+def _stored(kv_cache: KvCache) -> str:
+    """How elements of pages lie in memory."""
+    return STORED.get(kv_cache.dtype, kv_cache.dtype)
 
 
 def with_bounds(module: tvm.IRModule, name: str, bounds: Mapping[str, int]) -> tvm.IRModule:

@@ -20,7 +20,22 @@ from tvm import tirx
 from tvm.tirx.script.builder import ir
 
 from cupola.kernels import emit
-from cupola.kernels.emit import Arg, Body, Expr, Index, Span, as_index, branch, cast, dtype_of, f32, i32, let, while_
+from cupola.kernels.emit import (
+    Arg,
+    Body,
+    Expr,
+    Index,
+    Span,
+    as_index,
+    bits,
+    branch,
+    cast,
+    dtype_of,
+    f32,
+    i32,
+    let,
+    while_,
+)
 
 INT32 = "int32"
 
@@ -141,15 +156,22 @@ def registers(count: int, dtype: str = "float32", fill: Expr | None = None) -> S
 
 
 def read(span: Span, at: Index) -> Expr:
-    """An element as float32."""
+    """A float, of whatever type the span has, as float32; uint16 holds bfloat16."""
     value = span.at(at)
+    if dtype_of(value) == "uint16":
+        return bits(let(cast(value, "uint32") << u32(16)), "float32")
     return value if dtype_of(value) == "float32" else cast(value, "float32")
 
 
 def write(span: Span, at: Index, value: Expr) -> None:
-    """A float32 as an element of whatever type the span has."""
+    """A float32 as an element of whatever type the span has, rounded to the nearest."""
     dtype = str(span.buffer.dtype)
-    span.put(at, value if dtype == "float32" else cast(value, dtype))
+    if dtype == "uint16":
+        code = bits(value, "uint32")
+        rounded = let(code + (u32(0x7FFF) + ((code >> u32(16)) & u32(1))))
+        span.put(at, cast(let(rounded >> u32(16)), dtype))
+    else:
+        span.put(at, value if dtype == "float32" else cast(value, dtype))
 
 
 # Values

@@ -29,7 +29,7 @@ class GpuExperts(GpuProducts):
         self, x: Activation, matrix: Matrix, routes: Routes, epilogue: Epilogue = PLAIN, *, pairs: bool
     ) -> nn.Tensor:
         count, used = routes.routing.count, routes.routing.used
-        outputs, dtype = matrix.rows // count, self._gpu.dtype
+        outputs, dtype = matrix.rows // count, self._gpu.stored
         ending = Ending.of(epilogue, outputs, outputs // (2 if epilogue.gated else 1))
         spec = experts.Experts(self._packed(matrix), ending, count, used, pairs, str(x[0].dtype), dtype, self._gpu)
         args = [*x, *routes.order, matrix, *([] if epilogue.bias is None else [epilogue.bias])]

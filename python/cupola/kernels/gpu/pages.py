@@ -18,7 +18,7 @@ class GpuPages:
     """Offsets, in elements, within the pages tensor [num_pages, elements] of one layer.
 
     Args:
-        dtype: float32, float16 or bfloat16.
+        dtype: how its floats lie in memory (`trait.STORED`).
     """
 
     heads: HeadShape

@@ -42,7 +42,7 @@ class GpuProducts:
         return Matrix(words_shape(fmt, (rows, inputs)), words_dtype(fmt).name, fmt, rows, inputs)
 
     def activation(self, x: nn.Tensor, matrix: Matrix, norm: NormWeights | None = None) -> Activation:
-        width, dtype = matrix.inputs, self._gpu.dtype
+        width, dtype = matrix.inputs, self._gpu.stored
         out = tensor(dtype, x.shape[0], width)
         if norm is not None:
             function = self._kernel(normed, norm_spec(width, norm), str(x.dtype), dtype, self._gpu.threads)
@@ -54,7 +54,7 @@ class GpuProducts:
     def linear(self, x: Activation, matrix: Matrix, epilogue: Epilogue = PLAIN) -> nn.Tensor:
         packed = self._packed(matrix)
         width = packed.blocks * OUT_BLOCK // (2 if epilogue.gated else 1)
-        dtype = "float32" if epilogue.wide or epilogue.residual is not None else self._gpu.dtype
+        dtype = "float32" if epilogue.wide or epilogue.residual is not None else self._gpu.stored
         spec = Linear(packed, Ending.of(epilogue, matrix.rows, width), str(x[0].dtype), dtype, self._gpu)
         args = [*x, matrix, *(tensor for tensor in (epilogue.bias, epilogue.residual) if tensor is not None)]
         return op.tensor_ir_op(self._kernel(linear, spec), spec.name, args, tensor(dtype, x[0].shape[0], width))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-FLOAT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+# How floats lie in memory: bfloat16 as its bits, because code generators disagree about it.
+STORED = {"float32": "float32", "float16": "float16", "bfloat16": "uint16"}
 
 
 @dataclass(frozen=True)
@@ -25,3 +26,8 @@ class Gpu:
     warp: int = 1
     dtype: str = "float32"
     half: bool = False
+
+    @property
+    def stored(self) -> str:
+        """How activations lie in memory."""
+        return STORED[self.dtype]
