@@ -299,8 +299,8 @@ _MODERN_BIASES: dict[str, object] = {
     "mlp_bias": True,
     "norm_bias": True,
     "classifier_bias": True,
-    "classifier_pooling": "mean",
 }
+_MODERN_MEAN: dict[str, object] = {"local_attention": 32, "classifier_pooling": "mean"}
 
 TINY_ENCODERS = (
     TinyEncoder("mean", seed=10),
@@ -324,6 +324,6 @@ TINY_CLASSIFIERS = (
     _classifier("xlm-roberta-reranker", 240, "xlm-roberta"),
     _classifier("distilbert-reranker", 250, "distilbert"),
     _classifier("mpnet-reranker", 260, "mpnet"),
-    _classifier("modernbert-reranker", 270, "modernbert", layers=3, extra={"local_attention": 32}),
+    _classifier("modernbert-reranker", 270, "modernbert", layers=3, extra=_MODERN_MEAN),
     _classifier("modernbert-biases", 280, "modernbert", labels=2, extra=_MODERN_BIASES),
 )

@@ -39,6 +39,7 @@ OWN = {
 }
 CLIENTS = {
     "test_anthropic_smoke": "anthropic",
+    "test_cohere": "cohere",
     "test_langchain": "langchain-openai",
     "test_pydantic_ai": "pydantic-ai-slim",
     "test_llm_command": "llm",
@@ -51,7 +52,7 @@ def main() -> int:
     shutil.rmtree(REPORTS, ignore_errors=True)
     REPORTS.mkdir(parents=True)
     rows = own_suite()
-    with ServerProcess(str(compiled_folder("smollm2")), "--served-model-name", "model") as server:
+    with ServerProcess(f"model={compiled_folder('smollm2')}", f"encoder={compiled_folder('minilm')}") as server:
         rows += clients("clients", CLIENTS, server)
         rows += clients("clients_openai2", CLIENTS_OPENAI2, server)
         rows += node(server)

@@ -22,7 +22,14 @@ def main() -> int:
     committed, fresh = Path(sys.argv[1]), Path(sys.argv[2])
     problems: list[str] = []
     for name in (
-        *("tiny_logits.npz", "smollm2_logits.npz", "gemma3_logits.npz", "tiny_encoders.npz", "embeddings.npz"),
+        *(
+            "tiny_logits.npz",
+            "smollm2_logits.npz",
+            "gemma3_logits.npz",
+            "tiny_encoders.npz",
+            "llama_cpp_encoders.npz",
+            "embeddings.npz",
+        ),
         *(name for folder in ("families", "llama_cpp") for name in _names(committed, f"{folder}/*.npz")),
     ):
         problems += _compare_arrays(name, committed / name, fresh / name)

@@ -14,6 +14,7 @@ from encoders import write_encoders
 from families import write_families
 from gemma3 import write_gemma3
 from llama_cpp import write_llama_cpp
+from llama_cpp_encoders import write_llama_cpp_encoders
 from pieces import write_pieces
 from smollm2 import write_smollm2
 from templates import write_templates
@@ -39,6 +40,7 @@ def main() -> None:
     write_families(arguments.out)
     write_llama_cpp(arguments.family_files, arguments.out)
     write_encoders(arguments.encoder, INPUTS, arguments.out)
+    write_llama_cpp_encoders(arguments.out)
     write_templates(INPUTS / "templates", arguments.out / "templates")
     write_pieces(INPUTS / "pieces", arguments.out / "pieces")
     tokenizer = Tokenizer.from_file(str(arguments.tokenizer))

@@ -16,10 +16,12 @@ from cupola import Engine, EngineOptions
 from cupola.engine.backends.select import open_model
 from cupola.engine.reranking import PairOptions
 from native.test_embedder import wait
+from tiny_encoder_gguf import GGUF_ENCODERS, llama_cpp_texts, spelled, write_encoder_gguf
 from tiny_encoders import TINY_CLASSIFIERS, TINY_ENCODERS, TinyEncoder
 
 GOLDENS = Path(__file__).resolve().parents[1] / "goldens"
 LEAST_COSINE = 0.9999
+LLAMA_CPP_TOLERANCE = 5e-3  # its GELU is a table of float16
 TOLERANCE = {"f32": 1e-3, "q16": 5e-3}
 
 
@@ -61,6 +63,36 @@ def test_scores_are_those_of_transformers(tiny: TinyEncoder, tmp_path: Path) -> 
     assert np.abs(together - expected).max() < TOLERANCE["f32"]
     np.testing.assert_array_equal(np.concatenate([found[2 + i] for i in range(len(texts))]), found[1])
     embedder.close()
+
+
+@pytest.mark.parametrize("tiny", GGUF_ENCODERS, ids=lambda tiny: tiny.name)
+def test_vectors_are_those_of_llama_cpp(tiny: TinyEncoder, tmp_path: Path) -> None:
+    """llama.cpp read the GGUF file, which is this model to the bit (`tests/weights/test_gguf_encoders.py`)."""
+    tiny.write(tmp_path / tiny.name)
+    expected = np.load(GOLDENS / "llama_cpp_encoders.npz")[tiny.name]
+    texts = llama_cpp_texts(tiny)
+    with Engine(str(compiled_folder(str(tmp_path / tiny.name), "f32"))) as engine:
+        if tiny.labels:
+            pairs = [[2, *texts[0], 3, *document] for document in texts[1:]]
+            found = np.array([one.scores[0] for one in engine.classify(pairs, activate=False)])
+        else:
+            found = vectors(engine, [[2, *text, 3] for text in texts])
+            found /= np.linalg.norm(found, axis=1, keepdims=True)
+    np.testing.assert_allclose(found, expected, atol=LLAMA_CPP_TOLERANCE)
+
+
+def test_a_gguf_file_ranks(tmp_path: Path) -> None:
+    tiny = next(tiny for tiny in GGUF_ENCODERS if tiny.name == "xlm-roberta-reranker")
+    write_encoder_gguf(tmp_path / "m.gguf", tiny)
+    query, *documents = llama_cpp_texts(tiny)
+    with Engine(str(compiled_folder(str(tmp_path / "m.gguf"), "f32"))) as engine:
+        assert engine.manifest.task == "classify"
+        pairs = [(spelled(query), spelled(document)) for document in documents]
+        found = engine.similarity(pairs, PairOptions(activate=False))
+        read = engine.classify([[2, *query, 3, *document, 3] for document in documents], activate=False)
+        (single,) = engine.classify([spelled(query)], activate=False)
+        assert single == engine.classify([[2, *query, 3]], activate=False)[0]
+    assert [one.score for one in found] == [one.scores[0] for one in read]
 
 
 def test_a_pair_is_read_as_the_tokenizer_writes_it(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from cupola.quantize.formats import GROUP, Format
 from cupola.quantize.layouts import OUT_BLOCK
 from cupola.quantize.wide import OUTPUTS
 from cupola.weights.checkpoint import Checkpoint
-from cupola.weights.holdings import Holding, holdings
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,6 @@ class Outline:
         parameters: numbers that were learned.
         formats: bytes of weights in each format.
         working_bytes: of one step at the compiled limits; None: known once it is compiled.
-        holdings: of a checkpoint, what becomes of its weights.
     """
 
     name: str
@@ -45,7 +43,6 @@ class Outline:
     shape: Shape
     kv_cache: KvCache
     working_bytes: int | None = None
-    holdings: tuple[Holding, ...] = ()
 
     @property
     def weight_bytes(self) -> int:
@@ -136,7 +133,6 @@ def of_checkpoint(checkpoint: Checkpoint, quant: str | None) -> Outline:
         formats=formats,
         shape=plan.shape,
         kv_cache=plan.kv_cache,
-        holdings=holdings(checkpoint, parameters.values()),
     )
 
 

@@ -26,7 +26,7 @@ from cupola.quantize.parameter import Parameter, Source
 from cupola.quantize.schemes import SCHEMES, choose_format
 from cupola.weights.checkpoint import Checkpoint, TensorInfo
 from cupola.weights.convert import check_sources, convert
-from cupola.weights.sentence_transformers import read_settings
+from cupola.weights.sentence_transformers import settings_of
 
 LIBRARY = "lib.so"
 GENERATION_CONFIG = "generation_config.json"
@@ -72,7 +72,7 @@ def _compile_into(
 
     def planned(target: Target) -> Plan:
         if isinstance(spec, EncoderSpec):
-            return plan_encoder(spec, parameters, read_settings(checkpoint.path), config, target)
+            return plan_encoder(spec, parameters, settings_of(checkpoint), config, target)
         return plan_decoder(spec, parameters, config, target)
 
     plans = [planned(target) for target in targets]

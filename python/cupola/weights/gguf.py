@@ -17,7 +17,8 @@ from cupola.quantize.formats import Quantized
 from cupola.weights.checkpoint import TensorInfo
 from cupola.weights.fingerprint import fingerprint
 from cupola.weights.gguf_config import architecture_of, read_config
-from cupola.weights.gguf_families import Family, find
+from cupola.weights.gguf_families import find
+from cupola.weights.gguf_family import Family
 from cupola.weights.gguf_file import GgufTensor
 from cupola.weights.gguf_split import open_parts
 from cupola.weights.gguf_tokenizer import write_text_files
@@ -25,6 +26,7 @@ from cupola.weights.gguf_tokenizer import write_text_files
 _LAYER_NAME = re.compile(r"blk\.(\d+)\.(\w+)")
 _HEADS = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}
 _FUSED = "attn_qkv"
+_ONE_ROW = "shared_expert_gate.weight"
 _PART_SUFFIX = re.compile(r"-\d{5}-of-\d{5}$")
 _QUANTIZATION_SUFFIX = re.compile(r"[.\-](I?Q\d\w*|B?F16|F32)$", re.IGNORECASE)
 
@@ -68,6 +70,8 @@ class GgufCheckpoint:
 
     def read_rows(self, name: str, start: int, stop: int, *, exact: bool = False) -> np.ndarray | Quantized:
         gguf_name, order = self._gguf_names[name], self._order(name)
+        if _is_one_row(name, self._file.tensors[gguf_name]):
+            return np.asarray(self._file.read_rows(gguf_name, 0, self._tensors[name].shape[1])).reshape(1, -1)
         if order is None:
             rows = self._file.read_rows(gguf_name, start, stop, exact=exact)
             if name.endswith("norm.weight") and self._family.norm_offset and not isinstance(rows, Quantized):
@@ -118,7 +122,13 @@ class GgufCheckpoint:
 
 
 def _info(name: str, tensor: GgufTensor) -> TensorInfo:
-    return TensorInfo(name, tensor.shape, tensor.format, tensor.type.name, tensor.keeping)
+    shape = (1, *tensor.shape) if _is_one_row(name, tensor) else tensor.shape
+    return TensorInfo(name, shape, tensor.format, tensor.type.name, tensor.keeping)
+
+
+def _is_one_row(name: str, tensor: GgufTensor) -> bool:
+    """Whether it is a matrix of one row, which the converter writes as a vector."""
+    return name.endswith(_ONE_ROW) and len(tensor.shape) == 1
 
 
 def huggingface_name(name: str, family: Family) -> str | None:
@@ -127,6 +137,10 @@ def huggingface_name(name: str, family: Family) -> str | None:
     if stem in family.top:
         return f"{family.top[stem]}.{kind}"
     match = _LAYER_NAME.fullmatch(stem)
-    if match is None or match[2] not in family.parts:
+    if match is None:
+        return None
+    if f"{match[2]}.{kind}" in family.whole:
+        return family.layer.format(match[1]) + family.whole[f"{match[2]}.{kind}"]
+    if match[2] not in family.parts:
         return None
     return f"{family.layer.format(match[1])}{family.parts[match[2]]}.{kind}"

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from cupola.errors import ModelError, UnsupportedError
-from cupola.weights.gguf_families import Family
+from cupola.weights.gguf_encoders import encoder_config
+from cupola.weights.gguf_family import Family
 from cupola.weights.gguf_file import GgufFile, Value
 
 _REQUIRED = {
@@ -59,7 +60,7 @@ def read_config(file: GgufFile, family: Family) -> Table:
     _complete_heads(keys, config, family)
     config |= _windows(keys)
     config["rope_scaling"] = _rope_scaling(keys, config)
-    return config | dict(family.derived(config))
+    return config | dict(family.derived(config)) | encoder_config(file, architecture_of(file))
 
 
 def architecture_of(file: GgufFile) -> str:

@@ -1,76 +1,26 @@
 """llama.cpp's architectures, one entry each: where a GGUF file keeps what a Hugging Face folder keeps elsewhere.
 
-Plain values that say what llama.cpp's converter writes. `gguf_config` reads the metadata by them, `gguf` the tensors;
-whether the model can be built is for `models` to say.
+Plain values that say what llama.cpp's converter writes; those of encoders are in `gguf_encoders`. `gguf_config` reads
+the metadata by them, `gguf` the tensors; whether the model can be built is for `models` to say.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from cupola.errors import UnsupportedError
+from cupola.weights.gguf_encoders import ENCODERS
+from cupola.weights.gguf_experts import EXPERT_KEYS, EXPERT_PARTS, MIXTURES
+from cupola.weights.gguf_family import PARTS, TOP, Family, Values
 
-Values = Mapping[str, object]  # of a config.json
-
-_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_PARTS = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-}
 _AROUND = {
     "post_attention_norm": "post_attention_layernorm",
     "ffn_norm": "pre_feedforward_layernorm",
     "post_ffw_norm": "post_feedforward_layernorm",
 }
 _LLAMA_FLAGS = {"attention_bias": "attn_q.bias", "mlp_bias": "ffn_gate.bias"}
-_RMS_EPS = {"rms_norm_eps": "attention.layer_norm_rms_epsilon"}
 _LAYER_NORM_EPS = {"layer_norm_eps": "attention.layer_norm_epsilon"}
-
-
-@dataclass(frozen=True)
-class Family:
-    """How the files of one architecture are read.
-
-    Args:
-        model_type: that of the config.json.
-        epsilon: config key -> metadata key (behind the architecture's name) of the number that norms add; required.
-        keys: config key -> metadata key of what only this family has.
-        flags: config key -> a tensor of the first layer; the value is whether the file has it.
-        fixed: config values that the architecture's name implies.
-        derived: more of the configuration, out of what is read so far.
-        top: tensors outside layers, without `.weight` and `.bias`: GGUF name -> Hugging Face name.
-        layer: the prefix of Hugging Face's names in a layer; {} is its number.
-        parts: tensors in a layer, likewise.
-        interleaved: rows of q and k lie with the two rotary halves of a head in turn (0, h, 1, h + 1, ...), and are put
-            back in order; else they lie as in Hugging Face's folder, whatever order that is.
-        split_by_head: the tensor of q, k and v holds all queries, all keys, all values, where Hugging Face's has the
-            three of one head after those of another.
-        norm_offset: what the converter added to the weights of norms.
-    """
-
-    model_type: str
-    epsilon: Mapping[str, str] = field(default_factory=lambda: _RMS_EPS)
-    keys: Mapping[str, str] = field(default_factory=dict)
-    flags: Mapping[str, str] = field(default_factory=dict)
-    fixed: Values = field(default_factory=dict)
-    derived: Callable[[Values], Values] = lambda _: {}
-    top: Mapping[str, str] = field(default_factory=lambda: _TOP)
-    layer: str = "model.layers.{}."
-    parts: Mapping[str, str] = field(default_factory=lambda: _PARTS)
-    interleaved: bool = False
-    split_by_head: bool = False
-    norm_offset: float = 0.0
 
 
 def _gemma_query_scale(largest: int) -> Callable[[Values], Values]:
@@ -104,11 +54,14 @@ _COHERE = Family(
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
+        **ENCODERS,
+        **MIXTURES,
         "llama": Family(
             "llama",
-            keys={"num_local_experts": "expert_count"},
+            keys=EXPERT_KEYS,
             flags=_LLAMA_FLAGS,
             derived=_mixture,
+            parts=PARTS | EXPERT_PARTS,
             interleaved=True,
         ),
         # Hugging Face's InternLM 2 has q, k and v in one tensor; the converter takes it apart, and a Llama is left.
@@ -132,36 +85,36 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             "gemma2",
             keys=_CAPS,
             derived=_gemma_query_scale(46),
-            parts=_PARTS | _AROUND,
+            parts=PARTS | _AROUND,
             norm_offset=1.0,
         ),
         "gemma3": Family(
             "gemma3_text",
             keys=_CAPS | {"rope_local_base_freq": "rope.freq_base_swa"},
             derived=_gemma_query_scale(62),
-            parts=_PARTS | _AROUND,
+            parts=PARTS | _AROUND,
             norm_offset=1.0,
         ),
         "phi2": Family(
             "phi",
             epsilon=_LAYER_NORM_EPS,
             fixed={"hidden_act": "gelu_new"},
-            top=_TOP | {"output_norm": "model.final_layernorm"},
-            parts=_PARTS | {"attn_output": "self_attn.dense", "ffn_up": "mlp.fc1", "ffn_down": "mlp.fc2"},
+            top=TOP | {"output_norm": "model.final_layernorm"},
+            parts=PARTS | {"attn_output": "self_attn.dense", "ffn_up": "mlp.fc1", "ffn_down": "mlp.fc2"},
         ),
-        "phi3": Family("phi3", parts=_PARTS | {"attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"}),
+        "phi3": Family("phi3", parts=PARTS | {"attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"}),
         "olmo2": Family(
             "olmo2",
             flags={"attention_bias": "attn_q.bias"},
             derived=_olmo3_has_windows,
-            parts=_PARTS | _AROUND,
+            parts=PARTS | _AROUND,
         ),
         "command-r": _COHERE,
         "cohere2": Family("cohere2", _COHERE.epsilon, _COHERE.keys, {"attention_bias": "attn_q.bias"}),
         "glm4": Family(
             "glm4",
             flags={"attention_bias": "attn_q.bias"},
-            parts=_PARTS
+            parts=PARTS
             | {
                 "post_attention_norm": "post_self_attn_layernorm",
                 "post_ffw_norm": "post_mlp_layernorm",
@@ -179,7 +132,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             epsilon={"norm_epsilon": "attention.layer_norm_epsilon"},
             flags={"use_bias": "attn_q.bias"},
             fixed={"hidden_act": "gelu_pytorch_tanh"},
-            parts=_PARTS | {"ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"},
+            parts=PARTS | {"ffn_up": "mlp.c_fc", "ffn_down": "mlp.c_proj"},
         ),
         "gptneox": Family(
             "gpt_neox",

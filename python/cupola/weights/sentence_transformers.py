@@ -13,6 +13,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from cupola.errors import ModelError, UnsupportedError
+from cupola.weights.checkpoint import Checkpoint
 
 MODULES = "modules.json"
 SETTINGS = "sentence_bert_config.json"
@@ -74,6 +75,13 @@ def read_settings(folder: Path) -> SentenceSettings:
     matryoshka = _object(folder / "config.json").get("matryoshka_dimensions")
     dimensions = tuple(int(d) for d in matryoshka) if isinstance(matryoshka, list) else ()
     return SentenceSettings(pooling, normalized, known[0] if known else None, dimensions)
+
+
+def settings_of(checkpoint: Checkpoint) -> SentenceSettings:
+    """The settings of a checkpoint: those of its folder, or what a GGUF file says. Raises as `read_settings`."""
+    if checkpoint.path.is_dir():
+        return read_settings(checkpoint.path)
+    return SentenceSettings(str(checkpoint.config.get("pooling", "mean")), normalized=True)
 
 
 def text_files(folder: Path) -> list[Path]:
