@@ -3,9 +3,9 @@
     python -m venv venv && venv/bin/pip install llama-cpp-python==0.3.36 gguf
     venv/bin/python -P scripts/goldens/tokenizer.py path/to/SmolLM2-135M-Instruct.Q4_1.gguf
 
-The golden holds three things: the ids with the file's own tokenizer, case by case; the ids of all texts under every
+The golden holds: the ids with the file's own tokenizer, case by case; the ids of all texts under every
 pre-tokenizer that Cupola knows by name, with the same vocabulary and a token for every two bytes that meet in the
-texts, so that each cut shows; and the ids with a SentencePiece vocabulary that is made from the same tokens. llama.cpp
+texts, so that each cut shows; and the ids with a SentencePiece and a WordPiece vocabulary. llama.cpp
 is the judge because it gives the names in GGUF files their meaning.
 
 This file also makes the vocabularies for the other two, and the test makes the same ones with it.
@@ -16,7 +16,9 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import re
 import tempfile
+import unicodedata
 from pathlib import Path
 
 import gguf
@@ -100,6 +102,21 @@ def pieces(metadata: Metadata) -> Metadata:
     return changed
 
 
+def words(metadata: Metadata) -> Metadata:
+    """A WordPiece vocabulary as llama.cpp's converter writes BERT's: a mark where a word begins, and none behind it."""
+    texts = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = sorted({letter for text in CASES for letter in unicodedata.normalize("NFD", text.lower())})
+    letters = [letter for letter in letters if not letter.isspace()]
+    found = [word for text in CASES for word in re.findall("[a-z]+", text.lower())]
+    parts = [letter for letter in letters if letter not in "\u0e33"]
+    starts = dict.fromkeys([*parts, *(word[:cut] for word in found for cut in (2, 4))])
+    ends = dict.fromkeys([*parts[::2], *(word[cut:] for word in found for cut in (2, 4) if word[cut:])])
+    texts += [*(f"\u2581{start}" for start in starts), *ends]
+    changed = {key: value for key, value in metadata.items() if not key.startswith("tokenizer.")}
+    changed |= {Keys.MODEL: "bert", Keys.LIST: texts, Keys.BOS_ID: 2, Keys.SEP_ID: 3, Keys.UNK_ID: 1, Keys.PAD_ID: 0}
+    return changed | {Keys.TOKEN_TYPE: [*[int(gguf.TokenType.CONTROL)] * 5, *[1] * (len(texts) - 5)]}
+
+
 def _merged_pieces(metadata: Metadata, rule: str) -> Metadata:
     """`pieces` with every way to put one together as a merge, the early ones first."""
     changed = pieces(metadata)
@@ -177,6 +194,8 @@ def main() -> None:
         golden["rules"] = [{"names": names, "ids": json.loads(ids)} for ids, names in results.items()]
         _write(pieces(metadata), path)
         golden["pieces"] = _tokenize(path, CASES)
+        _write(words(metadata), path)
+        golden["words"] = _tokenize(path, CASES)
     GOLDEN.parent.mkdir(parents=True, exist_ok=True)
     GOLDEN.write_text(json.dumps(golden, ensure_ascii=False, separators=(",", ":")) + "\n", encoding="utf-8")
 

@@ -115,7 +115,7 @@ def _repositories() -> Iterator[Stored]:
     for repository in repositories:
         if repository.repo_type != "model":
             continue
-        held = tuple(path for path in _configs(repository, None) if path.is_file())
+        held = tuple(path for path in _main_files(_revisions(repository, None)) if path.is_file())
         names = {revision.commit_hash for revision in repository.revisions} | set(repository.refs)
         yield Stored(
             repository.repo_id,
@@ -129,20 +129,25 @@ def _repositories() -> Iterator[Stored]:
         )
 
 
-def _configs(repository: CachedRepoInfo, name: str | None) -> Iterator[Path]:
-    for revision in repository.revisions:
-        if name in (None, revision.commit_hash, *revision.refs):
-            yield revision.snapshot_path / CONFIG
+def _revisions(repository: CachedRepoInfo, name: str | None) -> tuple[Path, ...]:
+    """The folders of a repository's revisions, or of the one of that name."""
+    named = (r for r in repository.revisions if name in (None, r.commit_hash, *r.refs))
+    return tuple(revision.snapshot_path for revision in named)
+
+
+def _main_files(revisions: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The files that readers of these revisions hold."""
+    return tuple(path for folder in revisions for path in (folder / CONFIG, *sorted(folder.rglob("*.gguf"))))
 
 
 def _remove_repository(repository: CachedRepoInfo, name: str | None) -> bool:
     from huggingface_hub import scan_cache_dir
 
-    configs = tuple(_configs(repository, name))
+    revisions = _revisions(repository, name)
     with ExitStack() as stack:
-        if not _all_free(configs, stack):
+        if not _all_free(_main_files(revisions), stack):
             return False
-        scan_cache_dir().delete_revisions(*(path.parent.name for path in configs)).execute()
+        scan_cache_dir().delete_revisions(*(folder.name for folder in revisions)).execute()
     return True
 
 
