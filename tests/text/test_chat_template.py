@@ -133,3 +133,15 @@ def test_no_messages_are_refused() -> None:
 def test_a_broken_template_is_a_model_error() -> None:
     with pytest.raises(ModelError, match="not valid Jinja"):
         ChatTemplate("{% for m in messages %}")
+
+
+def test_a_template_of_its_own_for_tools() -> None:
+    template = ChatTemplate("plain", tool_use="{{ tools[0].name }}")
+    messages = [{"role": "user", "content": "Hi"}]
+    assert template.render(messages) == "plain"
+    assert template.render(messages, tools=[]) == "plain"
+    assert template.render(messages, tools=[{"name": "f"}]) == "f"
+    assert "tools" in template.sources
+    with pytest.raises(ModelError, match=r"not valid Jinja") as caught:
+        ChatTemplate("plain", tool_use="{% for %}")
+    assert "chat_template.tool_use.jinja" in str(caught.value.hint)

@@ -137,6 +137,21 @@ def test_special_tokens_and_what_is_put_around_a_prompt(tmp_path: Path) -> None:
     assert (tmp_path / "chat_template.jinja").read_text() == "{{ messages[0].content }}"
 
 
+def test_a_template_for_tools(tmp_path: Path) -> None:
+    templates = [{"name": "default", "template": "d"}, {"name": "tool_use", "template": "t"}]
+    write_gguf(tmp_path / "m.gguf", tokenizer=False, metadata=lambda writer: with_templates(writer, templates))
+    write_text_files(GgufFile(tmp_path / "m.gguf"), tmp_path)
+    assert (tmp_path / "chat_template.jinja").read_text() == "d"
+    assert (tmp_path / "chat_template.tool_use.jinja").read_text() == "t"
+
+
+def with_templates(writer: GGUFWriter, templates: list[dict[str, str]]) -> None:
+    writer.add_chat_template(templates)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(["a", "b", "ab"])
+    writer.add_token_merges(["a b"])
+
+
 def test_recommended_sampling(tmp_path: Path) -> None:
     def add(writer: GGUFWriter) -> None:
         writer.add_float32("general.sampling.temp", 0.2)

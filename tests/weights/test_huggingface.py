@@ -87,16 +87,29 @@ def test_given_text_files_win(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ([{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}], "d"),
-        ([{"name": "tool_use", "template": "t"}], None),
-        (None, None),
+        ([{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}], {"": "d", ".tool_use": "t"}),
+        ([{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}], {"": "d"}),
+        ([{"name": "tool_use", "template": "t"}], {".tool_use": "t"}),
+        (None, {}),
     ],
 )
-def test_named_templates(folder: Path, tmp_path: Path, value: object, expected: str | None) -> None:
+def test_named_templates(folder: Path, tmp_path: Path, value: object, expected: dict[str, str]) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": value}))
     HuggingFaceCheckpoint(folder).write_text_files(tmp_path)
-    written = tmp_path / "chat_template.jinja"
-    assert (written.read_text() if written.exists() else None) == expected
+    written = {path.name: path.read_text() for path in tmp_path.glob("chat_template*")}
+    assert written == {f"chat_template{name}.jinja": text for name, text in expected.items()}
+
+
+def test_which_template_wins(folder: Path, tmp_path: Path) -> None:
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": "of the processor"}))
+    HuggingFaceCheckpoint(folder).write_text_files(tmp_path)
+    assert (tmp_path / "chat_template.jinja").read_text() == "of the processor"
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("with tools")
+    (folder / "chat_template.jinja").write_text("a file of its own")
+    HuggingFaceCheckpoint(folder).write_text_files(tmp_path)
+    assert (tmp_path / "chat_template.jinja").read_text() == "a file of its own"
+    assert (tmp_path / "chat_template.tool_use.jinja").read_text() == "with tools"
 
 
 def test_no_tokenizer(folder: Path, tmp_path: Path) -> None:
@@ -121,7 +134,7 @@ def test_broken_configuration(folder: Path, text: str, message: str) -> None:
 def test_no_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     (folder / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(UnsupportedError, match=r"no \*\.safetensors"):
+    with pytest.raises(UnsupportedError, match=r"no \*\.safetensors file, only pytorch_model\.bin, which is a pickle"):
         HuggingFaceCheckpoint(folder)
 
 
