@@ -44,7 +44,7 @@ def to_device(array: np.ndarray) -> tvm.runtime.Tensor:
 def build_kernel(function: tirx.PrimFunc, target: tvm.target.Target = TARGET) -> tvm.runtime.Module:
     """One scheduled kernel, as a library that was written to a file and loaded; its function is `kernel`."""
     module = tvm.IRModule({"kernel": function.with_attr("global_symbol", "kernel")})
-    return _loaded(tvm.tirx.build(module, target=target))
+    return loaded(tvm.tirx.build(module, target=target))
 
 
 def run(function: tirx.PrimFunc, *arguments: np.ndarray | int | float, target: tvm.target.Target = TARGET) -> None:
@@ -81,10 +81,10 @@ def build(
     """Relax functions, compiled for the device, written to a file, loaded into a virtual machine."""
     with target:
         executable = tvm.compile(module, target, relax_pipeline=pipeline)
-    return Program(_loaded(executable))
+    return Program(loaded(executable))
 
 
-def _loaded(compiled: tvm.runtime.Module | relax.VMExecutable) -> tvm.runtime.Module:
+def loaded(compiled: tvm.runtime.Module | relax.VMExecutable) -> tvm.runtime.Module:
     device()
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "lib.so")

@@ -7,12 +7,13 @@ x[i + D/2]) is one pair (Su et al., 2021).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from tvm import tirx
 
-from cupola.kernels.emit import Arg, Expr, Span, branch, cast, f32, i32, let, select
-from cupola.kernels.gpu.emit import ceildiv, kernel, launch, madd, read, size_var, split, write
+from cupola.kernels.emit import Arg, Expr, Span, bits, branch, cast, f32, i32, let, select
+from cupola.kernels.gpu.emit import ceildiv, kernel, launch, madd, read, size_var, split, u32, write
 from cupola.kernels.gpu.pages import GpuPages
 
 THREADS = 128
@@ -39,12 +40,19 @@ def rotary_table(half: int, magnitude: float) -> tirx.PrimFunc:
 
 
 def cos_sin(angle: Expr) -> tuple[Expr, Expr]:
-    """Cosine and sine of an angle that is not negative, to 2e-7 up to some hundred thousand."""
-    turns = cast(let(angle * f32(0.6366197723675814) + f32(0.5)), "int32")  # to the nearest quarter
-    k = cast(turns, "float32")
-    r = angle
-    for part in (1.5703125, 4.837512969970703e-4, 7.549789948768648e-8):  # pi / 2 in pieces of few bits
-        r = let(r - k * f32(part))
+    """Cosine and sine of an angle from 0 up to 2^20, to 3e-7.
+
+    The angle becomes a fraction of a turn in 32 bits, in integers, where whole turns vanish by themselves: compilers of
+    shaders rearrange sums of floats, and the usual reduction lives by their order.
+    """
+    whole = cast(angle, "uint32")  # towards zero
+    rest = let(angle - cast(whole, "float32"))
+    per_radian, finer = divmod(round(2.0**44 / (2 * math.pi)), 2**12)
+    turned = let(whole * u32(per_radian) + ((whole * u32(finer)) >> u32(12)))
+    turned = let(turned + cast(let(rest * f32(2.0**32 / (2 * math.pi))), "uint32"))
+    turns = bits(let((turned + u32(1 << 29)) >> u32(30)), "int32")  # quarters, to the nearest
+    beyond = bits(let(turned - (bits(turns, "uint32") << u32(30))), "int32")
+    r = let(cast(beyond, "float32") * f32(2 * math.pi / 2.0**32))
     square = let(r * r)
     sin = f32(-1.9515295891e-4)
     for c in (8.3321608736e-3, -1.6666654611e-1):
