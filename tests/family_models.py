@@ -171,7 +171,6 @@ FAMILIES: Mapping[str, Config] = {
         num_experts_per_tok=3,
         moe_intermediate_size=32,
         shared_expert_intermediate_size=64,
-        mlp_only_layers=[0],
     ),
     "qwen3-moe": _of(
         "qwen3_moe", num_experts=9, num_experts_per_tok=4, moe_intermediate_size=48, norm_topk_prob=True, head_dim=32

@@ -6,6 +6,7 @@ rows and what is added to norms, is restated here from the converter's rules, in
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,6 +73,54 @@ def _internlm2(weights: Weights, spec: DecoderSpec) -> Weights:
             new = name.replace("attention.wqkv", f"self_attn.{part}_proj")
             found[new] = np.ascontiguousarray(rows.reshape(-1, value.shape[-1]))
     return _llama(found, spec)
+
+
+def _stacked(weights: Weights, _: DecoderSpec) -> Weights:
+    """Experts that are kept one by one as one tensor of each kind."""
+    found: dict[str, np.ndarray] = {}
+    stacks: dict[str, list[np.ndarray]] = {}
+    for name, value in weights.items():
+        if "expert_gate." in name:
+            found[name] = value[0]
+        elif match := re.fullmatch(r"(.*\.experts)\.\d+(\..*)", name):
+            stacks.setdefault(match[1] + match[2], []).append(value)
+        else:
+            found[name] = value
+    return found | {name: np.stack(values) for name, values in stacks.items()}
+
+
+def _granite_moe(weights: Weights, spec: DecoderSpec) -> Weights:
+    """Gates and ups apart, as a Llama otherwise."""
+    found = {}
+    kinds = {"block_sparse_moe.input_linear": "mlp.experts", "shared_mlp.input_linear": "mlp.shared_expert"}
+    downs = {"block_sparse_moe.output_linear": "mlp.experts", "shared_mlp.output_linear": "mlp.shared_expert"}
+    for name, value in weights.items():
+        kind = next((kind for kind in (*kinds, *downs) if kind in name), None)
+        if kind in kinds:
+            for part, half in zip(("gate_proj", "up_proj"), np.split(value, 2, axis=-2), strict=True):
+                found[name.replace(kind, f"{kinds[kind]}.{part}")] = half
+        elif kind is not None:
+            found[name.replace(kind, f"{downs[kind]}.down_proj")] = value
+        else:
+            found[name] = value
+    return _llama(found, spec)
+
+
+def _gpt_oss(weights: Weights, _: DecoderSpec) -> Weights:
+    """Gates and ups, which lie in turn, apart; matrices turned round."""
+    found = {}
+    for name, value in weights.items():
+        if ".experts." not in name:
+            found[f"{name}.weight" if name.endswith(".sinks") else name] = value
+            continue
+        stem, kind = (name.removesuffix("_bias"), "bias") if name.endswith("_bias") else (name, "weight")
+        rows = value if kind == "bias" else np.ascontiguousarray(value.swapaxes(1, 2))
+        if stem.endswith("gate_up_proj"):
+            for part, half in (("gate_proj", rows[:, 0::2]), ("up_proj", rows[:, 1::2])):
+                found[f"{stem.replace('gate_up_proj', part)}.{kind}"] = np.ascontiguousarray(half)
+        else:
+            found[f"{stem}.{kind}"] = rows
+    return found
 
 
 @dataclass(frozen=True)
@@ -172,6 +221,62 @@ CASES: Mapping[str, Case] = {
     "gpt-neox": Case(MODEL_ARCH.GPTNEOX, _neox, metadata={"use_parallel_residual": True, "rope.dimension_count": 16}),
     "gpt-neox-serial": Case(
         MODEL_ARCH.GPTNEOX, _neox, metadata={"use_parallel_residual": False, "rope.dimension_count": 16}
+    ),
+    "mixtral": Case(
+        MODEL_ARCH.LLAMA,
+        lambda weights, spec: _llama(_stacked(weights, spec), spec),
+        changes={"sliding_window": None},
+        metadata={"expert_count": 5, "expert_used_count": 2, "rope.freq_base": 1e6},
+    ),
+    "qwen2-moe": Case(
+        MODEL_ARCH.QWEN2MOE,
+        _stacked,
+        metadata={
+            "expert_count": 6,
+            "expert_used_count": 3,
+            "expert_feed_forward_length": 32,
+            "expert_shared_feed_forward_length": 64,
+        },
+    ),
+    "qwen3-moe": Case(
+        MODEL_ARCH.QWEN3MOE,
+        _stacked,
+        metadata={"expert_count": 9, "expert_used_count": 4, "expert_feed_forward_length": 48},
+    ),
+    "granite-moe": Case(
+        MODEL_ARCH.GRANITE_MOE,
+        _granite_moe,
+        metadata={
+            "expert_count": 4,
+            "expert_used_count": 2,
+            "embedding_scale": 3.0,
+            "attention.scale": 0.2,
+            "residual_scale": 0.4,
+            "logit_scale": 2.5,
+        },
+    ),
+    "granite-moe-shared": Case(
+        MODEL_ARCH.GRANITE_MOE,
+        _granite_moe,
+        metadata={
+            "expert_count": 4,
+            "expert_used_count": 3,
+            "expert_shared_feed_forward_length": 48,
+            "residual_scale": 0.4,
+        },
+    ),
+    "olmoe": Case(MODEL_ARCH.OLMOE, _stacked, metadata={"expert_count": 8, "expert_used_count": 3}),
+    "gpt-oss": Case(
+        MODEL_ARCH.GPT_OSS,
+        _gpt_oss,
+        metadata={
+            "expert_count": 4,
+            "expert_used_count": 2,
+            "attention.sliding_window": 16,
+            "rope.scaling.type": "yarn",
+            "rope.scaling.factor": 4.0,
+            "rope.scaling.original_context_length": 64,
+        },
     ),
     "internlm2": Case(MODEL_ARCH.INTERNLM2, _internlm2),
 }

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cupola.errors import ModelError, UnsupportedError
+from cupola.weights.mxfp4_tensors import BLOCKS, SCALES, Mxfp4Stack
 from cupola.weights.safetensors_files import HINT_AGAIN, SafetensorsFiles
 from cupola.weights.stored_tensors import (
     AwqIntegers,
@@ -23,7 +24,7 @@ from cupola.weights.stored_tensors import (
 )
 
 KEYS = ("quantization_config", "compression_config")  # the latter is what early compressed-tensors wrote
-_METHODS = ("fp8", "fbgemm_fp8", "modelopt", "gptq", "awq", "compressed-tensors")
+_METHODS = ("fp8", "fbgemm_fp8", "modelopt", "gptq", "awq", "compressed-tensors", "mxfp4")
 _HINT = f"Cupola reads {', '.join(_METHODS)}; or use the original checkpoint: Cupola quantizes as it compiles."
 _GPTQ_OFFSETS = {"gptq": 1, "": 1, "gptq_v2": 0}  # its first version stores a zero point less 1
 _COMPRESSED = (
@@ -82,6 +83,8 @@ def read_quantization(config: Table, where: Path) -> FolderQuantization:
         _allow(where, "bits", table.get("bits", table.get("w_bit", 4)), (4,))
         _allow(where, "version", str(table.get("version", "gemm")).lower(), ("gemm",))
         return FolderQuantization(method)
+    if method == "mxfp4":
+        return FolderQuantization(method)
     if method == "compressed-tensors":
         return _compressed(table, where)
     raise UnsupportedError(f"{where} says that the weights are quantized with {method!r}", hint=_HINT)
@@ -103,15 +106,23 @@ def arrange(files: SafetensorsFiles, quantization: FolderQuantization) -> dict[s
             raise ModelError(f"the folder has {name}, but no {error.args[0]}", hint=HINT_AGAIN) from error
         if stored is not None:
             found[stored.info.name] = stored
-        elif not quantization.method or part not in _BESIDE:
+        elif not quantization.method or not _is_beside(quantization, part):
             found[name] = PlainTensor(files, name)
     return found
+
+
+def _is_beside(how: FolderQuantization, part: str) -> bool:
+    """Whether a tensor of this name belongs to a quantized one."""
+    return part.endswith(SCALES) if how.method == "mxfp4" else part in _BESIDE
 
 
 def _stored(files: SafetensorsFiles, how: FolderQuantization, layer: str, part: str) -> StoredTensor | None:
     """The quantized matrix whose values the tensor `layer.part` holds, or None."""
     if not how.method:
         return None
+    if how.method == "mxfp4":
+        stack = f"{layer}.{part}".removesuffix(BLOCKS)
+        return Mxfp4Stack(files, stack) if part.endswith(BLOCKS) else None
     if part == "weight_packed":
         return PackedIntegers(files, layer)
     if part == "qweight":

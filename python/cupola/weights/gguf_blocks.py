@@ -19,6 +19,7 @@ from gguf.quants import dequantize
 
 from cupola.errors import ModelError
 from cupola.quantize.formats import GROUP, Q4S_ZERO, Format, Quantized
+from cupola.quantize.mxfp4 import LARGEST
 from cupola.quantize.rounding import without_minimum
 
 FLOAT_TYPES = frozenset({GGMLQuantizationType.F32, GGMLQuantizationType.F16, GGMLQuantizationType.BF16})
@@ -37,6 +38,7 @@ KEPT_TYPES: Mapping[GGMLQuantizationType, Format] = MappingProxyType(
         GGMLQuantizationType.TQ1_0: Format.Q4S,
         GGMLQuantizationType.TQ2_0: Format.Q4S,
         GGMLQuantizationType.Q1_0: Format.Q4S,
+        GGMLQuantizationType.MXFP4: Format.MXFP4,
     }
 )
 # Of these, scales or minima are rounded to float16.
@@ -44,7 +46,7 @@ NEAR_TYPES = frozenset(GGMLQuantizationType[name] for name in ("Q4_K", "Q5_1", "
 ROUNDED_TYPES = frozenset(
     GGMLQuantizationType[name]
     for name in (
-        *("Q2_K", "Q6_K", "MXFP4", "NVFP4"),
+        *("Q2_K", "Q6_K", "NVFP4"),
         *("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S"),
     )
 )
@@ -78,8 +80,10 @@ def quantized(raw: np.ndarray, kind: GGMLQuantizationType, rows: int) -> Quantiz
     """The integers of one of `KEPT_TYPES`, with their scales and minima.
 
     Raises:
-        ModelError: scales or minima are beyond the range of float16.
+        ModelError: scales or minima are beyond the range of float16, or no numbers.
     """
+    if kind is GGMLQuantizationType.MXFP4:
+        return _mxfp4(raw, rows)
     values, scale, minimum = _READERS[kind](raw.reshape(-1, GGML_QUANT_SIZES[kind][1]))
     with np.errstate(over="ignore"):
         scale = scale.astype(np.float16)
@@ -92,6 +96,15 @@ def quantized(raw: np.ndarray, kind: GGMLQuantizationType, rows: int) -> Quantiz
         scale.reshape(rows, -1),
         None if minimum is None else minimum.reshape(rows, -1),
     )
+
+
+def _mxfp4(raw: np.ndarray, rows: int) -> Quantized:
+    """An exponent, then nibbles."""
+    blocks = raw.reshape(-1, GGML_QUANT_SIZES[GGMLQuantizationType.MXFP4][1])
+    exponents = blocks[:, 0].reshape(rows, -1)
+    if exponents.max(initial=0) > LARGEST:
+        raise ModelError("a MXFP4 tensor has a scale that is no number")
+    return Quantized(Format.MXFP4, _nibbles(blocks[:, 1:]).reshape(rows, -1), exponents)
 
 
 def _q4_0(blocks: np.ndarray) -> _Parts:
