@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from checkpoint_files import finish
 from gguf import GGUFWriter
@@ -154,3 +155,24 @@ def test_other_files(tmp_path: Path, change: object, message: str) -> None:
     (tmp_path / "tokenizer.model").write_bytes(change(content))  # type: ignore[operator]
     with pytest.raises(UnsupportedError, match=message):
         read_model(tmp_path / "tokenizer.model")
+
+
+def test_a_damaged_map_of_characters_never_reaches_the_library() -> None:
+    """Whatever is accepted can be followed by any text."""
+    model = read_model(GOLDENS / "unigram-t5.model")
+    random, sound = np.random.default_rng(1), model.pieces.characters
+    refused = 0
+    for _ in range(100):
+        content = bytearray(sound)
+        for at in random.integers(0, len(content), 3):
+            content[at] = random.integers(0, 256)
+        try:
+            tokenizer = build(replace(model.pieces, characters=bytes(content)))
+        except Exception:  # ours, or the library's own refusal; its panics are no Exception
+            refused += 1
+            continue
+        tokenizer.encode("".join(map(chr, range(1, 0x3100, 3))))
+    assert 0 < refused < 100
+    for content in (b"abc", sound[:-30], b"\xff" * 100):
+        with pytest.raises(ModelError, match="map of characters"):
+            build(replace(model.pieces, characters=content))

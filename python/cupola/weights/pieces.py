@@ -19,6 +19,8 @@ import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import BPE, Unigram
 
+from cupola.weights.character_map import check_characters
+
 SPACE = "\u2581"  # how SentencePiece writes a space
 _NEVER = "\ufffe"  # no character: a piece with it matches no text
 
@@ -62,7 +64,11 @@ class Pieces:
 
 
 def build(pieces: Pieces) -> Tokenizer:
-    """The tokenizer, with its special and user-defined tokens, but nothing put around a text."""
+    """The tokenizer, with its special and user-defined tokens, but nothing put around a text.
+
+    Raises:
+        ModelError: the map of characters is damaged; what else is inconsistent raises what the library raises.
+    """
     tokenizer = Tokenizer(_unigram(pieces) if pieces.unigram else _bpe(pieces))
     steps = _normalizers(pieces)
     if steps:
@@ -111,6 +117,7 @@ def put_around(tokenizer: Tokenizer, before: Sequence[str], after: Sequence[str]
 def _normalizers(pieces: Pieces) -> list[normalizers.Normalizer]:
     steps: list[normalizers.Normalizer] = []
     if pieces.characters:
+        check_characters(pieces.characters)
         steps.append(normalizers.Precompiled(pieces.characters))
     if pieces.merge_spaces:
         steps += [normalizers.Replace(Regex("^ +| +$"), ""), normalizers.Replace(Regex(" {2,}"), " ")]
