@@ -47,9 +47,10 @@ def compiled_smollm2_f32() -> Path:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> object:
-    """In CI nothing is missing by accident: a skipped test of the page or of the model is a failure there."""
+    """In CI nothing is missing by accident: a skipped test of the page, the model or a GPU is a failure there."""
     report = yield
-    if report.skipped and os.environ.get("CI") and any(item.iter_markers("browser")) | any(item.iter_markers("model")):
+    marked = any(any(item.iter_markers(name)) for name in ("browser", "model", "gpu"))
+    if report.skipped and os.environ.get("CI") and marked:
         report.outcome = "failed"
         report.longrepr = f"skipped in CI: {report.longrepr}"
     return report

@@ -6,9 +6,10 @@ import pytest
 
 from cupola.engine.backends.scripted import scripted_manifest
 from cupola.engine.options import EngineOptions
+from cupola.engine.room import DeviceRoom
 from cupola.engine.sizing import available_memory, engine_config, kv_bytes_per_page
 from cupola.errors import UsageError
-from cupola.manifest import KvCache, Limits, Manifest
+from cupola.manifest import KvCache, Limits, Manifest, Weight
 
 MANIFEST: Manifest = scripted_manifest().model_copy(
     update={
@@ -82,3 +83,24 @@ def test_options_out_of_range_are_refused_by_name(options: EngineOptions) -> Non
 
 def test_the_systems_memory_is_known() -> None:
     assert available_memory() > 2**20
+
+
+def test_on_a_device_the_weights_lie_beside_the_pages() -> None:
+    weight = Weight(name="w", file="f", format="f32", dtype="float32", shape=(1000, 25))  # 100,000 bytes
+    manifest = MANIFEST.model_copy(update={"weights": (weight,)})
+    room = DeviceRoom(available=100_000 + 1000 * PAGE, largest=None)
+    assert engine_config(manifest, EngineOptions(), 0, room).num_pages == 900
+    assert engine_config(manifest, EngineOptions(), 0, DeviceRoom(100, None)).num_pages == 1
+    # Where nobody knows what is free: a GiB, which is more than all requests need here.
+    assert engine_config(manifest, EngineOptions(), 0, DeviceRoom(None, None)).num_pages == 64 * 256
+    assert engine_config(manifest, EngineOptions(kv_cache_memory=50 * PAGE), 0, room).num_pages == 50
+
+
+def test_the_pages_of_a_layer_are_one_tensor_of_the_device() -> None:
+    room = DeviceRoom(available=None, largest=300 * MANIFEST.kv_cache.page_bytes + 1)
+    assert engine_config(MANIFEST, EngineOptions(), 0, room).num_pages == 300
+    assert engine_config(MANIFEST, EngineOptions(num_pages=300), 0, room).num_pages == 300
+    with pytest.raises(
+        UsageError, match=r"`num_pages` is 301; allowed: 1 to 300, since the pages of a layer are one tensor"
+    ):
+        engine_config(MANIFEST, EngineOptions(num_pages=301), 0, room)

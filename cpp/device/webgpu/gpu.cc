@@ -113,6 +113,8 @@ void Gpu::Lose() {
 void Gpu::OnError(ErrorType type, const std::string& message) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (error_.empty()) error_ = std::string(ErrorName(type)) + ": " + OneLine(message);
+  // The callback for losses may come later than the first error of a device that is lost.
+  if (lost_.empty() && message.find("device is lost") != std::string::npos) lost_ = "Device lost";
 }
 
 void Gpu::OnLost(const std::string& message) {

@@ -31,11 +31,10 @@ using QuerySet = struct QuerySetImpl*;
 using Bool = uint32_t;
 using Flags = uint64_t;
 
-constexpr uint32_t kVersion = 0x1d0001;    // what GetVersion says but for its last byte
-constexpr uint32_t kNoQuery = UINT32_MAX;  // of a pass that writes one timestamp only
+constexpr uint32_t kVersion = 0x1d0001;  // what GetVersion says but for its last byte
 
 enum class SType : uint32_t { kShaderSourceWgsl = 2, kInstanceExtras = 0x00030004 };
-enum class CallbackMode : uint32_t { kAllowProcessEvents = 2, kAllowSpontaneous = 3 };
+enum class CallbackMode : uint32_t { kAllowSpontaneous = 3 };
 enum class AdapterType : uint32_t { kDiscreteGpu = 1, kIntegratedGpu = 2, kCpu = 3, kUnknown = 4 };
 enum class BackendType : uint32_t { kD3D12 = 4, kMetal = 5, kVulkan = 6 };
 enum class BufferBindingType : uint32_t { kUniform = 2, kStorage = 3, kReadOnlyStorage = 4 };
@@ -48,7 +47,7 @@ enum class FeatureName : uint32_t {
 };
 enum class MapAsyncStatus : uint32_t { kSuccess = 1 };
 enum class RequestStatus : uint32_t { kSuccess = 1 };
-enum class DeviceLostReason : uint32_t { kUnknown = 1, kDestroyed = 2 };
+enum class DeviceLostReason : uint32_t { kUnknown = 1 };
 enum class QueryType : uint32_t { kTimestamp = 2 };
 
 constexpr Flags kMapRead = 1;

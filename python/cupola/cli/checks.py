@@ -111,6 +111,25 @@ def memory() -> Finding:
     return Finding("memory", "ok", text)
 
 
+def webgpu() -> Finding:
+    """The adapters that models for WebGPU run on, the first of which is used."""
+    from cupola.engine.native_webgpu import webgpu_adapters
+
+    try:
+        adapters = webgpu_adapters()
+    except CupolaError as error:
+        return Finding("webgpu", "note", f"{error}", error.hint or "")
+    if not adapters:
+        hint = "install a driver for Vulkan; Mesa's for processors is in Debian's package mesa-vulkan-drivers"
+        return Finding("webgpu", "note", "no adapter", hint)
+    text = "; ".join(
+        f"{adapter.name} ({adapter.type}, {adapter.backend}, tensors up to {adapter.max_tensor_bytes / GIB:.1f} GiB"
+        f"{', 16-bit floats' if adapter.f16 else ''})"
+        for adapter in adapters
+    )
+    return Finding("webgpu", "ok", text)
+
+
 def compiler() -> Finding:
     """What links a compiled model."""
     for name in (os.environ.get("CXX"), "g++", "clang++"):
@@ -175,7 +194,7 @@ def hub() -> Finding:
     return Finding("hub", "ok", f"{address} can be reached")
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (versions, native_library, cpu, cores, memory, compiler, cache)
+CHECKS: tuple[Callable[[], Finding], ...] = (versions, native_library, cpu, cores, memory, webgpu, compiler, cache)
 """Those that need no argument and no network."""
 
 
