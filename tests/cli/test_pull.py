@@ -154,17 +154,12 @@ def test_one_gguf_file_of_many(hub: Hub, tmp_path: Path) -> None:
     path = Path(pull(hub, tmp_path, f"{NAME}:q4_k_m").out.strip())
     assert path.name == "tiny-Q4_K_M.gguf"
     assert hub.files() == ["tiny-Q4_K_M.gguf"]
-    assert Path(pull(hub, tmp_path, f"{NAME}@main:BF16").out.strip()).name == "tiny-BF16.gguf"
-    assert "holds no GGUF model 'Q2_K'" in said(pull(hub, tmp_path, f"{NAME}:Q2_K"))
     assert pull(hub, tmp_path, f"{NAME}:tiny-Q4_K_M.gguf", HF_HUB_OFFLINE="1").out.strip() == str(path)
 
 
-def test_the_only_gguf_file_and_one_in_parts(hub: Hub, tmp_path: Path) -> None:
-    hub.repositories["org/one"] = gguf_repository(tmp_path / "one", "tiny.gguf")
-    assert Path(pull(hub, tmp_path, "org/one").out.strip()).name == "tiny.gguf"
+def test_one_gguf_file_in_parts(hub: Hub, tmp_path: Path) -> None:
     names = [f"tiny-Q4_0-0000{number}-of-00002.gguf" for number in (1, 2)]
     hub.repositories["org/parts"] = gguf_repository(tmp_path / "parts", *names)
-    hub.asked.clear()
     pull(hub, tmp_path, "org/parts:Q4_0")
     assert hub.files() == names
 
@@ -178,10 +173,3 @@ def test_only_what_is_needed_of_many_files(hub: Hub, model: Path, tmp_path: Path
     pull(hub, tmp_path)
     wanted = {"config.json", "model.safetensors", "tokenizer.json", "tokenizer.model", "chat_template.jinja"}
     assert set(hub.files()) == wanted | {"additional_chat_templates/tool_use.jinja"}
-
-
-def test_pickles_are_never_fetched(hub: Hub, model: Path, tmp_path: Path) -> None:
-    (model / "model.safetensors").unlink()
-    hub.repositories[NAME] = Repository({"main": model})
-    assert "only pytorch_model.bin, which is a pickle" in said(pull(hub, tmp_path))
-    assert hub.files() == []
