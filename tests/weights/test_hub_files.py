@@ -7,13 +7,8 @@ import pytest
 from cupola.errors import CupolaError, ModelError, UnsupportedError, UsageError
 from cupola.weights.hub_files import Selection, select
 
-MANY = (
-    "a-Q4_K_M.gguf",
-    "a-Q8_0.gguf",
-    "BF16/a-BF16-00001-of-00002.gguf",
-    "BF16/a-BF16-00002-of-00002.gguf",
-    "README.md",
-)
+PARTS = ("BF16/a-BF16-00001-of-00002.gguf", "BF16/a-BF16-00002-of-00002.gguf")
+MANY = ("a-Q4_K_M.gguf", "a-Q8_0.gguf", *PARTS, "README.md")
 
 
 @pytest.mark.parametrize(
