@@ -17,7 +17,8 @@ _WORDS = {
     Keeping.INTEGERS: ", integers kept, scales or minima rounded to float16",
     Keeping.ROUNDED: ", rounded anew",
 }
-_HELD_BY_OTHERS = {Format.Q4S: (Format.Q4, Format.Q8), Format.MXFP4: (Format.Q8,)}  # formats that hold whatever another holds
+# Formats that hold whatever another holds.
+_HELD_BY_OTHERS = {Format.Q4S: (Format.Q4, Format.Q8), Format.MXFP4: (Format.Q8,)}
 
 
 @dataclass(frozen=True, slots=True)
