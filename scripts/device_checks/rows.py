@@ -7,6 +7,7 @@ decoding of all three together; the error is the largest difference of any logit
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -158,5 +159,6 @@ def _metal(library: bytes) -> str:
 
 def _opencl(library: bytes) -> str:
     (source,) = shaders.opencl_sources(library)
-    errors = shaders.opencl_errors(source).count("error:")
-    return f"{errors} errors from clang's front end for OpenCL C"
+    errors = re.findall(r"error: (.*)", shaders.opencl_errors(source))
+    kinds = "; ".join(sorted(set(errors)))
+    return f"{len(errors)} errors from clang's front end for OpenCL C" + (f": {kinds}" if kinds else "")
