@@ -111,21 +111,23 @@ def _build(
     work: Path, targets: Sequence[Target], plans: Sequence[Plan], on_progress: OnProgress
 ) -> tuple[tuple[Library, ...], tuple[str, ...]]:
     """The libraries, one a target, and the order of the weights, which is the same in all of them."""
+    for target, plan in zip(targets, plans, strict=True):
+        if (plan.kv_cache, isinstance(target, GpuTarget)) != (plans[0].kv_cache, isinstance(targets[0], GpuTarget)):
+            raise UsageError(
+                f"{targets[0].name} and {target.name} need other pages or weights, so they cannot share a folder",
+                hint="compile a folder for each",
+            )
     libraries: list[Library] = []
-    orders: list[tuple[str, ...]] = []
+    orders: set[tuple[str, ...]] = set()
     for done, (target, plan) in enumerate(zip(targets, plans, strict=True)):
         on_progress(Progress("compile", done, len(targets)))
         file = LIBRARY if len(targets) == 1 else f"lib-{target.label}.so"
         built = plan.build(work / file)
         libraries.append(Library(file=file, target=target.describe(), memory=dict(built.memory)))
-        orders.append(built.weight_names)
-        if (plan.kv_cache, orders[-1]) != (plans[0].kv_cache, orders[0]):
-            raise UsageError(
-                f"{targets[0].name} and {target.name} need other pages or weights, so they cannot share a folder",
-                hint="compile a folder for each",
-            )
+        orders.add(built.weight_names)
     on_progress(Progress("compile", len(targets), len(targets)))
-    return tuple(libraries), orders[0]
+    (order,) = orders
+    return tuple(libraries), order
 
 
 def chosen_parameters(spec: DecoderSpec | EncoderSpec, checkpoint: Checkpoint, quant: str) -> dict[str, Parameter]:
