@@ -120,7 +120,7 @@ class Functions(_Frozen):
 class Weight(_Frozen):
     """One argument of `forward` or `embed`, in order: where it lies and what it is.
 
-    `format` names a packed layout of `cupola.quantize` (f32, f16, bf16, q8, q4, q4s) or "vector" for plain float32.
+    `format` names a packed layout of `cupola.quantize` (f32, f16, bf16, q8, q4, q4s, q3) or "vector" for plain float32.
     """
 
     name: str
@@ -128,6 +128,22 @@ class Weight(_Frozen):
     format: str
     dtype: str
     shape: tuple[int, ...]
+
+
+class Calibration(_Frozen):
+    """By what the weights were rounded.
+
+    Args:
+        text, text_sha256: the name of the text's file, and the hash of its content.
+        tokens: of it, that went through the model.
+        expected_kl: where formats were chosen by a budget, the sum of what their choice costs each matrix on its own:
+            nats a token.
+    """
+
+    text: str
+    text_sha256: str
+    tokens: int
+    expected_kl: float | None = None
 
 
 class Library(_Frozen):
@@ -161,6 +177,7 @@ class Manifest(_Frozen):
     kv_cache: KvCache
     embedding: Embedding | None = None
     classifier: Classifier | None = None
+    calibration: Calibration | None = None
     reply_format: str | None = None  # how replies are written, CALLS[+REASONING]; None: the chat template tells
     limits: Limits
     special_ids: SpecialIds

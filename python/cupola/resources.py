@@ -1,4 +1,4 @@
-"""Where Cupola's data folders lie: `web` (the chat page) and `compile_configs` (one TOML a device).
+"""Where Cupola's data folders lie: `web` (the chat page), `compile_configs` (one TOML a device) and `texts`.
 
 In a wheel they are inside the package; in a source tree (an editable install) they lie at the root of the repository,
 and that copy is the one in use, so that an edit shows without a new installation.
@@ -12,7 +12,7 @@ from cupola.errors import StorageError
 
 
 def resource_folder(name: str) -> Path:
-    """Finds the folder `web` or `compile_configs`.
+    """Finds the folder `web`, `compile_configs` or `texts`.
 
     Raises:
         StorageError: the installation lacks it.

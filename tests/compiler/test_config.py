@@ -68,7 +68,7 @@ def test_quant_overrides_the_file() -> None:
         ("[kv_cache]\npage_size = 12", "`kv_cache.page_size`"),
         ("[limits]\nmax_batch = 0", "`limits.max_batch`"),
         ("[limits]\nmax_batch = '8'", "`limits.max_batch`"),
-        ("[model]\nquant = 'q3'", "`model.quant`"),
+        ("[model]\nquant = 'q2'", "`model.quant`"),
         ("[target\n", "not valid TOML"),
     ],
 )

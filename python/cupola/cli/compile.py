@@ -9,12 +9,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cupola.cli import options
+
 if TYPE_CHECKING:
     from cupola.compiler.config import CompileConfig
     from cupola.compiler.progress import OnProgress, Progress
     from cupola.weights.checkpoint import Checkpoint
 
-STAGES = {"compile": "Compiling kernels", "convert": "Converting weights", "hash": "Sealing"}
+STAGES = {
+    "probe": "Reading in float32",
+    "calibrate": "Calibrating",
+    "judge": "Weighing formats",
+    "compile": "Compiling kernels",
+    "convert": "Converting weights",
+    "hash": "Sealing",
+}
 
 
 def compile_command(
@@ -42,8 +51,11 @@ def compile_command(
         ),
     ] = None,
     quant: Annotated[
-        str | None, typer.Option(help="Scheme for weights held as floats: f32, f16, bf16, q8, q4.")
+        str | None, typer.Option(help="Scheme for weights held as floats: f32, f16, bf16, q8, q4, q3.")
     ] = None,
+    calibrate: options.Calibrate = None,
+    bits: options.Bits = None,
+    target_size: options.TargetSize = None,
     cached: Annotated[
         bool, typer.Option("--cached", help="Write to the cache, and only if it is not there yet.")
     ] = False,
@@ -64,6 +76,7 @@ def compile_command(
     if cached and output is not None:
         raise UsageError("--cached and --output exclude each other", hint="leave one of them out")
     settings = configuration.load(_config_path(config or Path("cpu"))).with_quant(quant)
+    settings = settings.with_quantize(calibrate=calibrate, bits=bits, target_size=target_size)
     if target is not None:
         wanted, reason = parse(target, find)
         settings = settings.with_target(wanted)
@@ -107,7 +120,7 @@ def _config_path(config: Path) -> Path:
 
 
 def _default_folder(name: str, settings: CompileConfig) -> Path:
-    return Path(f"{name}-{settings.model.quant}")
+    return Path(f"{name}-{settings.scheme}")
 
 
 @contextmanager

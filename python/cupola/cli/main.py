@@ -15,6 +15,7 @@ from cupola.cli.bench import bench_command
 from cupola.cli.compile import compile_command
 from cupola.cli.completion import COMPLETION_VARIABLE, completion_command
 from cupola.cli.doctor import doctor_command
+from cupola.cli.eval import eval_command
 from cupola.cli.list import list_command
 from cupola.cli.models import models_command
 from cupola.cli.plain_help import PlainCommand, PlainGroup
@@ -45,6 +46,7 @@ for _name, _command in (
     ("models", models_command),
     ("targets", targets_command),
     ("show", show_command),
+    ("eval", eval_command),
     ("pull", pull_command),
     ("list", list_command),
     ("rm", rm_command),

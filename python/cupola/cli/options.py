@@ -7,8 +7,16 @@ from typing import Annotated
 import typer
 
 Quant = Annotated[
-    str | None, typer.Option(help="Scheme for compile-on-first-use: `f32`, `f16`, `bf16`, `q16`, `q8`, `q4`.")
+    str | None, typer.Option(help="Scheme for compile-on-first-use: `f32`, `f16`, `bf16`, `q16`, `q8`, `q4`, `q3`.")
 ]
+Calibrate = Annotated[
+    str | None,
+    typer.Option(help="Round by what a text shows to matter: a file, or `auto` for the text that comes with Cupola."),
+]
+Bits = Annotated[
+    float | None, typer.Option(min=0, help="Bits a weight in all, such as 4.25: formats are chosen matrix by matrix.")
+]
+TargetSize = Annotated[str | None, typer.Option(help="The same by the bytes of all weights, such as `400MB`.")]
 Backend = Annotated[str, typer.Option(help="`auto`, `compiled` or `scripted`.")]
 MaxBatch = Annotated[int | None, typer.Option(min=1, help="Most requests that run at once.")]
 MaxContext = Annotated[int | None, typer.Option(min=1, help="Most tokens of one request.")]

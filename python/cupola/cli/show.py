@@ -92,11 +92,14 @@ def _json(outline: Outline, context: int, available: int, obstacle: str | None) 
         "fits": obstacle is None and outline.memory(context) <= available,
         "longest_context": 0 if obstacle else outline.longest_context(available),
         "obstacle": obstacle,
+        "calibration": None if outline.calibration is None else outline.calibration.model_dump(),
+        "evaluation": None if outline.evaluation is None else outline.evaluation.model_dump(),
     }
     return json.dumps(facts, indent=2)
 
 
 def _screen(outline: Outline, context: int, available: int, obstacle: str | None) -> str:
+    from cupola.cli.eval import rows as evaluation_rows
     from cupola.cli.table import columns
     from cupola.sizes import show_size
 
@@ -117,6 +120,10 @@ def _screen(outline: Outline, context: int, available: int, obstacle: str | None
         ("weights", f"{show_size(outline.weight_bytes)} ({formats})"),
     ]
     rows += [("from", f"{holding.weights / 1e6:,.1f} million {holding}") for holding in outline.holdings]
+    if outline.calibration is not None:
+        rows.append(("calibrated", f"with {outline.calibration.tokens:,} tokens of {outline.calibration.text}"))
+    if outline.evaluation is not None:
+        rows += evaluation_rows(outline.evaluation)
     if outline.task == "generate":
         kv = show_size(outline.kv_bytes(context))
         rows.append(("keys, values", f"{kv} for {context:,} tokens, as {outline.kv_cache.dtype}"))

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from cupola.compiler.calibration_text import text_of
 from cupola.compiler.config import CompileConfig
 from cupola.compiler.progress import OnProgress
 from cupola.compiler.prune import prune, size_limit, touch
@@ -35,7 +36,7 @@ def compile_cached(
     """
     config = config.resolved(registry.task(checkpoint.config))
     root = compiled_root()
-    folder = root / f"{checkpoint.name}-{config.model.quant}-{_key(checkpoint, config, targets)}"
+    folder = root / f"{checkpoint.name}-{config.scheme}-{_key(checkpoint, config, targets)}"
     try:
         with _lock(folder):
             found = (folder / FILE_NAME).is_file()
@@ -66,6 +67,7 @@ def _key(checkpoint: Checkpoint, config: CompileConfig, targets: Sequence[Target
     parts = (
         checkpoint.fingerprint(),
         config.model_dump_json(),
+        repr(text_of(config.quantize)),
         repr(tuple(targets)),
         Stamp.current().model_dump_json(),
         str(FORMAT_VERSION),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from cupola.compiler.calibrate import Calibrated, calibrate
 from cupola.compiler.config import CompileConfig
 from cupola.compiler.plan import Plan, plan_decoder, plan_encoder
 from cupola.compiler.progress import OnProgress, Progress
@@ -69,6 +70,8 @@ def _compile_into(
     architecture, spec = registry.read(checkpoint.config)
     config = config.resolved(architecture.task)
     parameters = chosen_parameters(spec, checkpoint, config.model.quant)
+    calibrated = _calibrated(spec, checkpoint, parameters, config, on_progress)
+    parameters = calibrated.parameters
 
     def planned(target: Target) -> Plan:
         if isinstance(spec, EncoderSpec):
@@ -85,19 +88,21 @@ def _compile_into(
         ordered,
         work,
         lambda done, total: on_progress(Progress("convert", done, total)),
+        importance=calibrated.importance,
         words=isinstance(targets[0], GpuTarget),
     )
 
     manifest = Manifest(
         name=checkpoint.name,
         architecture=architecture.name,
-        scheme=config.model.quant,
+        scheme=config.scheme,
         stamp=Stamp.current(),
         libraries=libraries,
         shape=plan.shape,
         kv_cache=plan.kv_cache,
         embedding=plan.embedding,
         classifier=plan.classifier,
+        calibration=calibrated.record,
         limits=Limits(max_step_tokens=plan.limits.max_step_tokens, max_batch=plan.limits.max_batch),
         special_ids=_special_ids(work),
         weights=weights,
@@ -105,6 +110,20 @@ def _compile_into(
     )
     (work / FILE_NAME).write_text(manifest.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return manifest
+
+
+def _calibrated(
+    spec: DecoderSpec | EncoderSpec,
+    checkpoint: Checkpoint,
+    parameters: dict[str, Parameter],
+    config: CompileConfig,
+    on_progress: OnProgress,
+) -> Calibrated:
+    if isinstance(spec, DecoderSpec):
+        return calibrate(checkpoint, spec, parameters, config.quantize, on_progress)
+    if config.quantize.calibrate or config.quantize.budgeted:
+        raise UsageError(f"{checkpoint.name} predicts no tokens, so it cannot be calibrated", hint="leave quantize out")
+    return Calibrated(parameters, {}, None)
 
 
 def _build(

@@ -42,8 +42,21 @@ class TargetConfig(_Section):
 class ModelConfig(_Section):
     """How the model is stored."""
 
-    quant: Literal["auto", "f32", "f16", "bf16", "q16", "q8", "q4"] = "auto"
+    quant: Literal["auto", "f32", "f16", "bf16", "q16", "q8", "q4", "q3"] = "auto"
     max_context: int = Field(default=0, ge=0)
+
+
+class QuantizeConfig(_Section):
+    """How weights are rounded where the scheme leaves a choice."""
+
+    calibrate: str = ""
+    bits: float = Field(default=0.0, ge=0.0, le=32.0)
+    target_size: str = ""
+
+    @property
+    def budgeted(self) -> bool:
+        """Whether formats are chosen by their bytes and not by the scheme."""
+        return self.bits > 0 or bool(self.target_size)
 
 
 class KvCacheConfig(_Section):
@@ -65,8 +78,14 @@ class CompileConfig(_Section):
 
     target: TargetConfig = TargetConfig()
     model: ModelConfig = ModelConfig()
+    quantize: QuantizeConfig = QuantizeConfig()
     kv_cache: KvCacheConfig = KvCacheConfig()
     limits: LimitsConfig = LimitsConfig()
+
+    @property
+    def scheme(self) -> str:
+        """How weights are stored, in a word."""
+        return "mixed" if self.quantize.budgeted else self.model.quant
 
     def resolved(self, task: Task) -> CompileConfig:
         """The same configuration, with the scheme that suits a model for this task where none was chosen."""
@@ -85,6 +104,16 @@ class CompileConfig(_Section):
         if quant is None:
             return self
         return _parse({**self.model_dump(), "model": {**self.model.model_dump(), "quant": quant}}, "--quant")
+
+    def with_quantize(self, **options: str | float | None) -> CompileConfig:
+        """The same configuration with other values of `quantize`; None leaves one as it is.
+
+        Raises:
+            UsageError: a value is not allowed.
+        """
+        given = {key: value for key, value in options.items() if value is not None}
+        values = {**self.model_dump(), "quantize": {**self.quantize.model_dump(), **given}}
+        return _parse(values, "the command line") if given else self
 
 
 def load(path: Path) -> CompileConfig:

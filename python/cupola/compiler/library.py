@@ -24,7 +24,7 @@ from cupola.compiler.linker import linker_for
 from cupola.compiler.target import CpuTarget, GpuTarget, Target
 from cupola.errors import StorageError
 from cupola.kernels.gpu.trait import STORED
-from cupola.kernels.operations import Operations, Step
+from cupola.kernels.operations import Step
 from cupola.manifest import Functions, KvCache
 from cupola.models.decoder import Decoder
 from cupola.models.spec import DecoderSpec
@@ -132,7 +132,7 @@ def decoder_module(
     device = operations(spec, kv_cache.page_size, kv_cache.dtype, target)
     names = Functions()
     steps = (names.forward, names.decode) if isinstance(target, GpuTarget) else (names.forward,)
-    module, weights = _export(spec, device, parameters, kv_cache, steps)
+    module, weights = export(Decoder(spec, device, parameters), kv_cache, steps)
     module = _with_alloc_kv_cache(module, spec.num_layers, kv_cache)
     bounds = {"n": limits.max_step_tokens, "m": limits.max_batch, "b": limits.max_batch}
     for step in steps:
@@ -140,13 +140,7 @@ def decoder_module(
     return module, weights
 
 
-def _export(
-    spec: DecoderSpec,
-    device: Operations,
-    parameters: Mapping[str, Parameter],
-    kv_cache: KvCache,
-    steps: Sequence[str],
-) -> tuple[tvm.IRModule, tuple[str, ...]]:
+def export(decoder: Decoder, kv_cache: KvCache, steps: Sequence[str]) -> tuple[tvm.IRModule, tuple[str, ...]]:
     """The decoder as Relax, and its weights' names in order."""
     pages = nn.spec.Tensor(["num_pages", kv_cache.page_elements], _stored(kv_cache))
 
@@ -154,11 +148,10 @@ def _export(
         extents = {"ids": rows, "positions": rows, "slots": rows, "q_indptr": "b1", "page_indptr": "b1"}
         extents |= {"page_ids": "p", "kv_len": "b", "out_rows": "m"}
         ints = {name: nn.spec.Tensor([extent], "int32") for name, extent in extents.items()}
-        return {**ints, "kv": [pages] * spec.num_layers, "$": {"param_mode": "packed", "effect_mode": "none"}}
+        return {**ints, "kv": [pages] * decoder.spec.num_layers, "$": {"param_mode": "packed", "effect_mode": "none"}}
 
     rows = {Functions().forward: "n", Functions().decode: "b"}
-    entry = _Entry(Decoder(spec, device, parameters))
-    module, named = entry.export_tvm({step: signature(rows[step]) for step in steps})
+    module, named = _Entry(decoder).export_tvm({step: signature(rows[step]) for step in steps})
     return module, tuple(name.removeprefix("decoder.") for name, _ in named)
 
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`done` of `total` units of one stage: compile, convert, hash."""
+    """`done` of `total` units of one stage: compile, convert, hash, and before them those of `calibrate`."""
 
     stage: str
     done: int

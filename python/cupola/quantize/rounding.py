@@ -90,8 +90,11 @@ def _round_by_search(
     return nearest(columns, scale, minimum, grid.levels).T.astype(np.uint8), scale, minimum
 
 
-def requantize(matrix: Quantized, fmt: Format) -> Quantized:
-    """The matrix in another group format; rounded anew, except that q8 and q4 hold whatever q4s does, and q8 mxfp4."""
+def requantize(matrix: Quantized, fmt: Format, importance: np.ndarray | None = None) -> Quantized:
+    """The matrix in another group format; rounded anew, except that q8 and q4 hold whatever q4s does, and q8 mxfp4.
+
+    `importance` as in `quantize`.
+    """
     if matrix.format is fmt:
         return matrix
     if matrix.format is Format.Q4S and fmt is Format.Q8:
@@ -107,7 +110,7 @@ def requantize(matrix: Quantized, fmt: Format) -> Quantized:
             narrow = scale.astype(np.float16)
         if (narrow == scale).all():
             return Quantized(fmt, mxfp4.halves(matrix.values), narrow)
-    return quantize(dequantize(matrix), fmt)
+    return quantize(dequantize(matrix), fmt, importance)
 
 
 def dequantize(quantized: Quantized) -> np.ndarray:

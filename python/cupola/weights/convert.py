@@ -6,9 +6,11 @@ checkpoint, how rows become bytes `quantize`, and how bytes become files `shards
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 
@@ -33,6 +35,7 @@ def convert(
     on_progress: Callable[[int, int], None],
     *,
     words: bool = False,
+    importance: Mapping[str, np.ndarray] = MappingProxyType({}),
 ) -> tuple[Weight, ...]:
     """Writes every parameter, packed, into `weights-00001.safetensors` and so on in `folder`.
 
@@ -43,6 +46,7 @@ def convert(
         parameters: what to write, in this order.
         folder: an existing folder.
         on_progress: called with (bytes written, bytes in all) after every piece of work.
+        importance: parameter -> float32 [inputs], whose errors count how much; see `rounding.quantize`.
         words: matrices are declared as words of 32 bits, for devices that read nothing smaller; the bytes are the same.
 
     Returns:
@@ -66,7 +70,7 @@ def convert(
             with ShardWriter(path, tensors) as writer:
                 for tensor in tensors:
                     parameter = by_name[tensor.name]
-                    for piece in _pieces(checkpoint, parameter):
+                    for piece in _pieces(checkpoint, parameter, importance.get(tensor.name)):
                         writer.write(piece)
                         done += piece.nbytes
                         on_progress(done, total)
@@ -122,7 +126,18 @@ def _weight(parameter: Parameter, tensor: ShardTensor, path: Path) -> Weight:
     )
 
 
-def _pieces(checkpoint: Checkpoint, parameter: Parameter) -> Iterator[np.ndarray]:
+def packed(checkpoint: Checkpoint, parameter: Parameter) -> np.ndarray:
+    """One parameter as `convert` writes it, in memory."""
+    target = _target(parameter)
+    return np.concatenate([*_pieces(checkpoint, parameter)]).reshape(target.shape)
+
+
+def floats(checkpoint: Checkpoint, parameter: Parameter, start: int, stop: int) -> np.ndarray:
+    """Rows [start, stop) of a matrix as float32, before anything is rounded."""
+    return _widened(_rows(checkpoint, replace(parameter, format=Format.F32), start, stop))
+
+
+def _pieces(checkpoint: Checkpoint, parameter: Parameter, importance: np.ndarray | None = None) -> Iterator[np.ndarray]:
     """The parameter's bytes in order, a bounded number of rows at a time."""
     if parameter.role is Role.VECTOR:
         for source in parameter.sources:
@@ -131,7 +146,7 @@ def _pieces(checkpoint: Checkpoint, parameter: Parameter) -> Iterator[np.ndarray
     rows, inputs = parameter.shape
     step = max(_CHUNK_ELEMENTS // inputs // OUT_BLOCK, 1) * OUT_BLOCK  # whole blocks, so that only the end is padded
     for start in range(0, rows, step):
-        part = _rows(checkpoint, parameter, start, min(start + step, rows))
+        part = _rows(checkpoint, parameter, start, min(start + step, rows), importance)
         if parameter.role is Role.TABLE and not isinstance(part, Quantized):
             yield part
         else:
@@ -146,7 +161,9 @@ def _vector(checkpoint: Checkpoint, source: Source) -> np.ndarray:
     return values if source.order is None else values[np.array(source.order)]
 
 
-def _rows(checkpoint: Checkpoint, parameter: Parameter, start: int, stop: int) -> np.ndarray | Quantized:
+def _rows(
+    checkpoint: Checkpoint, parameter: Parameter, start: int, stop: int, importance: np.ndarray | None = None
+) -> np.ndarray | Quantized:
     """Rows [start, stop) of the parameter in its format: those of its sources, one below the other."""
     floats: list[np.ndarray] = []
     quantized: list[Quantized] = []
@@ -161,9 +178,9 @@ def _rows(checkpoint: Checkpoint, parameter: Parameter, start: int, stop: int) -
                 elif not parameter.format.grouped:
                     floats.append(narrow(_widened(part), parameter.format))
                 elif isinstance(part, Quantized):
-                    quantized.append(requantize(part, parameter.format))
+                    quantized.append(requantize(part, parameter.format, importance))
                 else:
-                    quantized.append(quantize(part, parameter.format))
+                    quantized.append(quantize(part, parameter.format, importance))
         first += source.rows
     return stacked(quantized) if quantized else np.concatenate(floats)
 

@@ -1,0 +1,71 @@
+"""Tiny models of every family in q8 and q4 against transformers' float32 logits: `make test-families`.
+
+The bound is on the error's share of the logits' spread, both as root mean squares over all tokens. Random weights have
+no redundancy, and two layers no depth in which errors average out, so this is arithmetic and not quality: rounding
+moves each weight matrix by a share e of its size (q8 0.6 %, q4 7.3 %: `docs/quantization.md`) and each quantized
+activation by 0.4 %, independently. A logit has been through the n products of its path, whose shares add up in
+quadrature, so that sqrt(n) * e is expected of a model that passes errors on as they are. Norms and softmaxes amplify
+them, in these models up to `AMPLIFIED` times; a wrong layout, scale or order of rows gives an error of 100 % or more.
+
+pytest -m families tests/numerics/test_quantized_families.py
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from compiled import compiled_folder
+from cupola.manifest import Manifest
+from family_models import FAMILIES, PREFILL, golden_logits, golden_shapes, token_ids, write
+from numerics.sequence import Sequences
+
+ROUNDING = {"q8": math.hypot(0.006, 0.004), "q4": math.hypot(0.073, 0.004)}
+AMPLIFIED = 2.0
+PRODUCTS = 4  # a layer: queries and the like, attention's output, up, down
+
+pytestmark = [pytest.mark.families, pytest.mark.timeout(1200)]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[tuple[str, str], Future[Path]]]:
+    """All families in both schemes, compiled as many at a time as there are processors."""
+    checkpoints = tmp_path_factory.mktemp("families")
+    config = checkpoints / "plain.toml"
+    # Kernels in portable code compile several times as fast, and compute with the same integers (tests/kernels).
+    config.write_text('[target]\nisa = "plain"\n')
+    for family in FAMILIES:
+        write(family, golden_shapes(family), checkpoints / family)
+
+    def compiled(family: str, quant: str) -> Path:
+        return compiled_folder(str(checkpoints / family), quant, config)
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {key: pool.submit(compiled, *key) for key in product(FAMILIES, ROUNDING)}
+
+
+@pytest.mark.parametrize("quant", ROUNDING)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_error_is_within_its_bound(
+    folders: Mapping[tuple[str, str], Future[Path]], family: str, quant: str, record_property: pytest.RecordProperty
+) -> None:
+    folder = folders[family, quant].result()
+    ids, expected = token_ids(family), golden_logits(family)
+    sequences = Sequences(folder)
+    found = np.concatenate([sequences.run(ids[:PREFILL], PREFILL), sequences.run(ids[PREFILL:], 1)])
+    spread = np.sqrt(((expected - expected.mean(axis=1, keepdims=True)) ** 2).mean())
+    error = np.sqrt(((found - expected) ** 2).mean()) / spread
+    manifest = Manifest.model_validate_json((folder / "model.json").read_text())
+    products = PRODUCTS * manifest.shape.num_layers + 1
+    expected_error = math.sqrt(products) * ROUNDING[quant]
+    record_property("error", json.dumps([float(error), expected_error]))
+    print(f"{family} {quant}: {error:.4f}, expected {expected_error:.4f}")
+    assert 0 < error <= AMPLIFIED * expected_error
