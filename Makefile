@@ -30,7 +30,7 @@ CONFORMANCE_READY := $(patsubst %,$(CONFORMANCE)/%/.installed,clients clients-op
 
 CPP := $(shell find cpp -name '*.h' -o -name '*.cc')
 
-.PHONY: help venv install serve test chaos conformance lint format bench goldens goldens-check sanitize check-install check-serve clean
+.PHONY: help venv install serve test test-families chaos families-gpu conformance lint format bench goldens goldens-check sanitize check-install check-serve clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | \
@@ -83,6 +83,12 @@ bench-embeddings: $(INSTALLED) $(GOLDENS_READY)  ## measure embeddings against s
 
 test: $(INSTALLED) $(TOOLS)  ## all fast tests, also those on the real model
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+
+families-gpu: $(INSTALLED) $(TOOLS)  ## every family, compiled for WebGPU, against transformers
+	@CUPOLA_GPU_FAMILIES=all $(BIN)/python -m pytest tests/gpu/test_gpu_families.py $(PYTEST_ARGS)
+
+test-families: $(INSTALLED) $(TOOLS)  ## every family's tiny model in q8 and q4 against its stated error; minutes
+	@$(BIN)/python -m pytest -m families tests/numerics/test_quantized_families.py $(PYTEST_ARGS)
 
 chaos: $(INSTALLED) $(TOOLS)  ## faults, overload and clients that leave, at full size; prints what it measured
 	@CUPOLA_CHAOS=full $(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS)

@@ -14,11 +14,13 @@ from typing import Literal
 
 import numpy as np
 
-from cupola.manifest import KvCache, Manifest, Shape, Task, Weight
+from cupola.evaluation import Evaluation, read_evaluation
+from cupola.manifest import Calibration, KvCache, Manifest, Shape, Task, Weight
 from cupola.quantize.formats import GROUP, Format
 from cupola.quantize.layouts import OUT_BLOCK
 from cupola.quantize.wide import OUTPUTS
 from cupola.weights.checkpoint import Checkpoint
+from cupola.weights.holdings import Holding, holdings
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Outline:
         parameters: numbers that were learned.
         formats: bytes of weights in each format.
         working_bytes: of one step at the compiled limits; None: known once it is compiled.
+        holdings: of a checkpoint, what becomes of its weights.
+        calibration, evaluation: of a compiled folder, where somebody asked for them.
     """
 
     name: str
@@ -43,6 +47,9 @@ class Outline:
     shape: Shape
     kv_cache: KvCache
     working_bytes: int | None = None
+    holdings: tuple[Holding, ...] = ()
+    calibration: Calibration | None = None
+    evaluation: Evaluation | None = None
 
     @property
     def weight_bytes(self) -> int:
@@ -89,6 +96,8 @@ def of_folder(folder: Path, manifest: Manifest) -> Outline:
         shape=manifest.shape,
         kv_cache=manifest.kv_cache,
         working_bytes=sum(manifest.library.memory.values()),
+        calibration=manifest.calibration,
+        evaluation=read_evaluation(folder),
     )
 
 
@@ -133,6 +142,7 @@ def of_checkpoint(checkpoint: Checkpoint, quant: str | None) -> Outline:
         formats=formats,
         shape=plan.shape,
         kv_cache=plan.kv_cache,
+        holdings=holdings(checkpoint, parameters.values()),
     )
 
 
