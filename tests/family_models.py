@@ -225,14 +225,48 @@ FAMILIES: Mapping[str, Config] = {
         use_parallel_residual=False,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
     ),
-    "deepseek2-dense": _of(
-        "deepseek_v2", _LATENT, q_lora_rank=None, first_k_dense_replace=2, rope_parameters=_YARN | _MSCALES
-    ),
-    "deepseek3-dense": _of("deepseek_v3", _LATENT, q_lora_rank=48, first_k_dense_replace=2),
     "deepseek2": _of(
         "deepseek_v2", _LATENT, q_lora_rank=None, first_k_dense_replace=1, topk_method="group_limited_greedy"
     ),
     "deepseek3": _of("deepseek_v3", _LATENT, q_lora_rank=32, first_k_dense_replace=1, rope_parameters=_YARN | _MSCALES),
+    "llama3": _of(
+        "llama",
+        rope_parameters={
+            "rope_type": "llama3",
+            "rope_theta": 10000.0,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    ),
+    "llama-dynamic": _of("llama", rope_parameters={"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 4.0}),
+    "cohere-norms": _of("cohere", logit_scale=0.25, use_qk_norm=True),
+    "stablelm-norms": _of(
+        "stablelm",
+        _QUARTER,
+        qk_layernorm=True,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.25},
+    ),
+    "granite4": _of(
+        "granitemoehybrid",
+        embedding_multiplier=3.0,
+        attention_multiplier=0.2,
+        residual_multiplier=0.4,
+        logits_scaling=2.5,
+        num_local_experts=0,
+        num_experts_per_tok=0,
+        shared_intermediate_size=112,
+        position_embedding_type="rope",
+        layer_types=["attention", "attention"],
+        mamba_n_heads=8,
+    ),
+    "exaone4": _of("exaone4", sliding_window=16, sliding_window_pattern=2),
+    "internlm3": _of("internlm3", qkv_bias=True, bias=True),
+    "ministral3": _of(
+        "ministral3", rms_norm_eps=1e-5, rope_parameters=_YARN | _MSCALES | {"llama_4_scaling_beta": 0.1}
+    ),
+    "internlm2": _of("internlm2", tie_word_embeddings=False),
 }
 
 

@@ -11,12 +11,13 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import internlm2
 import numpy as np
 import torch
 from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from family_models import FAMILIES, Shapes, token_ids, write
+from family_models import FAMILIES, Shapes, token_ids, weights, write
 
 
 def tensor_shapes(model: PreTrainedModel) -> dict[str, list[int]]:
@@ -45,9 +46,14 @@ def write_families(out: Path, names: Iterable[str] = FAMILIES) -> None:
     folder = out / "families"
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
-        shapes = tensor_shapes(AutoModelForCausalLM.from_config(AutoConfig.for_model(**FAMILIES[name])))
+        if FAMILIES[name]["model_type"] == "internlm2":
+            shapes = internlm2.shapes(FAMILIES[name])
+            logits = internlm2.logits(FAMILIES[name], weights(name, shapes), token_ids(name))
+        else:
+            shapes = tensor_shapes(AutoModelForCausalLM.from_config(AutoConfig.for_model(**FAMILIES[name])))
+            logits = family_logits(name, shapes)
         (folder / f"{name}.json").write_text(json.dumps(shapes, indent=1) + "\n")
-        np.savez_compressed(folder / f"{name}.npz", logits=family_logits(name, shapes))
+        np.savez_compressed(folder / f"{name}.npz", logits=logits)
 
 
 if __name__ == "__main__":

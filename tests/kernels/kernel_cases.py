@@ -180,7 +180,7 @@ def position_cases() -> Iterator[Case]:
         spec = AppendSpec(heads, layout, 10 * 64, rotary_dim=32)
         yield Case(f"rotate_append {dtype}", rotate_append(spec), (call,), inputs=3)
 
-    norms = [rng.standard_normal(64).astype(np.float32) for _ in range(2)]
+    norms = [rng.standard_normal(count * 64).astype(np.float32) for count in (6, 2)]
     norm = HeadNormSpec(heads, 10 * 64, by_head=True, eps=1e-5, centered=False)
     yield Case("norm_heads", norm_heads(norm), ((qkv, *norms, np.zeros_like(qkv)),), inputs=3)
 

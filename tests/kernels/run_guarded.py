@@ -16,6 +16,7 @@ from cupola.compiler.target import CpuTarget
 from cupola.kernels.cpu.emit import LANES, Arg, Span, for_each_row, kernel, let, size_var
 from kernels import kernel_cases
 from kernels.guarded import GuardedArray, Side
+from kernels.guarded_latents import latent_cases
 from kernels.kernel_cases import Case
 from kernels.kernel_driver import TARGET, TARGETS, build_module
 
@@ -42,6 +43,7 @@ RIGHT: Mapping[str, Cases] = {
     "rows": kernel_cases.row_cases,
     "position": kernel_cases.position_cases,
     **{f"attention-{isa.name}": lambda isa=isa: kernel_cases.attention_cases(isa) for isa in TARGETS},
+    "latent": latent_cases,
 }
 WRONG: Mapping[str, Cases] = {
     "reads-behind": lambda: shifted_copy("reads-behind", read=1, write=0),

@@ -94,14 +94,13 @@ def test_norm_heads(by_head: bool, centered: bool) -> None:
     heads, n, width = HeadShape(6, 2, 16), 3, 176  # ten heads of 16, and padding
     rng = np.random.default_rng(1)
     qkv = rng.standard_normal((n, width)).astype(np.float32)
-    sizes = (16, 16) if by_head else (96, 32)
-    weights = [rng.standard_normal(size).astype(np.float32) for size in sizes]
+    weights = [rng.standard_normal(size).astype(np.float32) for size in (96, 32)]
     y = np.zeros_like(qkv)
     build(norm_heads(HeadNormSpec(heads, width, by_head, 1e-5, centered)))(qkv, *weights, y)
     for first, count, weight in ((0, 6, weights[0]), (6, 2, weights[1])):
         part = qkv[:, first * 16 : (first + count) * 16].astype(np.float64)
         x = part.reshape(n, -1, 16) if by_head else part[:, None]
         x = x - x.mean(axis=-1, keepdims=True) if centered else x
-        expected = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-5) * weight
+        expected = x / np.sqrt((x**2).mean(axis=-1, keepdims=True) + 1e-5) * weight.reshape(x.shape[1:])
         np.testing.assert_allclose(y[:, first * 16 : (first + count) * 16], expected.reshape(n, -1), atol=1e-5)
     np.testing.assert_array_equal(y[:, 128:160], qkv[:, 128:160])

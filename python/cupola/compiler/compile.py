@@ -67,7 +67,7 @@ def compile_model(
 def _compile_into(
     work: Path, checkpoint: Checkpoint, config: CompileConfig, targets: Sequence[Target], on_progress: OnProgress
 ) -> Manifest:
-    architecture, spec = registry.read(checkpoint.config)
+    architecture, spec = registry.read(checkpoint.config, config.model.max_context)
     config = config.resolved(architecture.task)
     parameters = chosen_parameters(spec, checkpoint, config.model.quant)
     calibrated = _calibrated(spec, checkpoint, parameters, config, on_progress)

@@ -248,8 +248,10 @@ class Operations(ExpertOperations, Protocol):
         """x W^T and what follows it: float32 [n, rows of W], or half as many if gated."""
         ...
 
-    def norm_heads(self, qkv: nn.Tensor, q_norm: nn.Tensor, k_norm: nn.Tensor, eps: float, centered: bool) -> nn.Tensor:
-        """qkv with q and k normed: each head by itself if the weights are one head long, else all heads together."""
+    def norm_heads(
+        self, qkv: nn.Tensor, q_norm: nn.Tensor, k_norm: nn.Tensor, eps: float, *, centered: bool, by_head: bool
+    ) -> nn.Tensor:
+        """qkv with q and k normed: each head by itself, or all heads together; weights are float32 [heads * D]."""
         ...
 
     def rotate_append(

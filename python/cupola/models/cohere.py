@@ -7,11 +7,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cupola.errors import UnsupportedError
 from cupola.models.config import Config
 from cupola.models.names import Names
 from cupola.models.rotary import rotary
-from cupola.models.spec import Architecture, Attention, Biases, DecoderSpec, Norm
+from cupola.models.spec import Architecture, Attention, Biases, DecoderSpec, Norm, QkNorm
 from cupola.models.standard import alike, head_dim, layer_kinds, layers, standard
 
 _NAMES = Names(interleaved=True)
@@ -19,9 +18,8 @@ _NAMES = Names(interleaved=True)
 
 def read_cohere(config: Config) -> DecoderSpec:
     """The shape out of a Cohere config.json."""
-    if config.flag("use_qk_norm", False):
-        raise UnsupportedError("config.json: `use_qk_norm` is true; Command R+ is not supported")
-    return _cohere(config, alike(config, Attention(rotary(config, head_dim(config), theta=5e5))))
+    norm: QkNorm = "heads" if config.flag("use_qk_norm", False) else "none"  # Command R+
+    return _cohere(config, alike(config, Attention(rotary(config, head_dim(config), theta=5e5), qk_norm=norm)))
 
 
 def read_cohere2(config: Config) -> DecoderSpec:
@@ -45,5 +43,5 @@ def _cohere(config: Config, attentions: tuple[Attention, ...]) -> DecoderSpec:
     return replace(spec, placement="parallel_shared", logit_scale=config.number("logit_scale", 0.0625))
 
 
-COHERE = Architecture(name="cohere", model_types=("cohere",), read=read_cohere, models="Command R, Aya 23")
+COHERE = Architecture(name="cohere", model_types=("cohere",), read=read_cohere, models="Command R and R+, Aya 23")
 COHERE2 = Architecture(name="cohere2", model_types=("cohere2",), read=read_cohere2, models="Command R7B and A")

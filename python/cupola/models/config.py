@@ -11,11 +11,15 @@ class Config:
     """The keys of a Hugging Face config.json.
 
     Every getter raises ModelError when the key is missing (and no default is given) or of another type.
+
+    Args:
+        served: tokens that the model will be asked to see at most; 0: as many as it can.
     """
 
-    def __init__(self, values: Mapping[str, object], where: str = "config.json") -> None:
+    def __init__(self, values: Mapping[str, object], where: str = "config.json", served: int = 0) -> None:
         self._values = values
         self._where = where
+        self.served = served
 
     def integer(self, key: str, default: int | None = None) -> int:
         value = self._get(key, default)
@@ -64,6 +68,10 @@ class Config:
         if not isinstance(value, Mapping) or not all(isinstance(v, str) for v in value.values()):
             raise self._wrong(key, value, "an object of strings")
         return value
+
+    def is_text(self, key: str) -> bool:
+        """The key is there, and a string."""
+        return isinstance(self._values.get(key), str)
 
     def has(self, key: str) -> bool:
         """The key is there, and not null."""

@@ -40,7 +40,8 @@ class AttentionLayer(nn.Module):
         ops, attention = self.ops, self.attention
         qkv = self.qkv(self.qkv.input(x, norm))
         if self.q_norm is not None and self.k_norm is not None:
-            qkv = ops.norm_heads(qkv, self.q_norm, self.k_norm, self.spec.norm.eps, self.spec.norm.centered)
+            kind, by_head = self.spec.norm, attention.qk_norm != "row"
+            qkv = ops.norm_heads(qkv, self.q_norm, self.k_norm, kind.eps, centered=kind.centered, by_head=by_head)
         table = None if attention.rotary is None else tables[attention.rotary]
         q, pages = ops.rotate_append(qkv, table, step, pages, query_scale=attention.query_scale)
         return ops.attention(q, step, pages, window=attention.window, soft_cap=attention.soft_cap, sinks=self.sinks)

@@ -6,7 +6,9 @@ q and k instead of capping scores, and lets five layers of six slide, with frequ
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from cupola.models.config import Config
 from cupola.models.names import Names
@@ -69,6 +71,19 @@ def _query_scale(config: Config) -> float:
     return config.number("query_pre_attn_scalar", 256.0) ** -0.5
 
 
+# What the `text_config` of a Gemma 3 that sees leaves out.
+GEMMA3_TEXT: Mapping[str, object] = MappingProxyType(
+    {
+        "model_type": "gemma3_text",
+        "vocab_size": 262208,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "max_position_embeddings": 131072,
+    }
+)
+
 GEMMA = Architecture(name="gemma", model_types=("gemma",), read=read_gemma, models="Gemma 1")
 GEMMA2 = Architecture(name="gemma2", model_types=("gemma2",), read=read_gemma2, models="Gemma 2")
-GEMMA3 = Architecture(name="gemma3", model_types=("gemma3_text",), read=read_gemma3, models="Gemma 3, text only")
+GEMMA3 = Architecture(
+    name="gemma3", model_types=("gemma3_text",), read=read_gemma3, models="Gemma 3; of those that see, the text part"
+)

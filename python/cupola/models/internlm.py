@@ -5,7 +5,7 @@ from __future__ import annotations
 from cupola.models.config import Config
 from cupola.models.names import Names
 from cupola.models.spec import Architecture, Biases, DecoderSpec
-from cupola.models.standard import standard
+from cupola.models.standard import rms_norm, standard
 
 _NAMES = Names(
     embedding="model.tok_embeddings",
@@ -29,7 +29,8 @@ def read_internlm2(config: Config) -> DecoderSpec:
 def read_internlm3(config: Config) -> DecoderSpec:
     """The shape out of an InternLM 3 config.json."""
     bias = config.flag("bias", False)
-    return standard(config, biases=Biases(qkv=config.flag("qkv_bias", False), output=bias, ffn=bias))
+    biases = Biases(qkv=config.flag("qkv_bias", False), output=bias, ffn=bias)
+    return standard(config, norm=rms_norm(config, 1e-5), biases=biases)
 
 
 INTERNLM2 = Architecture(name="internlm2", model_types=("internlm2",), read=read_internlm2, models="InternLM 2 and 2.5")

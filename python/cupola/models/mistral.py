@@ -18,9 +18,25 @@ def read(config: Config) -> DecoderSpec:
     return standard(config, attentions=layers(kinds, full, replace(full, window=window)))
 
 
+def read_ministral3(config: Config) -> DecoderSpec:
+    """The shape out of a Ministral 3 config.json.
+
+    Queries grow with the logarithm of their position from the original context on (`llama_4_scaling_beta`); such
+    positions are not served.
+    """
+    spec = read(config)
+    scaling = config.table("rope_parameters") or config.table("rope_scaling")
+    if scaling is None or not scaling.number("llama_4_scaling_beta", 0.0):
+        return spec
+    return replace(spec, max_context=min(spec.max_context, scaling.integer("original_max_position_embeddings")))
+
+
 MISTRAL = Architecture(
     name="mistral",
     model_types=("mistral", "ministral"),
     read=read,
     models="Mistral 7B, Ministral, Mistral NeMo and Small (text)",
+)
+MINISTRAL3 = Architecture(
+    name="ministral3", model_types=("ministral3",), read=read_ministral3, models="Ministral 3 (text, original context)"
 )

@@ -56,16 +56,20 @@ class Heads:
 RowOrder = tuple[int, ...] | None
 
 
+def head_order(names: Names, dim: int, rotary_dim: int) -> RowOrder:
+    """The components of a head of q or k with those that rotate in halves; None: as they lie."""
+    if not names.interleaved:
+        return None
+    return (*range(0, rotary_dim, 2), *range(1, rotary_dim, 2), *range(rotary_dim, dim))
+
+
 def qkv_orders(names: Names, heads: Heads) -> tuple[RowOrder, ...]:
     """For each tensor of `names.qkv`, the rows that make q, k and v, one after the other; None: all, as they lie."""
     group, dim = heads.queries // heads.keys, heads.dim
 
     def head(first: int, rotates: bool) -> list[int]:
-        half = heads.rotary_dim // 2
-        if not (rotates and names.interleaved):
-            return list(range(first, first + dim))
-        pairs = [*range(0, 2 * half, 2), *range(1, 2 * half, 2), *range(2 * half, dim)]
-        return [first + row for row in pairs]
+        order = head_order(names, dim, heads.rotary_dim) if rotates else None
+        return [first + row for row in order or range(dim)]
 
     def stacked(count: int, first: Callable[[int], int], rotates: bool) -> list[int]:
         return [row for index in range(count) for row in head(first(index), rotates)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from cupola.models import latent
 from cupola.models.expert_parameters import Has, declare_experts
-from cupola.models.names import Heads, RowOrder, qkv_orders
-from cupola.models.spec import DecoderSpec
+from cupola.models.names import Heads, RowOrder, head_order, qkv_orders
+from cupola.models.spec import Attention, DecoderSpec
 from cupola.quantize.formats import Format
 from cupola.quantize.parameter import Parameter, Role, Source
 
@@ -19,21 +20,27 @@ def declare(spec: DecoderSpec, held: Collection[str]) -> Iterator[Parameter]:
     """Every parameter of the decoder with its checkpoint tensors, under their Hugging Face names, as plain floats.
 
     Args:
-        held: the names of the checkpoint's tensors. Of one that was saved without its head, they lack the first part.
+        held: the names of the checkpoint's tensors; `_SPELLINGS` says what may differ about them.
     """
-    prefix, _, bare = spec.names.embedding.partition(".")
-    bare_names = f"{spec.names.embedding}.weight" not in held and f"{bare}.weight" in held
+    first, _, _ = spec.names.embedding.partition(".")
+    spellings = [partial(spelling, f"{first}.") for spelling in _SPELLINGS]
+    spelled = next((s for s in spellings if s(f"{spec.names.embedding}.weight") in held), spellings[0])
 
     def has(name: str) -> bool:
-        return (name.removeprefix(f"{prefix}.") if bare_names else name) in held
+        return spelled(name) in held
 
     for parameter in _Declaration(spec, has).all():
-        yield _without(parameter, f"{prefix}.") if bare_names else parameter
+        sources = (replace(source, name=spelled(source.name)) for source in parameter.sources)
+        yield replace(parameter, sources=tuple(sources))
 
 
-def _without(parameter: Parameter, prefix: str) -> Parameter:
-    sources = (replace(source, name=source.name.removeprefix(prefix)) for source in parameter.sources)
-    return replace(parameter, sources=tuple(sources))
+# How the names of a checkpoint may differ from a family's, whose first part is `first`.
+_SPELLINGS: tuple[Callable[[str, str], str], ...] = (
+    lambda first, name: name,  # noqa: ARG005
+    lambda first, name: name.removeprefix(first),  # saved without its head
+    lambda first, name: f"language_model.{name}",  # noqa: ARG005 (the text part of a model that sees)
+    lambda first, name: f"{first}language_model.{name.removeprefix(first)}" if name.startswith(first) else name,
+)
 
 
 class _Declaration:
@@ -94,13 +101,29 @@ class _Declaration:
         tensors = [(prefix + part, size, order) for part, size, order in zip(names.qkv, sizes, orders, strict=True)]
         yield from self._linear(f"{name}.qkv", tensors, spec.hidden_size, spec.biases.qkv)
         if attention.qk_norm != "none":
-            widths = (queries, keys) if attention.qk_norm == "row" else (spec.head_dim, spec.head_dim)
-            for which, part, width in zip(("q_norm", "k_norm"), (names.q_norm, names.k_norm), widths, strict=True):
-                yield self._vector(f"{name}.{which}", f"{prefix}{part}.weight", width, spec.norm.offset)
+            for which, heads in (("q_norm", spec.num_heads), ("k_norm", spec.num_kv_heads)):
+                tensor = prefix + (names.q_norm if which == "q_norm" else names.k_norm)
+                sources = self._head_norms(attention, tensor, heads)
+                yield Parameter(f"{name}.{which}", Role.VECTOR, tuple(sources), Format.F32)
         if attention.sinks:
             yield self._vector(f"{name}.sinks", prefix + names.sinks, spec.num_heads)
         output = [(prefix + names.output, spec.hidden_size, None)]
         yield from self._linear(f"{name}.output", output, queries, spec.biases.output)
+
+    def _head_norms(self, attention: Attention, tensor: str, heads: int) -> list[Source]:
+        """The weights of all heads; each head's own are rows of one tensor, or a tensor each."""
+        spec, dim = self._spec, self._spec.head_dim
+        offset = spec.norm.offset
+        order = head_order(spec.names, dim, attention.rotary.dim if attention.rotary is not None else 0)
+        if attention.qk_norm == "row":
+            whole = order and tuple(head * dim + row for head in range(heads) for row in order)
+            return [Source(f"{tensor}.weight", (heads * dim,), whole, offset=offset)]
+        if attention.qk_norm == "head":
+            return [Source(f"{tensor}.weight", (dim,), order, offset=offset)] * heads
+        if self._has(f"{tensor}.weight"):
+            stack = (heads, dim)
+            return [Source(f"{tensor}.weight", stack, order, offset=offset, index=head) for head in range(heads)]
+        return [Source(f"{tensor}.norms.{head}.weight", (dim,), order, offset=offset) for head in range(heads)]
 
     def _linear(self, name: str, tensors: Tensors, inputs: int, bias: bool) -> Iterator[Parameter]:
         yield self._matrix(name, tensors, inputs, Role.LINEAR)

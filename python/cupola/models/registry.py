@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from cupola.errors import UnsupportedError
 from cupola.manifest import Task
@@ -13,16 +14,17 @@ from cupola.models.config import Config
 from cupola.models.deepseek import DEEPSEEK2, DEEPSEEK3
 from cupola.models.distilbert import DISTILBERT
 from cupola.models.encoder_spec import EncoderSpec
-from cupola.models.gemma import GEMMA, GEMMA2, GEMMA3
+from cupola.models.exaone import EXAONE4
+from cupola.models.gemma import GEMMA, GEMMA2, GEMMA3, GEMMA3_TEXT
 from cupola.models.glm import GLM, GLM4
 from cupola.models.gpt2 import GPT2
 from cupola.models.gpt_neox import GPT_NEOX
 from cupola.models.gpt_oss import GPT_OSS
-from cupola.models.granite import GRANITE
+from cupola.models.granite import GRANITE, GRANITE_HYBRID
 from cupola.models.granite_moe import GRANITE_MOE
 from cupola.models.internlm import INTERNLM2, INTERNLM3
 from cupola.models.llama import LLAMA
-from cupola.models.mistral import MISTRAL
+from cupola.models.mistral import MINISTRAL3, MISTRAL
 from cupola.models.mixtral import MIXTRAL
 from cupola.models.modernbert import MODERNBERT
 from cupola.models.mpnet import MPNET
@@ -40,6 +42,7 @@ from cupola.models.starcoder2 import STARCODER2
 ARCHITECTURES: tuple[Architecture, ...] = (
     LLAMA,
     MISTRAL,
+    MINISTRAL3,
     MIXTRAL,
     QWEN2,
     QWEN2_MOE,
@@ -55,8 +58,10 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     OLMO3,
     OLMOE,
     GRANITE,
+    GRANITE_HYBRID,
     GRANITE_MOE,
     STABLELM,
+    EXAONE4,
     COHERE,
     COHERE2,
     GLM,
@@ -76,6 +81,12 @@ ARCHITECTURES: tuple[Architecture, ...] = (
     MODERNBERT,
     NOMIC_BERT,
     GTE,
+)
+
+
+# Models that see, whose text part is served: what their `text_config` may leave out.
+SEEING: Mapping[str, Mapping[str, object]] = MappingProxyType(
+    {"gemma3": GEMMA3_TEXT, "mistral3": MappingProxyType({"model_type": "mistral"})}
 )
 
 
@@ -99,14 +110,23 @@ def task(values: Mapping[str, object]) -> Task:
     return "classify" if kind == "embed" and labels(config) else kind
 
 
-def read(values: Mapping[str, object]) -> tuple[Architecture, DecoderSpec | EncoderSpec]:
+def _text_part(values: Mapping[str, object]) -> Mapping[str, object]:
+    """The configuration of the model that writes, where the checkpoint has one that sees too."""
+    defaults, part = SEEING.get(str(values.get("model_type"))), values.get("text_config")
+    return values if defaults is None or not isinstance(part, Mapping) else {**defaults, **part}
+
+
+def read(values: Mapping[str, object], served: int = 0) -> tuple[Architecture, DecoderSpec | EncoderSpec]:
     """Architecture and sizes of a checkpoint from its configuration.
+
+    Args:
+        served: as in `Config`.
 
     Raises:
         UnsupportedError: unknown architecture, or sizes that no kernel can compute with.
         ModelError: a key is missing or of the wrong type.
     """
-    config = Config(values)
+    config = Config(_text_part(values), served=served)
     architecture = find(config.text("model_type"))
     spec = architecture.read(config)
     spec.check()

@@ -169,10 +169,11 @@ def _longrope(config: Config, scaling: Config, frequencies: np.ndarray) -> Rotar
     """A searched factor for each frequency: one list for the original context, one for the stretched one.
 
     transformers changes lists when a sequence outgrows the original context, which would change keys that are in the
-    cache already; here the model's context decides, once.
+    cache already, and with them what short sequences get; here the context that the model is compiled for decides,
+    once. Who wants what short sequences were trained with compiles for the original context.
     """
     factor, original = _stretch(config, scaling)
-    stretched = config.number("max_position_embeddings") > original
+    stretched = (config.served or config.number("max_position_embeddings")) > original
     factors = np.array(scaling.numbers("long_factor" if stretched else "short_factor"), np.float32)
     if len(factors) != len(frequencies):
         raise ModelError(f"config.json: longrope has {len(factors)} factors for {len(frequencies)} frequencies")

@@ -21,7 +21,7 @@ from cupola.models.rotary import Rotary
 from cupola.models.sizes import check_multiples
 
 Function = Literal["silu", "gelu", "gelu_tanh", "relu", "swiglu_clamped"]
-QkNorm = Literal["none", "head", "row"]
+QkNorm = Literal["none", "head", "heads", "row"]
 Placement = Literal["before", "after", "around", "parallel", "parallel_shared"]
 
 
@@ -35,7 +35,8 @@ class Attention:
         soft_cap: scores become soft_cap * tanh(score / soft_cap); 0: they stay (Gemma 2, 2024).
         sinks: every head has a logit that takes part in the softmax and has no value (gpt-oss, 2025).
         query_scale: the factor on queries; None: 1 / sqrt(head size).
-        qk_norm: how q and k are normed before they rotate: each head by itself, or all heads of a row together.
+        qk_norm: how q and k are normed before they rotate: each head by itself with the weights of all, or with its
+            own; or all heads of a row together.
     """
 
     rotary: Rotary | None

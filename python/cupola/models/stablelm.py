@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cupola.errors import UnsupportedError
 from cupola.models.config import Config
+from cupola.models.names import Names
 from cupola.models.rotary import rotary
-from cupola.models.spec import Architecture, Attention, Biases, DecoderSpec, Norm
+from cupola.models.spec import Architecture, Attention, Biases, DecoderSpec, Norm, QkNorm
 from cupola.models.standard import alike, head_dim, standard
+
+_NAMES = Names(q_norm="self_attn.q_layernorm", k_norm="self_attn.k_layernorm")
 
 
 def read(config: Config) -> DecoderSpec:
     """The shape out of a StableLM config.json."""
-    if config.flag("qk_layernorm", False):
-        raise UnsupportedError("config.json: `qk_layernorm` is true; StableLM with norms of q and k is not supported")
+    qk_norm: QkNorm = "heads" if config.flag("qk_layernorm", False) else "none"  # the 12B model
     spec = standard(
         config,
-        attentions=alike(config, Attention(rotary(config, head_dim(config), partial=0.25))),
+        attentions=alike(config, Attention(rotary(config, head_dim(config), partial=0.25), qk_norm=qk_norm)),
+        names=_NAMES,
         norm=Norm(config.number("layer_norm_eps", 1e-5), centered=True, bias=True),
         biases=Biases(qkv=config.flag("use_qkv_bias", False)),
     )

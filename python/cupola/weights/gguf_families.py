@@ -126,6 +126,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             epsilon=_LAYER_NORM_EPS,
             keys={"use_parallel_residual": "use_parallel_residual"},
             flags={"use_qkv_bias": "attn_q.bias", "qk_layernorm": "attn_q_norm.weight"},
+            parts=PARTS | {"attn_q_norm": "self_attn.q_layernorm", "attn_k_norm": "self_attn.k_layernorm"},
         ),
         "starcoder2": Family(
             "starcoder2",

@@ -17,6 +17,7 @@ from cupola.kernels.cpu.emit import (
     LANES,
     Arg,
     Expr,
+    Index,
     Span,
     cast,
     f32,
@@ -120,8 +121,12 @@ def row_args(codes: Codes, n: Expr, width: int) -> dict[str, Arg]:
     return {"q": Arg((n, width), "int8"), "s": Arg((n, width // GROUP, 2), "float32")}
 
 
-def norm_row(width: int, norm: NormSpec, x: Load, weight: Span, bias: Span | None = None) -> Load:
-    """The values of a row behind a norm, given those before it; reads the row once or twice at once."""
+def norm_row(width: int, norm: NormSpec, x: Load, weight: Span, bias: Span | None = None, *, first: Index = 0) -> Load:
+    """The values of a row behind a norm, given those before it; reads the row once or twice at once.
+
+    Args:
+        first: where the row's weights begin.
+    """
     mean = _mean(width, x) if norm.centered else None
 
     def centred(at: Expr) -> Expr:
@@ -137,8 +142,8 @@ def norm_row(width: int, norm: NormSpec, x: Load, weight: Span, bias: Span | Non
     def value(at: Expr) -> Expr:
         scaled = let(centred(at) * inverse)
         if bias is None:
-            return let(scaled * weight.load(at))
-        return fma(scaled, weight.load(at), bias.load(at))
+            return let(scaled * weight.load(first + at))
+        return fma(scaled, weight.load(first + at), bias.load(first + at))
 
     return value
 

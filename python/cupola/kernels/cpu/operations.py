@@ -37,8 +37,9 @@ class CpuOperations(CpuExperts):
         function = self._kernel(activation.add_normed, int(x.shape[1]), norm_spec(norm))
         return op.tensor_ir_op(function, "add_normed", [x, y, *norm_args(norm)], f32_tensor(*x.shape))
 
-    def norm_heads(self, qkv: nn.Tensor, q_norm: nn.Tensor, k_norm: nn.Tensor, eps: float, centered: bool) -> nn.Tensor:
-        by_head = int(q_norm.shape[0]) == self._heads.dim
+    def norm_heads(
+        self, qkv: nn.Tensor, q_norm: nn.Tensor, k_norm: nn.Tensor, eps: float, *, centered: bool, by_head: bool
+    ) -> nn.Tensor:
         spec = position.HeadNormSpec(self._heads, int(qkv.shape[1]), by_head, eps, centered)
         return op.tensor_ir_op(
             self._kernel(position.norm_heads, spec), "norm_heads", [qkv, q_norm, k_norm], f32_tensor(*qkv.shape)

@@ -128,7 +128,7 @@ class HeadNormSpec:
 
     Args:
         row_width: of the fused projection, padding included.
-        by_head: each head has a norm of its own (Dehghani et al., 2023); else all heads of a row have one together.
+        by_head: each head is normed by itself (Dehghani et al., 2023); else all heads of a row are together.
     """
 
     heads: HeadShape
@@ -139,7 +139,7 @@ class HeadNormSpec:
 
 
 def norm_heads(spec: HeadNormSpec) -> tirx.PrimFunc:
-    """(qkv float32[n, row_width], q_norm, k_norm float32[D] or [heads * D]) -> qkv with q and k normed."""
+    """(qkv float32[n, row_width], q_norm, k_norm float32[heads * D]) -> qkv with q and k normed."""
     n = size_var("n")
     heads, norm = spec.heads, NormSpec(spec.eps, spec.centered)
 
@@ -151,7 +151,7 @@ def norm_heads(spec: HeadNormSpec) -> tirx.PrimFunc:
                 width, times = (heads.dim, count) if spec.by_head else (count * heads.dim, 1)
                 with serial(times) as h:
                     start = let(base + first * heads.dim + h * width)
-                    value = norm_row(width, norm, lambda at: qkv.load(start + at), weight)
+                    value = norm_row(width, norm, lambda at: qkv.load(start + at), weight, first=let(h * width))
                     with serial(width // LANES) as j:
                         y.store(start + j * LANES, value(let(j * LANES)))
 
@@ -163,9 +163,9 @@ def norm_heads(spec: HeadNormSpec) -> tirx.PrimFunc:
 
         for_each_row(n, row)
 
-    widths = [heads.dim if spec.by_head else count * heads.dim for count in (heads.queries, heads.keys)]
     rows = Arg((n, spec.row_width), "float32")
-    args = {"qkv": rows, "q_norm": Arg((widths[0],), "float32"), "k_norm": Arg((widths[1],), "float32"), "y": rows}
+    q_norm, k_norm = (Arg((count * heads.dim,), "float32") for count in (heads.queries, heads.keys))
+    args = {"qkv": rows, "q_norm": q_norm, "k_norm": k_norm, "y": rows}
     return kernel("norm_heads", args, body)
 
 

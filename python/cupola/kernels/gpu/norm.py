@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from cupola.kernels.emit import Arg, Expr, Span, branch, f32, let
+from cupola.kernels.emit import Arg, Expr, Index, Span, branch, f32, let
 from cupola.kernels.gpu.emit import (
     Block,
     block_sum,
@@ -51,9 +51,16 @@ class NormSpec:
 
 
 def norm_row(
-    block: Block, scratch: Span, norm: NormSpec, load: Load, weight: Span, bias: Span | None, store: Store
+    block: Block,
+    scratch: Span,
+    norm: NormSpec,
+    load: Load,
+    weight: Span,
+    bias: Span | None,
+    store: Store,
+    first: Index = 0,
 ) -> None:
-    """Norms one row; all threads of the block take part."""
+    """Norms one row, whose weights begin at `first`; all threads of the block take part."""
     mean = _mean(block, scratch, norm.width, load) if norm.centered else None
 
     def centred(at: Expr) -> Expr:
@@ -68,8 +75,8 @@ def norm_row(
     inverse = let(f32(1.0) / tirx.sqrt(variance + f32(norm.eps)))
 
     def write_one(at: Expr) -> None:
-        value = let(let(centred(at) * inverse) * weight.at(at))
-        store(at, value if bias is None else let(value + bias.at(at)))
+        value = let(let(centred(at) * inverse) * weight.at(first + at))
+        store(at, value if bias is None else let(value + bias.at(first + at)))
 
     block.each(norm.width, write_one)
 
@@ -123,7 +130,7 @@ class HeadNorm:
 
     Args:
         row_width: of the fused projection, padding included.
-        by_head: each head has a norm of its own (Dehghani et al., 2023); else all heads of a row have one together.
+        by_head: each head is normed by itself (Dehghani et al., 2023); else all heads of a row are together.
         dtype: of the rows.
     """
 
@@ -140,7 +147,7 @@ class HeadNorm:
 
 
 def norm_heads(spec: HeadNorm, most_threads: int) -> tirx.PrimFunc:
-    """(qkv[n, row_width], q_norm, k_norm float32[D] or [heads * D]) -> qkv with q and k normed."""
+    """(qkv[n, row_width], q_norm, k_norm float32[heads * D]) -> qkv with q and k normed."""
     n, heads = size_var("n"), spec.heads
     q_norm, k_norm = spec.norm(heads.queries), spec.norm(heads.keys)
     q_parts, k_parts = (heads.queries, heads.keys) if spec.by_head else (1, 1)
@@ -151,23 +158,25 @@ def norm_heads(spec: HeadNorm, most_threads: int) -> tirx.PrimFunc:
         with launch(threads, n, q_parts + k_parts + 1) as block:
             scratch, row = shared(threads), let(block.x * spec.row_width)
 
-            def part(norm: NormSpec, weight: Span, first: Expr) -> None:
-                start = let(row + first)
+            def part(norm: NormSpec, weight: Span, index: Expr, before: int) -> None:
+                first = let(index * norm.width)
+                start = let(row + before + first)
 
                 def store(at: Expr, value: Expr) -> None:
                     write(y, start + at, value)
 
-                norm_row(block, scratch, norm, lambda at: read(qkv, start + at), weight, None, store)
+                norm_row(block, scratch, norm, lambda at: read(qkv, start + at), weight, None, store, first)
 
             def key_or_value() -> None:
                 index = let(block.y - q_parts)
-                branch(index < k_parts, lambda: part(k_norm, k_norm_, let(index * k_norm.width + keys)), copy)
+                branch(index < k_parts, lambda: part(k_norm, k_norm_, index, keys), copy)
 
             def copy() -> None:
                 block.each(heads.keys * heads.dim, lambda at: y.put(row + values + at, qkv.at(row + values + at)))
 
-            branch(block.y < q_parts, lambda: part(q_norm, q_norm_, let(block.y * q_norm.width)), key_or_value)
+            branch(block.y < q_parts, lambda: part(q_norm, q_norm_, block.y, 0), key_or_value)
 
     rows = Arg((n, spec.row_width), spec.dtype)
-    args = {"qkv": rows, "q_norm_": Arg((q_norm.width,), "float32"), "k_norm_": Arg((k_norm.width,), "float32")}
+    widths = [count * heads.dim for count in (heads.queries, heads.keys)]
+    args = {"qkv": rows, "q_norm_": Arg((widths[0],), "float32"), "k_norm_": Arg((widths[1],), "float32")}
     return kernel("norm_heads", args | {"y": rows}, body)

@@ -53,8 +53,9 @@ class GpuOperations(GpuExperts):
         function = self._kernel(norm.add_normed, spec, str(y.dtype), self._gpu.threads)
         return op.tensor_ir_op(function, "add_normed", [x, y, *norm_args(norm_)], like(x))
 
-    def norm_heads(self, qkv: nn.Tensor, q_norm: nn.Tensor, k_norm: nn.Tensor, eps: float, centered: bool) -> nn.Tensor:
-        by_head = int(q_norm.shape[0]) == self._heads.dim
+    def norm_heads(
+        self, qkv: nn.Tensor, q_norm: nn.Tensor, k_norm: nn.Tensor, eps: float, *, centered: bool, by_head: bool
+    ) -> nn.Tensor:
         spec = norm.HeadNorm(self._heads, int(qkv.shape[1]), by_head, eps, centered, str(qkv.dtype))
         function = self._kernel(norm.norm_heads, spec, self._gpu.threads)
         return op.tensor_ir_op(function, "norm_heads", [qkv, q_norm, k_norm], like(qkv))
