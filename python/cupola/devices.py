@@ -55,10 +55,11 @@ def capability(arch: str) -> tuple[int, int] | None:
 def _cuda() -> Iterator[Device]:
     try:
         driver = ctypes.CDLL("libcuda.so.1")
-    except OSError:
+        start = driver.cuInit
+    except (OSError, AttributeError):  # none, or one that the compiler put in its place to link without a device
         return
     count = ctypes.c_int()
-    if driver.cuInit(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
+    if start(0) or driver.cuDeviceGetCount(ctypes.byref(count)):
         return
     for ordinal in range(count.value):
         device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()

@@ -16,6 +16,7 @@ from device_checks.rows import Row
 MEASURED = os.environ.get("CUPOLA_TARGET_ROWS")
 pytestmark = pytest.mark.skipif(not MEASURED, reason="`make targets` measures for minutes")
 KERNELS = 20  # fewer than a decoder has
+ROUNDING = 1e-4  # of a processor without fused multiplication and addition
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,8 @@ def test_pcs(rows: dict[str, Row], name: str) -> None:
         assert "lacks" in row.missing
         assert not row.executed
     else:
-        assert (row.executed, row.error) == ("this machine", 0)
+        assert row.executed == "this machine"
+        assert row.error == 0 or (name == "cpu:x86-64" and row.error is not None and row.error < ROUNDING)
 
 
 @pytest.mark.parametrize(
