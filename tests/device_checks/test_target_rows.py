@@ -26,7 +26,7 @@ def rows() -> dict[str, Row]:
 
 
 def test_every_target_has_a_row(rows: dict[str, Row]) -> None:
-    assert list(rows) == [target.name for target in every_target()]
+    assert sorted(rows) == sorted(target.name for target in every_target())
 
 
 @pytest.mark.parametrize("name", ["cpu:x86-64", "cpu:x86-64-v3", "cpu:x86-64-v4+avx512vnni"])
