@@ -139,7 +139,7 @@ void Engine::Close() {
 void Engine::Run(std::promise<void> started) {
   SetUpThread("cupola-engine");
   try {
-    model_->Start(options_.limits.num_pages, options_.threads);
+    model_->Start(options_.limits.num_pages, options_.limits.num_window_pages, options_.threads);
   } catch (...) {
     started.set_exception(std::current_exception());
     return;
@@ -216,7 +216,7 @@ void Engine::DrainCommands() {
 }
 
 void Engine::Forward(const StepPlan& plan) {
-  BuildStepInput(plan, options_.limits.page_size, &input_);
+  BuildStepInput(plan, options_.limits.page_size, scheduler_.ledger().window(), &input_);
   Failpoint("forward");
   logits_ = model_->Forward(input_);
 }

@@ -18,7 +18,11 @@ enum class Foresight : int32_t {
 
 struct Limits {
   int32_t num_pages = 0;
-  int32_t page_size = 0;        // token slots a page
+  int32_t page_size = 0;  // token slots a page
+  // Tokens that the layers with a window see, and pages that these layers have places for. 0: every
+  // layer sees everything.
+  int32_t window = 0;
+  int32_t num_window_pages = 0;
   int32_t max_batch = 0;        // most running requests
   int32_t max_step_tokens = 0;  // token budget of one step
   int32_t max_context = 0;      // most tokens of one request, prompt and output
@@ -30,6 +34,17 @@ struct Limits {
   int32_t prefill_rows = 0;  // of prompts in a step beside streams; 0: as the step's time allows
 
   int32_t PagesFor(int32_t num_tokens) const { return (num_tokens + page_size - 1) / page_size; }
+  // The first page that a row at `position` sees through the window.
+  int32_t FirstInWindow(int32_t position) const {
+    return std::max(0, position - window + 1) / page_size;
+  }
+  // Pages that all who run may use at once through the window.
+  int64_t MostWindowPages() const {
+    const int64_t each = (window + page_size - 2) / page_size + 2;
+    const int64_t copied_from = 1;
+    return std::min<int64_t>(num_pages,
+                             max_running() * each + PagesFor(max_step_tokens) + copied_from);
+  }
   // Every running request must get a row in every step, or a decode could starve.
   int32_t max_running() const { return std::min(max_batch, max_step_tokens); }
 };

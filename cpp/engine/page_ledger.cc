@@ -7,7 +7,16 @@
 namespace cupola {
 
 PageLedger::PageLedger(const Limits& limits)
-    : limits_(limits), pool_(limits.num_pages), cache_(limits.page_size, &pool_) {}
+    : limits_(limits),
+      pool_(limits.num_pages),
+      cache_(limits.page_size, &pool_),
+      window_(limits.num_window_pages, limits.num_pages) {
+  if (limits.window > 0 && limits.num_window_pages < limits.MostWindowPages()) {
+    throw std::logic_error("page ledger: " + std::to_string(limits.num_window_pages) +
+                           " places in the window, but those who run may use " +
+                           std::to_string(limits.MostWindowPages()));
+  }
+}
 
 int32_t PageLedger::num_pinned() const {
   int32_t count = 0;
@@ -23,10 +32,29 @@ const PrefixCache::Found& PageLedger::Find(const Request& request) {
   if (count > 0) {
     cache_.Find(request.cache_seed, LastIndexed(request), request.tokens.data() + begin, count,
                 &found_);
+    if (limits_.window > 0) TrimToWindow(request);
   } else {
     found_ = {};
   }
   return found_;
+}
+
+// Leaves of what was found the longest beginning behind which all is there that the next row sees
+// through the window.
+void PageLedger::TrimToWindow(const Request& request) {
+  const int32_t first = request.num_indexed;
+  int32_t there = request.window_begin;  // all pages from here on have places
+  int32_t usable = 0;
+  for (int32_t i = 0; i < static_cast<int32_t>(found_.pages.size()); ++i) {
+    if (!window_.has(found_.pages[i])) there = first + i + 1;
+    const int32_t end = first + i + 1;
+    if (there <= limits_.FirstInWindow(end * limits_.page_size)) usable = i + 1;
+  }
+  const bool whole = usable == static_cast<int32_t>(found_.pages.size());
+  found_.pages.resize(usable);
+  if (whole && found_.partial != PrefixCache::kNoPage && window_.has(found_.partial)) return;
+  found_.partial = PrefixCache::kNoPage;
+  found_.partial_tokens = 0;
 }
 
 int32_t PageLedger::NumUnheld(const PrefixCache::Found& found) const {
@@ -52,11 +80,11 @@ void PageLedger::Open(const PrefixCache::Found& found, Request* request) {
 }
 
 void PageLedger::Reuse(Request* request) {
-  for (int32_t page : Find(*request).pages) {
-    pool_.Hold(page);
-    pool_.Release(request->pages[request->num_indexed]);
-    request->pages[request->num_indexed++] = page;
-  }
+  const PrefixCache::Found& found = Find(*request);
+  if (found.pages.empty()) return;
+  // What it has written of the next page is of no use now.
+  SetWindow(request->window_begin, std::min(request->window_end, request->num_indexed), request);
+  for (int32_t page : found.pages) Exchange(request->num_indexed++, page, request);
   Advance(request->num_indexed * limits_.page_size, request);
 }
 
@@ -70,12 +98,21 @@ void PageLedger::CopyPartial(const std::vector<Request*>& others, Request* reque
   for (const Request* other : others) {
     const int32_t computed = other->num_computed - begin;
     const int32_t usable = std::min(CommonWithNextPage(*other, *request), computed);
-    if (usable <= common) continue;
-    source = other->pages[request->num_indexed];
+    const int32_t page = other->pages[request->num_indexed];
+    if (usable <= common || (limits_.window > 0 && !window_.has(page))) continue;
+    source = page;
     common = usable;
   }
   if (begin + common <= request->num_computed) return;
-  copies->push_back({source, request->pages[request->num_indexed]});
+  PageCopy copy{source, request->pages[request->num_indexed]};
+  if (limits_.window > 0) {
+    window_.Use(source);  // or its place might be the one that the request's page gets
+    SetWindow(request->window_begin, request->num_indexed + 1, request);
+    copy.window_src = window_.place(source);
+    copy.window_dst = window_.place(copy.dst);
+    window_.Release(source);
+  }
+  copies->push_back(copy);
   Advance(begin + common, request);
 }
 
@@ -85,29 +122,75 @@ void PageLedger::Grow(int32_t count, Request* request) {
 
 int32_t PageLedger::Take() {
   if (pool_.num_free() == 0) cache_.Evict(1);
-  return pool_.Take();
+  const int32_t page = pool_.Take();
+  if (limits_.window > 0) window_.Forget(page);
+  return page;
+}
+
+// One holder less of a page. What nobody can find again needs no place.
+void PageLedger::Discard(int32_t page) {
+  pool_.Release(page);
+  if (limits_.window > 0 && pool_.holders(page) == 0 && !pool_.cached(page)) window_.Forget(page);
+}
+
+// Puts a cached page of the same tokens where the request has one of its own.
+void PageLedger::Exchange(int32_t index, int32_t page, Request* request) {
+  const int32_t mine = request->pages[index];
+  pool_.Hold(page);
+  if (limits_.window > 0) {
+    const bool used = request->window_begin <= index && index < request->window_end;
+    if (used) window_.Release(mine);
+    window_.Move(mine, page);
+    if (used) window_.Use(page);
+  }
+  pool_.Release(mine);
+  request->pages[index] = page;
+}
+
+// ---- The window ---------------------------------------------------------------------------------
+
+void PageLedger::OpenWindow(int32_t num_rows, Request* request) {
+  if (limits_.window == 0) return;
+  const int32_t end = limits_.PagesFor(request->num_computed + num_rows);
+  SetWindow(limits_.FirstInWindow(request->num_computed), std::max(end, request->window_end),
+            request);
+}
+
+// Pages that come in before pages that go: a page in both keeps its place.
+void PageLedger::SetWindow(int32_t begin, int32_t end, Request* request) {
+  if (limits_.window == 0) return;
+  const auto was = [request](int32_t i) {
+    return request->window_begin <= i && i < request->window_end;
+  };
+  for (int32_t i = begin; i < end; ++i) {
+    if (!was(i)) window_.Use(request->pages[i]);
+  }
+  for (int32_t i = request->window_begin; i < request->window_end; ++i) {
+    if (begin <= i && i < end) continue;
+    window_.Release(request->pages[i]);
+    if (!pool_.cached(request->pages[i])) window_.Forget(request->pages[i]);
+  }
+  request->window_begin = begin;
+  request->window_end = end;
 }
 
 void PageLedger::Index(Request* request) {
-  if (!limits_.prefix_cache) return;
   const int32_t num_full = request->num_computed / limits_.page_size;
-  while (request->num_indexed < num_full) {
+  while (limits_.prefix_cache && request->num_indexed < num_full) {
     const int32_t i = request->num_indexed;
     const int32_t mine = request->pages[i];
     const int32_t* tokens = request->tokens.data() + int64_t{i} * limits_.page_size;
     const int32_t known = cache_.Insert(request->cache_seed, LastIndexed(*request), tokens, mine);
-    if (known != mine) {
-      pool_.Hold(known);
-      pool_.Release(mine);
-      request->pages[i] = known;
-    }
+    if (known != mine) Exchange(i, known, request);
     ++request->num_indexed;
   }
+  SetWindow(limits_.FirstInWindow(request->num_computed), request->window_end, request);
 }
 
 void PageLedger::Close(Request* request) {
   if (request->num_indexed > 0) cache_.Touch(LastIndexed(*request));
-  for (int32_t page : request->pages) pool_.Release(page);
+  SetWindow(0, 0, request);
+  for (int32_t page : request->pages) Discard(page);
   request->pages.clear();
   request->num_indexed = 0;
   request->num_computed = 0;
@@ -117,6 +200,7 @@ void PageLedger::Advance(int32_t num_computed, Request* request) {
   const int32_t gained = num_computed - request->num_computed;
   if (gained <= 0) return;
   request->num_computed = num_computed;
+  OpenWindow(0, request);
   if (request->preempted || request->num_generated() > 0) return;  // it had them once
   request->num_cached += gained;
   counters_.hit_tokens += gained;
@@ -170,15 +254,36 @@ std::string PageLedger::Pin(const Request& request) {
            " pages cannot be pinned: " + std::to_string(num_pinned()) + " are, of at most " +
            std::to_string(most);
   }
-  PinnedPrefix pin{request.cache_seed, request.tokens, request.pages};
+  const int32_t window_begin = limits_.FirstInWindow(count * limits_.page_size);
+  const int64_t spare = limits_.num_window_pages - limits_.MostWindowPages();
+  if (limits_.window > 0 && NumWindowPinned() + count - window_begin > spare) {
+    return "a prefix cannot be pinned: the layers with a window have no room for more";
+  }
+  PinnedPrefix pin{request.cache_seed, request.tokens, request.pages, window_begin};
   pin.tokens.resize(int64_t{count} * limits_.page_size);
   pin.pages.resize(count);
   for (const PinnedPrefix& other : pins_) {
     if (other.seed == pin.seed && other.tokens == pin.tokens) return "";
   }
   for (int32_t page : pin.pages) pool_.Hold(page);
+  for (int32_t i = pin.window_begin; limits_.window > 0 && i < count; ++i) {
+    window_.Use(pin.pages[i]);
+  }
   pins_.push_back(std::move(pin));
   return "";
+}
+
+int32_t PageLedger::NumWindowPinned() const {
+  size_t count = 0;
+  for (const PinnedPrefix& pin : pins_) count += pin.pages.size() - pin.window_begin;
+  return static_cast<int32_t>(count);
+}
+
+void PageLedger::Drop(const PinnedPrefix& pin) {
+  for (size_t i = pin.window_begin; limits_.window > 0 && i < pin.pages.size(); ++i) {
+    window_.Release(pin.pages[i]);
+  }
+  for (int32_t page : pin.pages) Discard(page);
 }
 
 void PageLedger::Unpin(uint64_t seed, const std::vector<int32_t>& tokens) {
@@ -186,16 +291,14 @@ void PageLedger::Unpin(uint64_t seed, const std::vector<int32_t>& tokens) {
   for (auto pin = pins_.begin(); pin != pins_.end(); ++pin) {
     if (pin->seed != seed || pin->tokens.size() != whole) continue;
     if (!std::equal(pin->tokens.begin(), pin->tokens.end(), tokens.begin())) continue;
-    for (int32_t page : pin->pages) pool_.Release(page);
+    Drop(*pin);
     pins_.erase(pin);
     return;
   }
 }
 
 void PageLedger::DropPins() {
-  for (const PinnedPrefix& pin : pins_) {
-    for (int32_t page : pin.pages) pool_.Release(page);
-  }
+  for (const PinnedPrefix& pin : pins_) Drop(pin);
   pins_.clear();
 }
 
@@ -205,12 +308,17 @@ void PageLedger::Reset() {
   pins_.clear();
   cache_.Clear();
   pool_.Reset();
+  window_.Reset();
 }
 
 void PageLedger::Check(const std::vector<Request*>& running) const {
   std::vector<int32_t> holders(pool_.num_total(), 0);
+  std::vector<int32_t> users(pool_.num_total(), 0);
   for (const Request* request : running) {
     for (int32_t page : request->pages) ++holders.at(page);
+    for (int32_t i = request->window_begin; i < request->window_end; ++i) {
+      ++users.at(request->pages.at(i));
+    }
     for (int32_t i = 0; i < static_cast<int32_t>(request->pages.size()); ++i) {
       if (pool_.cached(request->pages[i]) == (i < request->num_indexed)) continue;
       throw std::logic_error("page ledger: request " + std::to_string(request->id) + " has " +
@@ -220,7 +328,11 @@ void PageLedger::Check(const std::vector<Request*>& running) const {
   }
   for (const PinnedPrefix& pin : pins_) {
     for (int32_t page : pin.pages) ++holders.at(page);
+    for (size_t i = pin.window_begin; limits_.window > 0 && i < pin.pages.size(); ++i) {
+      ++users.at(pin.pages[i]);
+    }
   }
+  window_.Check(users);
   pool_.Check(holders, cache_.CheckedPages());
 }
 

@@ -1,8 +1,9 @@
 // The pages of requests: which they hold, which they share, and which can be found again.
 //
 // It owns the pool, the prefix cache and the pins. It knows a request's tokens and pages; who runs,
-// and when, is the scheduler's. A layer that needs only a window of the context, or a prefix that
-// comes from elsewhere, would be an addition here.
+// and when, is the scheduler's. Where layers see only a window of the context, it owns their places
+// too: a prefix is found as far as what these layers see of it is still there. A prefix that comes
+// from elsewhere would be an addition here.
 #ifndef CUPOLA_ENGINE_PAGE_LEDGER_H_
 #define CUPOLA_ENGINE_PAGE_LEDGER_H_
 
@@ -15,6 +16,7 @@
 #include "engine/page_pool.h"
 #include "engine/prefix_cache.h"
 #include "engine/request.h"
+#include "engine/window_places.h"
 #include "model/step_input.h"
 
 namespace cupola {
@@ -30,6 +32,7 @@ class PageLedger {
   explicit PageLedger(const Limits& limits);
 
   const PagePool& pool() const { return pool_; }
+  const WindowPlaces& window() const { return window_; }
   const PrefixCounters& counters() const { return counters_; }
   int64_t num_evicted() const { return cache_.num_evicted(); }
   int32_t num_pinned() const;
@@ -50,8 +53,11 @@ class PageLedger {
                    std::vector<PageCopy>* copies);
   // Takes `count` more pages for the request; there are as many available.
   void Grow(int32_t count, Request* request);
-  // Makes the pages that the request has filled and computed known to others. Where another request
-  // was first, its page takes the place of this one's.
+  // Makes places for what the request's next `num_rows` rows see and write through the window.
+  void OpenWindow(int32_t num_rows, Request* request);
+  // Makes the pages that the request has filled and computed known to others, and gives up the
+  // places of those that it sees no more. Where another request was first, its page takes the place
+  // of this one's.
   void Index(Request* request);
   // Takes all pages back.
   void Close(Request* request);
@@ -79,16 +85,24 @@ class PageLedger {
     uint64_t seed;
     std::vector<int32_t> tokens;  // whole pages
     std::vector<int32_t> pages;
+    int32_t window_begin;  // the first page whose place it keeps
   };
 
+  void Drop(const PinnedPrefix& pin);
+  int32_t NumWindowPinned() const;
   int32_t LastIndexed(const Request& request) const;
   int32_t CommonWithNextPage(const Request& other, const Request& request) const;
   int32_t Take();
+  void TrimToWindow(const Request& request);
+  void SetWindow(int32_t begin, int32_t end, Request* request);
+  void Exchange(int32_t index, int32_t page, Request* request);
+  void Discard(int32_t page);
   void Advance(int32_t num_computed, Request* request);
 
   const Limits limits_;
   PagePool pool_;
   PrefixCache cache_;
+  WindowPlaces window_;
   PrefixCache::Found found_;
   std::list<PinnedPrefix> pins_;
   PrefixCounters counters_;

@@ -41,7 +41,10 @@ struct Request {
   int32_t num_admitted = 0;  // tokens that it had when it was last admitted
   std::vector<int32_t> pages;
   int32_t num_indexed = 0;  // leading pages that the prefix cache knows
-  uint64_t arrival = 0;     // the scheduler's count of requests, for first come, first served
+  // Of the pages those that it uses through the window: from one, up to the other.
+  int32_t window_begin = 0;
+  int32_t window_end = 0;
+  uint64_t arrival = 0;  // the scheduler's count of requests, for first come, first served
   bool running = false;
   bool started = false;    // it was admitted once; a preempted request stays started
   bool preempted = false;  // it lost its pages once

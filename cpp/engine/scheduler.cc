@@ -143,6 +143,7 @@ void Scheduler::PlanRows(Request* request, int32_t budget) {
   }
   if (sequence.num_rows == 0) return;
   plan_.budget_left -= sequence.num_rows;
+  ledger_.OpenWindow(sequence.num_rows, request);
   plan_.sequences.push_back(sequence);
 }
 
@@ -335,6 +336,7 @@ void Scheduler::FailStep(const std::string& message, DeltaBatch* out) {
     request->pages.clear();
     request->num_indexed = 0;
     request->num_computed = 0;
+    request->window_begin = request->window_end = 0;
   }
   for (Request* request : running_) {
     request->running = false;

@@ -7,7 +7,8 @@ namespace {
 void Clear(StepInput* input) {
   for (std::vector<int32_t>* array :
        {&input->ids, &input->positions, &input->slots, &input->q_indptr, &input->page_indptr,
-        &input->page_ids, &input->kv_len, &input->out_rows}) {
+        &input->page_ids, &input->kv_len, &input->out_rows, &input->window_slots,
+        &input->window_page_ids}) {
     array->clear();
   }
 }
@@ -34,14 +35,32 @@ void AppendSequence(const PlannedSequence& sequence, int32_t page_size, StepInpu
   if (sequence.samples) input->out_rows.push_back(num_ids - 1);
 }
 
+// What AppendSequence says of pages, for layers with a window.
+void AppendWindow(const PlannedSequence& sequence, int32_t page_size, const WindowPlaces& window,
+                  StepInput* input) {
+  const Request& request = *sequence.request;
+  const int32_t end = request.num_computed + sequence.num_rows;
+  for (int32_t position = request.num_computed; position < end; ++position) {
+    const int32_t place = window.place(request.pages[position / page_size]);
+    input->window_slots.push_back(place * page_size + position % page_size);
+  }
+  const int32_t num_pages = (end + page_size - 1) / page_size;
+  for (int32_t i = 0; i < num_pages; ++i) {
+    const bool seen = request.window_begin <= i;
+    input->window_page_ids.push_back(seen ? window.place(request.pages[i]) : 0);
+  }
+}
+
 }  // namespace
 
-void BuildStepInput(const StepPlan& plan, int32_t page_size, StepInput* input) {
+void BuildStepInput(const StepPlan& plan, int32_t page_size, const WindowPlaces& window,
+                    StepInput* input) {
   Clear(input);
   input->q_indptr.push_back(0);
   input->page_indptr.push_back(0);
   for (const PlannedSequence& sequence : plan.sequences) {
     AppendSequence(sequence, page_size, input);
+    if (window.num_total() > 0) AppendWindow(sequence, page_size, window, input);
   }
   // A forward always yields one row at least; when nobody wants one, its result is not looked at.
   if (input->out_rows.empty()) {

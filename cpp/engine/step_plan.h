@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/request.h"
+#include "engine/window_places.h"
 #include "model/step_input.h"
 
 namespace cupola {
@@ -29,8 +30,10 @@ struct StepPlan {
   bool empty() const { return sequences.empty(); }
 };
 
-// Fills `*input` for `plan`; every sequence already has pages for the rows it will write.
-void BuildStepInput(const StepPlan& plan, int32_t page_size, StepInput* input);
+// Fills `*input` for `plan`; every sequence already has pages for the rows it will write, and
+// places in the window, if there is one.
+void BuildStepInput(const StepPlan& plan, int32_t page_size, const WindowPlaces& window,
+                    StepInput* input);
 
 }  // namespace cupola
 

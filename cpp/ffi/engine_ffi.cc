@@ -30,14 +30,16 @@ class EngineRef : public ffi::ObjectRef {
   TVM_FFI_DEFINE_OBJECT_REF_METHODS_NOTNULLABLE(EngineRef, ffi::ObjectRef, EngineObj);
 };
 
-EngineRef MakeEngine(ModelRef model, int64_t num_pages, int64_t max_batch, int64_t max_step_tokens,
-                     int64_t max_context, int64_t max_queue, int64_t num_threads, bool bind_threads,
-                     int64_t spin_us, bool prefix_cache, int64_t foresight, int64_t prefill_rows,
-                     bool check_every_step) {
+EngineRef MakeEngine(ModelRef model, int64_t num_pages, int64_t num_window_pages, int64_t max_batch,
+                     int64_t max_step_tokens, int64_t max_context, int64_t max_queue,
+                     int64_t num_threads, bool bind_threads, int64_t spin_us, bool prefix_cache,
+                     int64_t foresight, int64_t prefill_rows, bool check_every_step) {
   const ModelInfo& info = model->model->info();
   EngineOptions options;
   options.limits.num_pages = static_cast<int32_t>(num_pages);
   options.limits.page_size = info.page_size;
+  options.limits.window = info.window;
+  options.limits.num_window_pages = static_cast<int32_t>(num_window_pages);
   options.limits.max_batch = std::min(static_cast<int32_t>(max_batch), info.max_batch);
   options.limits.max_step_tokens =
       std::min(static_cast<int32_t>(max_step_tokens), info.max_step_tokens);

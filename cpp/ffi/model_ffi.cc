@@ -24,8 +24,8 @@ ModelRef MakeModel(std::shared_ptr<Model> model) {
 }
 
 ModelRef MakeScripted(int64_t vocab_size, int64_t first_id, int64_t num_ids, int64_t eos_id,
-                      int64_t eos_every, int64_t poison_id, int64_t page_size, int64_t step_us,
-                      int64_t token_us, int64_t fail_at_step, int64_t fail_steps) {
+                      int64_t eos_every, int64_t poison_id, int64_t page_size, int64_t window,
+                      int64_t step_us, int64_t token_us, int64_t fail_at_step, int64_t fail_steps) {
   Script script;
   script.vocab_size = static_cast<int32_t>(vocab_size);
   script.first_id = static_cast<int32_t>(first_id);
@@ -34,6 +34,7 @@ ModelRef MakeScripted(int64_t vocab_size, int64_t first_id, int64_t num_ids, int
   script.eos_every = static_cast<int32_t>(eos_every);
   script.poison_id = static_cast<int32_t>(poison_id);
   script.page_size = static_cast<int32_t>(page_size);
+  script.window = static_cast<int32_t>(window);
   script.step_us = step_us;
   script.token_us = token_us;
   script.fail_at_step = fail_at_step;
@@ -43,11 +44,13 @@ ModelRef MakeScripted(int64_t vocab_size, int64_t first_id, int64_t num_ids, int
 
 ModelRef MakeCompiled(ffi::String library, DLDevice device, ffi::String alloc_kv_cache_name,
                       ffi::String forward_name, ffi::String decode_name, int64_t vocab_size,
-                      int64_t page_size, int64_t max_step_tokens, int64_t max_batch,
-                      ffi::Array<ffi::Tensor> weights) {
+                      int64_t page_size, int64_t window, ffi::Shape window_layers,
+                      int64_t max_step_tokens, int64_t max_batch, ffi::Array<ffi::Tensor> weights) {
   ModelInfo info;
   info.vocab_size = static_cast<int32_t>(vocab_size);
   info.page_size = static_cast<int32_t>(page_size);
+  info.window = static_cast<int32_t>(window);
+  info.window_layers.assign(window_layers.begin(), window_layers.end());
   info.max_step_tokens = static_cast<int32_t>(max_step_tokens);
   info.max_batch = static_cast<int32_t>(max_batch);
   const FunctionNames names{alloc_kv_cache_name, forward_name, decode_name};
@@ -66,14 +69,15 @@ std::vector<int32_t> ValuesOf(const ffi::Tensor& vector) {
   return {values, values + vector.numel()};
 }
 
-// The eight arguments of a step, as the members of StepInput; logits [m, logit_stride] that belong
+// The arguments of a step, as the members of StepInput; logits [m, logit_stride] that belong
 // to the model and live until its next step.
 ffi::Tensor ForwardOnce(ModelRef model, ffi::Array<ffi::Tensor> step) {
   StepInput input;
-  std::vector<int32_t>* members[] = {&input.ids,      &input.positions,   &input.slots,
-                                     &input.q_indptr, &input.page_indptr, &input.page_ids,
-                                     &input.kv_len,   &input.out_rows};
-  if (step.size() != std::size(members)) TVM_FFI_THROW(ValueError) << "forward takes 8 tensors";
+  std::vector<int32_t>* members[] = {
+      &input.ids,          &input.positions,      &input.slots,  &input.q_indptr,
+      &input.page_indptr,  &input.page_ids,       &input.kv_len, &input.out_rows,
+      &input.window_slots, &input.window_page_ids};
+  if (step.size() != std::size(members)) TVM_FFI_THROW(ValueError) << "forward takes 10 tensors";
   for (size_t i = 0; i < std::size(members); ++i) *members[i] = ValuesOf(step[i]);
   const LogitsView logits = CompiledOf(model)->Forward(input);
   struct Borrowed {
@@ -96,8 +100,9 @@ TVM_FFI_STATIC_INIT_BLOCK() {
       .def("cupola.model.scripted", MakeScripted)
       .def("cupola.model.compiled", MakeCompiled)
       .def("cupola.model.alloc_kv_cache",
-           [](ModelRef model, int64_t num_pages) {
-             CompiledOf(model)->AllocKvCache(static_cast<int32_t>(num_pages));
+           [](ModelRef model, int64_t num_pages, int64_t num_window_pages) {
+             CompiledOf(model)->AllocKvCache(static_cast<int32_t>(num_pages),
+                                             static_cast<int32_t>(num_window_pages));
            })
       .def("cupola.model.forward", ForwardOnce);
 }

@@ -185,8 +185,9 @@ class Storm {
     script.vocab_size = kVocabSize;
     script.num_ids = kVocabSize;
     script.page_size = limits_.page_size;
+    script.window = limits_.window;
     ScriptedModel model(script);
-    model.Start(limits_.num_pages, {});
+    model.Start(limits_.num_pages, limits_.num_window_pages, {});
     for (int64_t demand = 0; demand < 5 * limits_.num_pages;) demand += Plan();
     // Whoever is first in rank moves on by a token a step, and by more in the end.
     for (int64_t step = 0; !scheduler_.idle() || next_ < requests_.size(); ++step) {
@@ -225,6 +226,10 @@ class Storm {
     limits_.foresight = static_cast<Foresight>(draw(0, 2));
     limits_.prefix_cache = draw(0, 5) != 0;
     limits_.prefill_rows = draw(0, 1) * draw(1, 16);
+    if (draw(0, 1) == 0) return limits_;
+    limits_.window = draw(1, 3 * limits_.page_size);
+    const int64_t most = limits_.MostWindowPages() + draw(0, 8);
+    limits_.num_window_pages = static_cast<int32_t>(std::min<int64_t>(limits_.num_pages, most));
     return limits_;
   }
 
@@ -288,7 +293,7 @@ class Storm {
       scheduler_.FailStep("failed on purpose", &out);
     } else {
       model->CopyPages(plan.copies);
-      BuildStepInput(plan, limits_.page_size, &input_);
+      BuildStepInput(plan, limits_.page_size, ledger().window(), &input_);
       const LogitsView logits = model->Forward(input_);
       std::vector<Sampled> sampled(plan.sequences.size());
       int64_t row = 0;

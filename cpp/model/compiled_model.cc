@@ -45,34 +45,44 @@ ffi::Array<ffi::Tensor> CompiledModel::OnDevice(const ffi::Array<ffi::Tensor>& t
   return copies;
 }
 
-void CompiledModel::Start(int32_t num_pages, const TeamOptions& threads) {
-  AllocKvCache(num_pages);
+void CompiledModel::Start(int32_t num_pages, int32_t num_window_pages, const TeamOptions& threads) {
+  AllocKvCache(num_pages, num_window_pages);
   if (!memory_.has_value()) threads_ = std::make_unique<StepThreads>(threads);
 }
 
 void CompiledModel::Stop() { threads_ = nullptr; }
 
-void CompiledModel::AllocKvCache(int32_t num_pages) {
+void CompiledModel::AllocKvCache(int32_t num_pages, int32_t num_window_pages) {
   kv_cache_ = std::nullopt;  // two caches at once may not fit
   Translated([&] {
     if (memory_.has_value()) memory_->Enter();
-    kv_cache_ = alloc_kv_cache_(ffi::Shape({num_pages})).cast<ffi::Array<ffi::Tensor>>();
+    const ffi::Shape sizes =
+        info_.window > 0 ? ffi::Shape({num_pages, num_window_pages}) : ffi::Shape({num_pages});
+    kv_cache_ = alloc_kv_cache_(sizes).cast<ffi::Array<ffi::Tensor>>();
   });
 }
 
 void CompiledModel::CopyPages(const std::vector<PageCopy>& copies) {
-  for (const ffi::Tensor& layer : kv_cache_.value()) {
-    const size_t page_bytes = ffi::GetDataSize(*layer.GetDLTensorPtr()) / layer.size(0);
+  auto next_window = info_.window_layers.begin();
+  for (int32_t i = 0; i < static_cast<int32_t>(kv_cache_->size()); ++i) {
+    const ffi::Tensor layer = (*kv_cache_)[i];
+    const bool window = next_window != info_.window_layers.end() && *next_window == i;
+    if (window) ++next_window;
     for (const PageCopy& copy : copies) {
-      const size_t from = copy.src * page_bytes;
-      const size_t to = copy.dst * page_bytes;
-      if (memory_.has_value()) {
-        Translated([&] { memory_->Copy(layer, from, to, page_bytes); });
-      } else {
-        char* pages = static_cast<char*>(layer.data_ptr());
-        std::memcpy(pages + to, pages + from, page_bytes);
-      }
+      CopyPage(window ? copy.window_src : copy.src, window ? copy.window_dst : copy.dst, layer);
     }
+  }
+}
+
+void CompiledModel::CopyPage(int32_t src, int32_t dst, const ffi::Tensor& layer) const {
+  const size_t page_bytes = ffi::GetDataSize(*layer.GetDLTensorPtr()) / layer.size(0);
+  const size_t from = src * page_bytes;
+  const size_t to = dst * page_bytes;
+  if (memory_.has_value()) {
+    Translated([&] { memory_->Copy(layer, from, to, page_bytes); });
+  } else {
+    char* pages = static_cast<char*>(layer.data_ptr());
+    std::memcpy(pages + to, pages + from, page_bytes);
   }
 }
 
@@ -88,13 +98,19 @@ LogitsView CompiledModel::Forward(const StepInput& input) {
 ffi::Tensor CompiledModel::Call(const StepInput& input) {
   if (!kv_cache_.has_value()) throw std::logic_error("forward before alloc_kv_cache");
   if (memory_.has_value()) memory_->Enter();
-  const std::vector<ffi::Tensor> step =
-      arguments_.Place({&input.ids, &input.positions, &input.slots, &input.q_indptr,
-                        &input.page_indptr, &input.page_ids, &input.kv_len, &input.out_rows});
+  std::vector<const std::vector<int32_t>*> values = {
+      &input.ids,         &input.positions, &input.slots,  &input.q_indptr,
+      &input.page_indptr, &input.page_ids,  &input.kv_len, &input.out_rows};
+  if (info_.window > 0) {
+    values.insert(values.end(), {&input.window_slots, &input.window_page_ids});
+  }
+  const std::vector<ffi::Tensor> step = arguments_.Place(values);
+  std::vector<ffi::AnyView> arguments(step.begin(), step.end());
+  arguments.insert(arguments.end(), {*kv_cache_, weights_});
   const ffi::Function& function = decode_.has_value() && IsDecode(input) ? *decode_ : forward_;
-  return function(step[0], step[1], step[2], step[3], step[4], step[5], step[6], step[7],
-                  *kv_cache_, weights_)
-      .cast<ffi::Tensor>();
+  ffi::Any logits;
+  function.CallPacked(arguments.data(), static_cast<int32_t>(arguments.size()), &logits);
+  return logits.cast<ffi::Tensor>();
 }
 
 float* CompiledModel::OnHost(const ffi::Tensor& logits) {

@@ -39,17 +39,18 @@ class CompiledModel : public Model {
                 const ModelInfo& info, tvm::ffi::Array<tvm::ffi::Tensor> weights);
 
   const ModelInfo& info() const override { return info_; }
-  void Start(int32_t num_pages, const TeamOptions& threads) override;
+  void Start(int32_t num_pages, int32_t num_window_pages, const TeamOptions& threads) override;
   void Stop() override;
   void CopyPages(const std::vector<PageCopy>& copies) override;
   // Between Start and Stop on the threads, otherwise on the calling thread alone.
   LogitsView Forward(const StepInput& input) override;
 
-  void AllocKvCache(int32_t num_pages);
+  void AllocKvCache(int32_t num_pages, int32_t num_window_pages);
 
  private:
   tvm::ffi::Array<tvm::ffi::Tensor> OnDevice(const tvm::ffi::Array<tvm::ffi::Tensor>& tensors);
   tvm::ffi::Tensor Call(const StepInput& input);
+  void CopyPage(int32_t src, int32_t dst, const tvm::ffi::Tensor& layer) const;
   float* OnHost(const tvm::ffi::Tensor& logits);
 
   const ModelInfo info_;

@@ -14,6 +14,10 @@ namespace cupola {
 struct ModelInfo {
   int32_t vocab_size = 0;
   int32_t page_size = 0;
+  // Tokens that the layers with a window see, and which layers these are. 0: every layer sees
+  // everything.
+  int32_t window = 0;
+  std::vector<int32_t> window_layers;
   int32_t max_step_tokens = 0;  // most rows of one forward
   int32_t max_batch = 0;        // most sequences of one forward
 };
@@ -36,9 +40,10 @@ class Model {
   bool Claim() { return !claimed_.exchange(true); }
   void Release() { claimed_ = false; }
 
-  // Makes room for `num_pages` pages of keys and values (contents undefined) and prepares the
-  // calling thread, the one that will call Forward, and the threads that help it.
-  virtual void Start(int32_t num_pages, const TeamOptions& threads) = 0;
+  // Makes room for `num_pages` pages of keys and values, and for `num_window_pages` in layers with
+  // a window (contents undefined), and prepares the calling thread, the one that will call Forward,
+  // and the threads that help it.
+  virtual void Start(int32_t num_pages, int32_t num_window_pages, const TeamOptions& threads) = 0;
   // Ends those threads, until the next Start.
   virtual void Stop() {}
 

@@ -1,7 +1,8 @@
 // A model whose every token can be computed by hand: the double for tests of all that is above it.
 //
 // It keeps a real store of tokens addressed by slots, and reads a sequence's whole history back
-// through its page table: a wrong slot, page or position gives a wrong token. The rule:
+// through its page table, the end of it through that of the window if there is one: a wrong slot,
+// page or position gives a wrong token. The rule:
 //
 //   h = 2166136261;  for each token t of the history: h = ((h xor t) * 16777619) mod 2^32
 //   r = h >> 16      (the low bits of h cancel against a token that was made of them)
@@ -27,6 +28,7 @@ struct Script {
   int32_t eos_every = 0;   // 0: never
   int32_t poison_id = -1;  // -1: none
   int32_t page_size = 16;
+  int32_t window = 0;        // tokens at the end of a history that are read through the window
   int64_t step_us = 0;       // microseconds that a step takes
   int64_t token_us = 0;      // and each of its rows
   int64_t fail_at_step = 0;  // the forward that throws, counted from 1; 0: none
@@ -38,7 +40,7 @@ class ScriptedModel : public Model {
   explicit ScriptedModel(const Script& script);
 
   const ModelInfo& info() const override { return info_; }
-  void Start(int32_t num_pages, const TeamOptions& threads) override;
+  void Start(int32_t num_pages, int32_t num_window_pages, const TeamOptions& threads) override;
   void CopyPages(const std::vector<PageCopy>& copies) override;
   LogitsView Forward(const StepInput& input) override;
 
@@ -48,7 +50,8 @@ class ScriptedModel : public Model {
 
   const Script script_;
   ModelInfo info_;
-  std::vector<int32_t> tokens_;  // [num_pages * page_size]
+  std::vector<int32_t> tokens_;         // [num_pages * page_size]
+  std::vector<int32_t> window_tokens_;  // [num_window_pages * page_size]
   std::vector<float> logits_;
   int64_t num_forwards_ = 0;
 };

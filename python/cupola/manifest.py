@@ -57,16 +57,31 @@ class Shape(_Frozen):
 
 
 class KvCache(_Frozen):
-    """The pages of one layer are one tensor [num_pages, page_elements] of `dtype`; scales count as elements too."""
+    """The pages of one layer are one tensor [num_pages, page_elements] of `dtype`; scales count as elements too.
+
+    The layers in `window_layers` see only the last `window` tokens, and have fewer pages, numbered by themselves.
+    """
 
     page_size: int
     dtype: str
     page_elements: int
+    window: int = 0
+    window_layers: tuple[int, ...] = ()
 
     @property
     def page_bytes(self) -> int:
         """Bytes of one page of one layer."""
         return self.page_elements * {"float32": 4, "float16": 2, "bfloat16": 2, "int16": 2, "int8": 1}[self.dtype]
+
+    def window_pages(self, tokens: int) -> int:
+        """Pages that a sequence of so many tokens uses at most in a layer with a window, when it grows by a token."""
+        pages = -(-tokens // self.page_size)
+        return min(pages, -(-(self.window - 1) // self.page_size) + 2) if self.window else 0
+
+    def bytes_of(self, num_layers: int, num_pages: int, num_window_pages: int) -> int:
+        """Bytes of so many pages in all layers, but in those with a window of so many."""
+        windows = len(self.window_layers)
+        return self.page_bytes * (num_pages * (num_layers - windows) + num_window_pages * windows)
 
 
 class Embedding(_Frozen):

@@ -7,7 +7,7 @@ import pytest
 from cupola.engine.backends.scripted import scripted_manifest
 from cupola.engine.options import EngineOptions
 from cupola.engine.room import DeviceRoom
-from cupola.engine.sizing import available_memory, engine_config, kv_bytes_per_page
+from cupola.engine.sizing import available_memory, engine_config, kv_bytes
 from cupola.errors import UsageError
 from cupola.manifest import KvCache, Limits, Manifest, Weight
 
@@ -17,7 +17,7 @@ MANIFEST: Manifest = scripted_manifest().model_copy(
         "limits": Limits(max_step_tokens=512, max_batch=64),
     }
 )
-PAGE = kv_bytes_per_page(MANIFEST)  # 2048
+PAGE = kv_bytes(MANIFEST, 1, 0)  # 2048
 CONTEXT = MANIFEST.shape.max_context  # 4096 tokens = 256 pages
 PLENTY = 2**40
 
@@ -104,3 +104,30 @@ def test_the_pages_of_a_layer_are_one_tensor_of_the_device() -> None:
         UsageError, match=r"`num_pages` is 301; allowed: 1 to 300, since the pages of a layer are one tensor"
     ):
         engine_config(MANIFEST, EngineOptions(num_pages=301), 0, room)
+
+
+# Three of four layers see 64 tokens: 4 pages behind the first token of a page, one before, one to grow into.
+WINDOWS = MANIFEST.model_copy(
+    update={
+        "shape": MANIFEST.shape.model_copy(update={"num_layers": 4}),
+        "kv_cache": MANIFEST.kv_cache.model_copy(update={"window": 64, "window_layers": (0, 1, 2)}),
+    }
+)
+WINDOW_PAGES = 2 * (64 * 6 + 512 // 16 + 1)  # of all who run, of one step, one to copy from; and as many for prefixes
+
+
+def test_layers_with_a_window_take_no_more_than_they_can_use() -> None:
+    config = engine_config(WINDOWS, EngineOptions(), PLENTY)
+    assert (config.num_pages, config.num_window_pages) == (64 * 256, WINDOW_PAGES)
+
+
+def test_the_memory_that_windows_save_becomes_pages() -> None:
+    memory = 5000 * PAGE
+    config = engine_config(WINDOWS, EngineOptions(kv_cache_memory=memory), PLENTY)
+    assert config.num_pages == 5000 - 3 * WINDOW_PAGES
+    assert kv_bytes(WINDOWS, config.num_pages, config.num_window_pages) == memory
+
+
+def test_with_little_memory_every_layer_has_the_same_pages() -> None:
+    config = engine_config(WINDOWS, EngineOptions(kv_cache_memory=400 * PAGE), PLENTY)
+    assert (config.num_pages, config.num_window_pages) == (100, 100)

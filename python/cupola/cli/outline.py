@@ -5,6 +5,7 @@ A compiled folder tells by its manifest, without TVM. Of a checkpoint it is what
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections import Counter
 from collections.abc import Mapping
@@ -62,9 +63,10 @@ class Outline:
         return 8 * self.weight_bytes / self.parameters
 
     def kv_bytes(self, context: int) -> int:
-        """Bytes of keys and values of one sequence of `context` tokens: whole pages in every layer."""
+        """Bytes of keys and values of one sequence of `context` tokens: whole pages in every layer; in those that see
+        only a window, as many as it has."""
         pages = math.ceil(context / self.kv_cache.page_size)
-        return pages * self.kv_cache.page_bytes * self.shape.num_layers
+        return self.kv_cache.bytes_of(self.shape.num_layers, pages, self.kv_cache.window_pages(context))
 
     def memory(self, context: int) -> int:
         """Bytes of weights, of keys and values, and of one step."""
@@ -72,11 +74,10 @@ class Outline:
 
     def longest_context(self, available: int) -> int:
         """The most tokens of one sequence for which so many bytes suffice; 0: not even the weights fit."""
-        rest, page = available - self.memory(0), self.kv_bytes(1)
-        if rest < page:
-            return 0
-        tokens = rest // page * self.kv_cache.page_size if page else self.shape.max_context
-        return min(tokens, self.shape.max_context)
+        size, rest = self.kv_cache.page_size, available - self.memory(0)
+        most = -(-self.shape.max_context // size)
+        pages = bisect.bisect_right(range(most + 1), rest, key=lambda count: self.kv_bytes(count * size)) - 1
+        return min(max(0, pages) * size, self.shape.max_context)
 
 
 def of_folder(folder: Path, manifest: Manifest) -> Outline:

@@ -68,6 +68,34 @@ class _Entry(nn.Module):
     decode = forward  # of sequences with one row each, which the extents of its arguments say
 
 
+class _WindowEntry(nn.Module):
+    """The same around a decoder with windows, whose layers with one have pages of their own."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self.decoder = decoder
+
+    def forward(
+        self,
+        ids: nn.Tensor,
+        positions: nn.Tensor,
+        slots: nn.Tensor,
+        q_indptr: nn.Tensor,
+        page_indptr: nn.Tensor,
+        page_ids: nn.Tensor,
+        kv_len: nn.Tensor,
+        out_rows: nn.Tensor,
+        window_slots: nn.Tensor,
+        window_page_ids: nn.Tensor,
+        kv: list[nn.Tensor],
+    ) -> nn.Tensor:
+        step = Step(
+            *(ids, positions, slots, q_indptr, page_indptr, page_ids, kv_len, out_rows, window_slots, window_page_ids)
+        )
+        return self.decoder.run(step, list(kv))
+
+    decode = forward
+
+
 def build(
     spec: DecoderSpec,
     parameters: Mapping[str, Parameter],
@@ -142,28 +170,37 @@ def decoder_module(
 
 def export(decoder: Decoder, kv_cache: KvCache, steps: Sequence[str]) -> tuple[tvm.IRModule, tuple[str, ...]]:
     """The decoder as Relax, and its weights' names in order."""
-    pages = nn.spec.Tensor(["num_pages", kv_cache.page_elements], _stored(kv_cache))
+    page_tensors = [
+        nn.spec.Tensor([pages, kv_cache.page_elements], _stored(kv_cache))
+        for pages in _pages(decoder.spec.num_layers, kv_cache)
+    ]
 
     def signature(rows: str) -> dict[str, object]:
         extents = {"ids": rows, "positions": rows, "slots": rows, "q_indptr": "b1", "page_indptr": "b1"}
         extents |= {"page_ids": "p", "kv_len": "b", "out_rows": "m"}
+        if kv_cache.window:
+            extents |= {"window_slots": rows, "window_page_ids": "p"}
         ints = {name: nn.spec.Tensor([extent], "int32") for name, extent in extents.items()}
-        return {**ints, "kv": [pages] * decoder.spec.num_layers, "$": {"param_mode": "packed", "effect_mode": "none"}}
+        return {**ints, "kv": page_tensors, "$": {"param_mode": "packed", "effect_mode": "none"}}
 
     rows = {Functions().forward: "n", Functions().decode: "b"}
-    module, named = _Entry(decoder).export_tvm({step: signature(rows[step]) for step in steps})
+    entry = (_WindowEntry if kv_cache.window else _Entry)(decoder)
+    module, named = entry.export_tvm({step: signature(rows[step]) for step in steps})
     return module, tuple(name.removeprefix("decoder.") for name, _ in named)
 
 
 def _with_alloc_kv_cache(module: tvm.IRModule, layers: int, kv_cache: KvCache) -> tvm.IRModule:
-    """Adds alloc_kv_cache(num_pages) -> one tensor of uninitialized pages a layer."""
+    """Adds alloc_kv_cache(num_pages, [num_window_pages]) -> one tensor of uninitialized pages a layer."""
     builder = relax.BlockBuilder(module)
-    num_pages = tvm.tirx.Var("num_pages", "int64")
-    argument = relax.Var("num_pages", relax.ShapeType([num_pages]))
-    shape = relax.ShapeExpr([num_pages, tvm.tirx.IntImm("int64", kv_cache.page_elements)])
+    names = _pages(layers, kv_cache)
+    arguments = ("num_pages", "num_window_pages") if kv_cache.window else ("num_pages",)
+    sizes = {name: tvm.tirx.Var(name, "int64") for name in arguments}
+    argument = relax.Var("sizes", relax.ShapeType([*sizes.values()]))
+    elements = tvm.tirx.IntImm("int64", kv_cache.page_elements)
     with builder.function(Functions().alloc_kv_cache, [argument]):
+        shapes = [relax.ShapeExpr([sizes[name], elements]) for name in names]
         alloc = relax.op.builtin.alloc_tensor
-        tensors = [builder.emit(alloc(shape, _stored(kv_cache), runtime_device_index=0)) for _ in range(layers)]
+        tensors = [builder.emit(alloc(shape, _stored(kv_cache), runtime_device_index=0)) for shape in shapes]
         builder.emit_func_output(builder.emit(relax.Tuple(tensors)))
     return builder.finalize()
 
@@ -171,6 +208,11 @@ def _with_alloc_kv_cache(module: tvm.IRModule, layers: int, kv_cache: KvCache) -
 def _stored(kv_cache: KvCache) -> str:
     """How elements of pages lie in memory."""
     return STORED.get(kv_cache.dtype, kv_cache.dtype)
+
+
+def _pages(layers: int, kv_cache: KvCache) -> list[str]:
+    """What says how many pages each layer has."""
+    return ["num_window_pages" if i in kv_cache.window_layers else "num_pages" for i in range(layers)]
 
 
 def with_bounds(module: tvm.IRModule, name: str, bounds: Mapping[str, int]) -> tvm.IRModule:

@@ -35,7 +35,14 @@ def plan_decoder(spec: DecoderSpec, parameters: Mapping[str, Parameter], config:
     """A model that generates. UsageError: a context that it was not trained for."""
     dtype = device.page_dtype(config, target)
     elements = device.page_layout(spec, config.kv_cache.page_size, dtype, target).elements
-    kv_cache = KvCache(page_size=config.kv_cache.page_size, dtype=dtype, page_elements=elements)
+    max_context = _max_context(config, spec.max_context)
+    kv_cache = KvCache(
+        page_size=config.kv_cache.page_size,
+        dtype=dtype,
+        page_elements=elements,
+        window=spec.window,
+        window_layers=tuple(i for i, layer in enumerate(spec.layers) if layer.window),
+    )
     shape = Shape(
         vocab_size=spec.vocab_size,
         logit_stride=-(-spec.vocab_size // OUT_BLOCK) * OUT_BLOCK,
@@ -44,7 +51,7 @@ def plan_decoder(spec: DecoderSpec, parameters: Mapping[str, Parameter], config:
         num_heads=spec.num_heads,
         num_kv_heads=spec.num_kv_heads,
         head_dim=spec.head_dim,
-        max_context=_max_context(config, spec.max_context),
+        max_context=max_context,
     )
 
     def build(path: Path) -> library.Library:

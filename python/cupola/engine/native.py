@@ -53,6 +53,7 @@ class NativeEngine:
             self._handle = native("engine.create")(
                 model.handle,
                 config.num_pages,
+                config.num_window_pages,
                 config.max_batch,
                 config.max_step_tokens,
                 config.max_context,

@@ -32,9 +32,14 @@ class NativeModel:
         self.page_size = page_size
         self.vocab_size = vocab_size
 
-    def alloc_kv_cache(self, num_pages: int) -> None:
-        """Allocate pages (contents undefined) for `forward`; only for a compiled model without an engine."""
-        native("model.alloc_kv_cache")(self.handle, num_pages)
+    def alloc_kv_cache(self, num_pages: int, num_window_pages: int | None = None) -> None:
+        """Allocate pages (contents undefined) for `forward`; only for a compiled model without an engine.
+
+        Args:
+            num_window_pages: for the layers with a window, if there are some; None: as many.
+        """
+        windows = num_pages if num_window_pages is None else num_window_pages
+        native("model.alloc_kv_cache")(self.handle, num_pages, windows)
 
     def forward(
         self,
@@ -47,15 +52,22 @@ class NativeModel:
         page_ids: np.ndarray,
         kv_len: np.ndarray,
         out_rows: np.ndarray,
+        window_slots: np.ndarray | None = None,
+        window_page_ids: np.ndarray | None = None,
     ) -> np.ndarray:
         """Run the compiled `forward` once, on the calling thread.
 
         All arguments are int32 vectors: ids, positions and slots [n]; q_indptr and page_indptr [b+1]; page_ids [p];
-        kv_len [b]; out_rows [m]. Returns float32 logits [m, vocab_size].
+        kv_len [b]; out_rows [m]. Layers with a window have pages of their own: window_slots [n] and window_page_ids
+        [p]; None: of the same numbers. Returns float32 logits [m, vocab_size].
         """
         import numpy as np
 
-        step = (ids, positions, slots, q_indptr, page_indptr, page_ids, kv_len, out_rows)
+        windows = (
+            slots if window_slots is None else window_slots,
+            page_ids if window_page_ids is None else window_page_ids,
+        )
+        step = (ids, positions, slots, q_indptr, page_indptr, page_ids, kv_len, out_rows, *windows)
         tensors = [tvm_ffi.from_dlpack(np.array(argument, dtype=np.int32)) for argument in step]
         logits = np.from_dlpack(native("model.forward")(self.handle, tensors))
         return np.array(logits[:, : self.vocab_size])
@@ -107,6 +119,8 @@ def load_compiled(folder: Path, manifest: Manifest) -> NativeModel:
         "" if kind == "cpu" else manifest.functions.decode,
         manifest.shape.vocab_size,
         manifest.kv_cache.page_size,
+        manifest.kv_cache.window,
+        tvm_ffi.Shape(manifest.kv_cache.window_layers),
         manifest.limits.max_step_tokens,
         manifest.limits.max_batch,
     )
@@ -150,6 +164,7 @@ def scripted(
     eos_id: int | None = None,
     eos_every: int = 0,
     page_size: int = 16,
+    window: int = 0,
     step_us: int = 0,
     token_us: int = 0,
     fail_at_step: int = 0,
@@ -165,6 +180,7 @@ def scripted(
         eos_id: generated in place of the others for one history in `eos_every`.
         eos_every: see `eos_id`; 0 never.
         page_size: token slots a page.
+        window: tokens at the end of a history that it reads through the window's pages; 0: no window.
         step_us: microseconds that every forward takes.
         token_us: microseconds that each of its rows takes.
         fail_at_step: the forward (counted from 1) that raises; 0 none.
@@ -185,6 +201,7 @@ def scripted(
         eos_every,
         -1 if poison_id is None else poison_id,
         page_size,
+        window,
         step_us,
         token_us,
         fail_at_step,

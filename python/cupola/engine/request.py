@@ -193,6 +193,7 @@ class EngineConfig:
 
     Args:
         num_pages: pages of the KV pool; each holds `page_size` token slots.
+        num_window_pages: of these, for how many there is room in layers that see only a window of the context.
         page_size: token slots a page.
         max_batch: most sequences that run at once (rows with logits in a step).
         max_step_tokens: token budget of one step (decodes and prefill chunks together).
@@ -221,6 +222,7 @@ class EngineConfig:
     prefix_cache: bool = True
     admission: AdmissionPolicy = "predicted"
     prefill_rows: int = 0
+    num_window_pages: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,11 +48,12 @@ def engine_config(
         max_batch = max_step_tokens
     page_size = manifest.kv_cache.page_size
     wanted = max_batch * math.ceil(max_context / page_size)
+    window_pages = _most_window_pages(manifest, max_batch, max_step_tokens)
     num_pages = options.num_pages
     most = _most_pages(manifest, device)
     if num_pages is None:
         free = _free(available) if device is None else _free_on(manifest, device)
-        num_pages = min(wanted, most, _affordable_pages(manifest, options.kv_cache_memory, free))
+        num_pages = min(wanted, most, _affordable_pages(manifest, window_pages, options.kv_cache_memory, free))
     elif not 1 <= num_pages <= most:
         limit = (
             "at least 1" if num_pages < 1 else f"1 to {most}, since the pages of a layer are one tensor of the device"
@@ -65,6 +66,7 @@ def engine_config(
         raise UsageError(f"`prefill_rows` is {options.prefill_rows}; allowed: 0 (as time allows) or more")
     return EngineConfig(
         num_pages=num_pages,
+        num_window_pages=min(num_pages, window_pages),
         page_size=page_size,
         max_batch=max_batch,
         max_step_tokens=max_step_tokens,
@@ -116,9 +118,19 @@ def _check_threads_and_queue(options: EngineOptions) -> None:
         raise UsageError(f"`spin_us` is {options.spin_us}; allowed: 0 (sleep at once) to {_MOST_SPIN_US} (a second)")
 
 
-def kv_bytes_per_page(manifest: Manifest) -> int:
-    """Bytes of one page in all layers."""
-    return manifest.kv_cache.page_bytes * manifest.shape.num_layers
+def kv_bytes(manifest: Manifest, num_pages: int, num_window_pages: int) -> int:
+    """Bytes of so many pages, and so many in the layers with a window."""
+    return manifest.kv_cache.bytes_of(manifest.shape.num_layers, num_pages, num_window_pages)
+
+
+def _most_window_pages(manifest: Manifest, max_batch: int, max_step_tokens: int) -> int:
+    """Pages for the layers with a window: what the engine asks for (`Limits::MostWindowPages`), and as many again for
+    prefixes that are to be found in the cache."""
+    kv_cache = manifest.kv_cache
+    if not kv_cache.window:
+        return 0
+    each = kv_cache.window_pages(manifest.shape.max_context)
+    return 2 * (max_batch * each + math.ceil(max_step_tokens / kv_cache.page_size) + 1)
 
 
 def available_memory() -> int:
@@ -132,18 +144,30 @@ def available_memory() -> int:
     return available if limit == "max" else max(0, min(available, int(limit) - used))
 
 
-def _affordable_pages(manifest: Manifest, kv_cache_memory: int | None, free: int) -> int:
-    """Pages that `kv_cache_memory` holds; where nobody chose, those that what is free for them holds."""
-    page_bytes = kv_bytes_per_page(manifest)
+def _affordable_pages(manifest: Manifest, window_pages: int, kv_cache_memory: int | None, free: int) -> int:
+    """Pages that `kv_cache_memory` holds, or what is free where nobody chose; layers with a window have room for
+    `window_pages` of them at most."""
+    page_bytes = kv_bytes(manifest, 1, 1)
     if kv_cache_memory is None:
-        return max(1, free // page_bytes)
+        return max(1, _pages_in(manifest, window_pages, free))
     if kv_cache_memory < page_bytes:
+        context = manifest.shape.max_context
+        pages = math.ceil(context / manifest.kv_cache.page_size)
+        needed = kv_bytes(manifest, pages, manifest.kv_cache.window_pages(context))
         raise UsageError(
             f"`kv_cache_memory` is {kv_cache_memory} bytes, but one page of this model takes {page_bytes}",
-            hint=f"A context of {manifest.shape.max_context} tokens takes "
-            f"{page_bytes * math.ceil(manifest.shape.max_context / manifest.kv_cache.page_size)} bytes.",
+            hint=f"A context of {context} tokens takes {needed} bytes.",
         )
-    return kv_cache_memory // page_bytes
+    return _pages_in(manifest, window_pages, kv_cache_memory)
+
+
+def _pages_in(manifest: Manifest, window_pages: int, memory: int) -> int:
+    few = memory // kv_bytes(manifest, 1, 1)
+    if few <= window_pages or not manifest.kv_cache.window:
+        return few
+    full_bytes = kv_bytes(manifest, 1, 0)
+    rest = memory - kv_bytes(manifest, 0, window_pages)
+    return rest // full_bytes if full_bytes else _MOST_PAGES
 
 
 def _free(available: int | None) -> int:

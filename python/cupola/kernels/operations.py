@@ -8,7 +8,7 @@ in which the following product wants its input.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeAlias
 
 from tvm.relax.frontend import nn
@@ -43,6 +43,8 @@ class Step:
         page_ids: int32 [p].
         kv_len: int32 [b], tokens of each sequence after this step.
         out_rows: int32 [m], rows of which logits are wanted.
+        window_slots: int32 [n], `slots` for the layers with a window, which have their own pages; None: there are none.
+        window_page_ids: int32 [p], and `page_ids`. Any page stands for those before the window.
     """
 
     ids: nn.Tensor
@@ -53,6 +55,14 @@ class Step:
     page_ids: nn.Tensor
     kv_len: nn.Tensor
     out_rows: nn.Tensor
+    window_slots: nn.Tensor | None = None
+    window_page_ids: nn.Tensor | None = None
+
+    def for_window(self) -> Step:
+        """The step as layers with a window see it."""
+        if self.window_slots is None or self.window_page_ids is None:
+            return self
+        return replace(self, slots=self.window_slots, page_ids=self.window_page_ids)
 
 
 @dataclass(frozen=True)

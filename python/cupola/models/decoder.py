@@ -117,7 +117,8 @@ class Decoder(nn.Module):
         tables = {rotary: ops.rotary_table(step.positions, rotary.frequencies, rotary.magnitude) for rotary in rotaries}
         last = len(kv) - 1
         for i, (layer, pages) in enumerate(zip(self.layers, kv, strict=True)):
-            x = layer(x, tables, step, pages, step.out_rows if i == last else None)
+            seen = step.for_window() if spec.layers[i].window else step
+            x = layer(x, tables, seen, pages, step.out_rows if i == last else None)
         head, bias = (self.embedding.weight, None) if spec.tied else (self.head.weight, self.head.bias)
         epilogue = Epilogue(bias, scale=spec.logit_scale, cap=spec.logit_cap, wide=True)
         return ops.linear(ops.activation(x, head, None if self.norm is None else self.norm.weights), head, epilogue)

@@ -131,6 +131,11 @@ class DecoderSpec:
         return self.experts[layer] if self.experts else None
 
     @property
+    def window(self) -> int:
+        """Tokens that the layers with a window see; 0: every layer sees everything."""
+        return max((layer.window for layer in self.layers), default=0)
+
+    @property
     def parallel(self) -> bool:
         """Attention and network read the same stream."""
         return self.placement in ("parallel", "parallel_shared")
