@@ -15,12 +15,15 @@ from cupola.kernels.cpu.attention_step import AttentionSpec
 from cupola.kernels.cpu.encoder_attention import EncoderAttentionSpec, encoder_attention
 from cupola.kernels.cpu.encoder_rows import EmbedSpec, pool, project
 from cupola.kernels.cpu.encoder_rows import embed as embed_encoder
+from cupola.kernels.cpu.experts import CombineSpec, ExpertsSpec, combine, linear_experts
 from cupola.kernels.cpu.isa import Isa
 from cupola.kernels.cpu.layer_norm import LayerNormSpec, activate, layer_norm
 from cupola.kernels.cpu.linear import linear
 from cupola.kernels.cpu.linear_spec import LinearSpec
 from cupola.kernels.cpu.pages import HeadShape, PageLayout
 from cupola.kernels.cpu.position import AppendSpec, HeadNormSpec, norm_heads, rotary_table, rotate_append
+from cupola.kernels.cpu.routing import RouteSpec, route
+from cupola.kernels.operations import Routing
 from cupola.quantize.formats import GROUP, Format
 from cupola.quantize.layouts import pack
 from cupola.quantize.wide import LIMIT
@@ -83,6 +86,54 @@ def linear_cases(isa: Isa) -> Iterator[Case]:
         LinearSpec(Format.F32, inputs=32, outputs=41, bias=True, function="gelu", scale=0.5, cap=3.0), isa
     )
     yield linear_case(LinearSpec(Format.F32, inputs=32, outputs=64, bias=True, gated=True, function="relu"), isa)
+
+
+def expert_cases(isa: Isa) -> Iterator[Case]:
+    """Products of experts, where the first and the last one are used, and one row has them alone."""
+    rng, count, used, outputs, inputs = np.random.default_rng(0), 5, 2, 48, 96
+    for fmt in (Format.F32, Format.F16, Format.Q8, Format.Q4, Format.MXFP4):
+        spec = ExpertsSpec(LinearSpec(fmt, inputs, outputs, bias=True), count, used, pairs=fmt is Format.Q8)
+        packed = pack(rng.standard_normal((count * outputs, inputs)).astype(np.float32), fmt)
+        bias = rng.standard_normal(count * outputs).astype(np.float32)
+        calls = []
+        for n in ROWS:
+            chosen = np.stack([[0, count - 1], *(rng.permutation(count)[:used] for _ in range(n - 1))]).reshape(-1)
+            rows = n * used if spec.pairs else n
+            x = rng.standard_normal((rows, inputs)).astype(np.float32)
+            busy = np.zeros(count + 1, np.int32)
+            in_use, counts = np.unique(chosen), np.bincount(chosen, minlength=count)
+            busy[: len(in_use)], busy[-1] = in_use, len(in_use)
+            order = (
+                np.argsort(chosen, kind="stable").astype(np.int32),
+                np.array([0, *np.cumsum(counts)], np.int32),
+                busy,
+            )
+            q = random_activations(rng, rows, inputs) if fmt.grouped else (x,)
+            calls.append((*q, *order, packed, bias, np.zeros((n * used, outputs), np.float32)))
+        yield Case(f"experts {fmt.value} {isa.name}", linear_experts(spec, isa), tuple(calls), inputs=len(calls[0]) - 1)
+
+
+def routing_cases() -> Iterator[Case]:
+    """Routing with and without a selection bias and groups, and the sum over experts."""
+    rng = np.random.default_rng(0)
+    for routing in (Routing(11, 3, shared_gate=True), Routing(12, 4, "sigmoid", groups=4, groups_used=2, group_best=2)):
+        spec = RouteSpec(routing, stride=16, biased=routing.groups > 1)
+        calls = []
+        for n in ROWS:
+            given = [rng.standard_normal((n, 16)).astype(np.float32)]
+            given += [rng.standard_normal(routing.count).astype(np.float32)] if spec.biased else []
+            chosen = np.zeros((n, routing.used), np.int32)
+            lists = (np.zeros(chosen.size, np.int32), *(np.zeros(routing.count + 1, np.int32) for _ in range(2)))
+            calls.append((*given, np.zeros((n, spec.weights), np.float32), chosen, *lists))
+        yield Case(f"route {routing.function}", route(spec), tuple(calls), inputs=len(given))
+    width, used = 1120, 3
+    calls = []
+    for n in ROWS:
+        z, weights = rng.standard_normal((n * used, width)), rng.uniform(0, 1, (n, used + 1))
+        beside, r = rng.standard_normal((2, n, width))
+        given = [array.astype(np.float32) for array in (z, weights, beside, r)]
+        calls.append((*given, np.zeros((n, width), np.float32)))
+    yield Case("combine", combine(CombineSpec(width, used, shared=True, residual=True)), tuple(calls), inputs=4)
 
 
 def activation_cases() -> Iterator[Case]:

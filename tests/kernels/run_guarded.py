@@ -37,6 +37,8 @@ def shifted_copy(name: str, read: int, write: int) -> Iterator[Case]:
 
 RIGHT: Mapping[str, Cases] = {
     **{f"linear-{isa.name}": lambda isa=isa: kernel_cases.linear_cases(isa) for isa in TARGETS},
+    **{f"experts-{isa.name}": lambda isa=isa: kernel_cases.expert_cases(isa) for isa in tuple(TARGETS)[-1:]},
+    "routing": kernel_cases.routing_cases,
     "activation": kernel_cases.activation_cases,
     "encoder": kernel_cases.encoder_cases,
     **{f"encoder-attention-{isa.name}": lambda isa=isa: kernel_cases.encoder_attention_cases(isa) for isa in TARGETS},

@@ -40,7 +40,7 @@ from cupola.kernels.cpu.linear_finish import Sink
 from cupola.kernels.cpu.linear_spec import LinearSpec, Rows
 from cupola.quantize.layouts import OUT_BLOCK, packed_dtype, packed_shape
 
-RUN_BYTES = 1 << 16  # of one expert's neighbouring blocks, so that memory is read in long pieces
+RUN_BYTES = 1 << 18  # of one expert's neighbouring blocks: memory is slow where a new piece begins
 CHUNK = 512  # at most so many neighbouring outputs are combined at once
 
 
