@@ -88,8 +88,6 @@ def test_vulkan_says_what_it_lacks(rows: dict[str, Row]) -> None:
     assert "no code generator for vulkan" in rows["vulkan"].missing
 
 
-def test_opencl_passes_the_front_end_but_for_where_memory_is_declared(rows: dict[str, Row]) -> None:
-    """Kernels of attention declare the block's memory within a branch, which OpenCL C does not allow."""
+def test_kernels_for_opencl_pass_a_front_end(rows: dict[str, Row]) -> None:
     assert rows["opencl"].compiled
-    kinds = rows["opencl"].checked.partition(": ")[2]
-    assert re.fullmatch(r"|variables in the local address space .*outermost scope.*", kinds)
+    assert rows["opencl"].checked == "0 errors from clang's front end for OpenCL C"

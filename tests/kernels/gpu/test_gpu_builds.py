@@ -15,6 +15,7 @@ from cupola.compiler.cuda import find_nvcc
 from cupola.compiler.gpu_target import GpuKind, resolve_gpu
 from cupola.kernels.gpu.attention import Attention, attention
 from cupola.kernels.gpu.ending import Ending
+from cupola.kernels.gpu.experts import Experts, linear_experts
 from cupola.kernels.gpu.linear import Linear, linear
 from cupola.kernels.gpu.pages import GpuPages
 from cupola.kernels.gpu.trait import Gpu
@@ -54,6 +55,16 @@ def test_kernels_are_translated(kind: GpuKind) -> None:
     half = kind == "metal"
     for name, function in kernels(Gpu(dtype="float16" if half else "float32", half=half)).items():
         assert "barrier" in source(compiled(function, target(kind))), name
+
+
+def test_memory_of_blocks_is_declared_where_opencl_allows_it() -> None:
+    matrix = Packed(Format.Q4, 4096, 64, half=False)
+    experts = Experts(matrix, Ending(64, 64), 64, 2, pairs=False, x="float32", y="float32", gpu=Gpu())
+    for function in (*kernels(Gpu()).values(), linear_experts(experts)):
+        lines = source(compiled(function, target("opencl"))).splitlines()
+        declared = [line for line in lines if line.lstrip().startswith("__local")]
+        assert declared
+        assert all(len(line) - len(line.lstrip()) == 2 for line in declared), declared
 
 
 @pytest.mark.skipif(find_nvcc() is None, reason="nvcc is not installed")

@@ -36,6 +36,7 @@ from cupola.kernels.emit import (
     let,
     while_,
 )
+from cupola.kernels.gpu.hoist import hoisted
 
 INT32 = "int32"
 
@@ -69,7 +70,7 @@ class Block:
 
 def kernel(name: str, args: Mapping[str, Arg], body: Body) -> tirx.PrimFunc:
     """As `emit.kernel`, for the host that launches grids."""
-    return emit.kernel(name, args, body, INT32)
+    return hoisted(emit.kernel(name, args, body, INT32))
 
 
 def size_var(name: str) -> tirx.Var:
@@ -142,7 +143,7 @@ def last_beginning(slot: Expr, sequences: Expr, first_slot: Callable[[Expr], Exp
 
 
 def shared(count: int, dtype: str = "float32") -> Span:
-    """Memory of the block."""
+    """Memory of the block, wherever in a grid it is asked for; never in a loop."""
     return Span(ir.alloc_buffer((count,), dtype, scope="shared"), INT32)
 
 
