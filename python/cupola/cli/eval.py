@@ -43,9 +43,9 @@ def eval_command(
         raise UsageError(
             f"`{model}` is compiled: what is it to be compared with?", hint="name its checkpoint with --against"
         )
+    name, content = _text(text)
     compared, _ = prepare(model, quant=quant, compile_config=None if config is None else str(config))
     reference, _ = prepare(against or model, quant="f32")
-    name, content = _text(text)
     found = evaluate(reference, compared, name, content, context, tokens)
     found.write(compared)
     typer.echo(found.model_dump_json(indent=1) if as_json else _screen(compared, found))
