@@ -85,7 +85,7 @@ test: $(INSTALLED) $(TOOLS)  ## all fast tests, also those on the real model
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 families-gpu: $(INSTALLED) $(TOOLS)  ## every family, compiled for WebGPU, against transformers
-	@CUPOLA_GPU_FAMILIES=all $(BIN)/python -m pytest tests/gpu/test_gpu_families.py $(PYTEST_ARGS)
+	@CUPOLA_GPU_FAMILIES=all $(BIN)/python -m pytest tests/gpu/test_gpu_families.py tests/gpu/test_webgpu_windows.py $(PYTEST_ARGS)
 
 test-families: $(INSTALLED) $(TOOLS)  ## every family's tiny model in q8 and q4 against its stated error; minutes
 	@$(BIN)/python -m pytest -m families tests/numerics/test_quantized_families.py $(PYTEST_ARGS)
