@@ -43,7 +43,7 @@ _SIZES: Config = {
 }
 _WIDE: Config = _SIZES | {"hidden_size": 128, "head_dim": 32}  # so that a part of a head is still whole vectors
 _QUARTER: Config = _SIZES | {"hidden_size": 256, "head_dim": 64}
-_YARN: Config = {
+YARN: Config = {
     "rope_type": "yarn",
     "factor": 4.0,
     "original_max_position_embeddings": 64,
@@ -83,7 +83,7 @@ _MSCALES: Config = {"mscale": 0.9, "mscale_all_dim": 0.7}
 
 FAMILIES: Mapping[str, Config] = {
     "llama-biases": _of("llama", attention_bias=True, mlp_bias=True, tie_word_embeddings=False),
-    "llama-yarn": _of("llama", rope_parameters=_YARN),
+    "llama-yarn": _of("llama", rope_parameters=YARN),
     "mistral": _of("mistral", sliding_window=16),
     "ministral": _of("ministral", sliding_window=16, layer_types=["sliding_attention", "full_attention"]),
     "qwen2": _of("qwen2", tie_word_embeddings=True),
@@ -132,7 +132,7 @@ FAMILIES: Mapping[str, Config] = {
         "olmo3",
         sliding_window=16,
         layer_types=["sliding_attention", "full_attention"],
-        rope_parameters={"full_attention": _YARN, "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}},
+        rope_parameters={"full_attention": YARN, "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}},
     ),
     "granite": _of(
         "granite", embedding_multiplier=3.0, attention_multiplier=0.2, residual_multiplier=0.4, logits_scaling=2.5
@@ -198,7 +198,7 @@ FAMILIES: Mapping[str, Config] = {
         num_experts_per_tok=2,
         sliding_window=16,
         layer_types=["sliding_attention", "full_attention"],
-        rope_parameters=_YARN | {"truncate": False, "beta_fast": 32.0, "beta_slow": 1.0},
+        rope_parameters=YARN | {"truncate": False, "beta_fast": 32.0, "beta_slow": 1.0},
     ),
     "gpt2": {
         "model_type": "gpt2",
@@ -228,7 +228,7 @@ FAMILIES: Mapping[str, Config] = {
     "deepseek2": _of(
         "deepseek_v2", _LATENT, q_lora_rank=None, first_k_dense_replace=1, topk_method="group_limited_greedy"
     ),
-    "deepseek3": _of("deepseek_v3", _LATENT, q_lora_rank=32, first_k_dense_replace=1, rope_parameters=_YARN | _MSCALES),
+    "deepseek3": _of("deepseek_v3", _LATENT, q_lora_rank=32, first_k_dense_replace=1, rope_parameters=YARN | _MSCALES),
     "llama3": _of(
         "llama",
         rope_parameters={
@@ -264,7 +264,7 @@ FAMILIES: Mapping[str, Config] = {
     "exaone4": _of("exaone4", sliding_window=16, sliding_window_pattern=2),
     "internlm3": _of("internlm3", qkv_bias=True, bias=True),
     "ministral3": _of(
-        "ministral3", rms_norm_eps=1e-5, rope_parameters=_YARN | _MSCALES | {"llama_4_scaling_beta": 0.1}
+        "ministral3", rms_norm_eps=1e-5, rope_parameters=YARN | _MSCALES | {"llama_4_scaling_beta": 0.1}
     ),
     "internlm2": _of("internlm2", tie_word_embeddings=False),
 }

@@ -13,9 +13,9 @@ from checkpoint import load_smollm2
 from encoders import write_encoders
 from families import write_families
 from gemma3 import write_gemma3
-from llama_cpp import write_llama_cpp
 from llama_cpp_encoders import write_llama_cpp_encoders
 from pieces import write_pieces
+from predictions import write_llama_cpp
 from smollm2 import write_smollm2
 from templates import write_templates
 from tiny import write_tiny

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import gguf
@@ -17,9 +17,8 @@ from checkpoint_files import finish, interleave
 from gguf import MODEL_ARCH, GGUFWriter
 
 from cupola.models import registry
-from cupola.models.parameters import declare
 from cupola.models.spec import DecoderSpec
-from family_models import FAMILIES, golden_shapes, weights
+from family_models import FAMILIES, YARN, golden_shapes, weights
 
 Weights = Mapping[str, np.ndarray]
 Config = Mapping[str, object]
@@ -123,6 +122,55 @@ def _gpt_oss(weights: Weights, _: DecoderSpec) -> Weights:
     return found
 
 
+def _deepseek(weights: Weights, spec: DecoderSpec) -> Weights:
+    """What makes keys and values of the latent apart, the former turned round; a bias's own name."""
+    assert spec.latent is not None
+    shape, found = spec.latent.shape, {}
+    for name, value in _stacked(weights, spec).items():
+        if ".kv_b_proj." in name:
+            parts = value.reshape(shape.heads, shape.plain + shape.value, shape.latent)
+            found[name.replace("kv_b", "k_b")] = np.ascontiguousarray(parts[:, : shape.plain].swapaxes(1, 2))
+            found[name.replace("kv_b", "v_b")] = np.ascontiguousarray(parts[:, shape.plain :])
+        else:
+            found[name.replace("_correction_bias", "_correction.bias")] = value
+    return found
+
+
+def _glm_of_authors(weights: Weights, _: DecoderSpec) -> Weights:
+    """q, k and v in one tensor, as in folders whose code came with them."""
+    found = dict(weights)
+    for name in weights:
+        if ".q_proj." in name:
+            parts = [found.pop(name.replace(".q_proj.", f".{part}_proj.")) for part in "qkv"]
+            layer, kind = name.split(".")[2], name.rpartition(".")[2]
+            found[f"transformer.encoder.layers.{layer}.self_attention.query_key_value.{kind}"] = np.concatenate(parts)
+    return {name.removeprefix("transformer."): value for name, value in found.items()}
+
+
+def _head_norms_stacked(weights: Weights, _: DecoderSpec) -> Weights:
+    """Norms that are a tensor for each head as one tensor."""
+    found: dict[str, np.ndarray] = {}
+    stacks: dict[str, list[np.ndarray]] = {}
+    for name, value in weights.items():
+        if match := re.fullmatch(r"(.*_layernorm)\.norms\.\d+(\..*)", name):
+            stacks.setdefault(match[1] + match[2], []).append(value)
+        else:
+            found[name] = value
+    return found | {name: np.stack(values) for name, values in stacks.items()}
+
+
+def _granite4(weights: Weights, spec: DecoderSpec) -> Weights:
+    """Gates and ups apart, and a Llama otherwise."""
+    found = {}
+    for name, value in weights.items():
+        if "shared_mlp.input_linear" in name:
+            for part, half in zip(("gate_proj", "up_proj"), np.split(value, 2), strict=True):
+                found[name.replace("shared_mlp.input_linear", f"mlp.{part}")] = half
+        else:
+            found[name.replace("shared_mlp.output_linear", "mlp.down_proj")] = value
+    return _llama(found, spec)
+
+
 @dataclass(frozen=True)
 class Case:
     """How one tiny model becomes a GGUF file.
@@ -140,16 +188,32 @@ class Case:
     metadata: Mapping[str, int | float | bool | str | list[bool]] = field(default_factory=dict)
 
 
+_LATENT: Mapping[str, int | float | bool] = {
+    "attention.kv_lora_rank": 32,
+    "attention.key_length": 48,
+    "attention.value_length": 32,
+    "attention.key_length_mla": 64,
+    "attention.value_length_mla": 32,
+    "rope.dimension_count": 16,
+    "leading_dense_block_count": 1,
+    "expert_feed_forward_length": 32,
+    "expert_count": 8,
+    "expert_shared_count": 2,
+    "expert_used_count": 3,
+    "expert_weights_scale": 1.5,
+}
+_SCALES: Mapping[str, int | float | str] = {
+    "rope.scaling.type": "yarn",
+    "rope.scaling.factor": 4.0,
+    "rope.scaling.original_context_length": 64,
+}
+
 CASES: Mapping[str, Case] = {
     "llama-biases": Case(MODEL_ARCH.LLAMA, _llama),
     "llama-yarn": Case(
         MODEL_ARCH.LLAMA,
         _llama,
-        metadata={
-            "rope.scaling.type": "yarn",
-            "rope.scaling.factor": 4.0,
-            "rope.scaling.original_context_length": 64,
-        },
+        metadata=_SCALES,
     ),
     "qwen2": Case(MODEL_ARCH.QWEN2),
     "qwen3": Case(MODEL_ARCH.QWEN3),
@@ -279,15 +343,63 @@ CASES: Mapping[str, Case] = {
         },
     ),
     "internlm2": Case(MODEL_ARCH.INTERNLM2, _internlm2),
+    "deepseek2": Case(
+        MODEL_ARCH.DEEPSEEK2,
+        _deepseek,
+        changes={"topk_method": "greedy"},
+        metadata={**_LATENT, "expert_gating_func": 1},
+    ),
+    "deepseek3": Case(
+        MODEL_ARCH.DEEPSEEK2,
+        _deepseek,
+        changes={"rope_parameters": YARN | {"mscale": 0.7, "mscale_all_dim": 0.7}},
+        metadata={
+            **_LATENT,
+            **_SCALES,
+            "attention.q_lora_rank": 32,
+            "expert_gating_func": 2,
+            "expert_group_count": 4,
+            "expert_group_used_count": 2,
+            "expert_weights_norm": True,
+            "rope.scaling.yarn_log_multiplier": 0.07,
+        },
+    ),
+    "glm": Case(MODEL_ARCH.CHATGLM, _glm_of_authors, metadata={"rope.dimension_count": 16}),
+    "exaone4": Case(
+        MODEL_ARCH.EXAONE4,
+        metadata={"attention.sliding_window": 16, "attention.sliding_window_pattern": [True, False]},
+    ),
+    "ministral3": Case(
+        MODEL_ARCH.MISTRAL3,
+        _llama,
+        changes={"rope_parameters": YARN | {"mscale": 1.0, "mscale_all_dim": 0.7, "llama_4_scaling_beta": 0.1}},
+        metadata={**_SCALES, "rope.scaling.yarn_log_multiplier": 0.7, "attention.temperature_scale": 0.1},
+    ),
+    "cohere-norms": Case(
+        MODEL_ARCH.COMMAND_R, metadata={"logit_scale": 0.25, "rope.scaling.type": "none", "rope.freq_base": 5e5}
+    ),
+    "stablelm-norms": Case(
+        MODEL_ARCH.STABLELM,
+        _head_norms_stacked,
+        metadata={"use_parallel_residual": False, "rope.dimension_count": 16},
+    ),
+    "granite4": Case(
+        MODEL_ARCH.GRANITE,
+        _granite4,
+        metadata={
+            "embedding_scale": 3.0,
+            "attention.scale": 0.2,
+            "residual_scale": 0.4,
+            "logit_scale": 2.5,
+            "rope.scaling.finetuned": True,
+        },
+    ),
 }
 
 
 def family_config(name: str) -> dict[str, object]:
     """The config.json of the model that the case's file describes."""
-    # transformers has no InternLM 2 of its own, so that `family_models` has none.
-    internlm2 = {"model_type": "internlm2", "rope_parameters": None, "tie_word_embeddings": False}
-    values = FAMILIES["llama-yarn"] | internlm2 if name == "internlm2" else FAMILIES[name]
-    return {k: v for k, v in (values | CASES[name].changes).items() if v is not None}
+    return {k: v for k, v in (FAMILIES[name] | CASES[name].changes).items() if v is not None}
 
 
 def family_spec(name: str) -> DecoderSpec:
@@ -299,15 +411,19 @@ def family_spec(name: str) -> DecoderSpec:
 
 def family_weights(name: str) -> Weights:
     """Its tensors, under Hugging Face names."""
-    if name in FAMILIES:
-        return weights(name, golden_shapes(name))
-    sources = (source for parameter in declare(family_spec(name), ()) for source in parameter.sources)
-    return weights(name, {source.name: list(source.shape) for source in sources})
+    return weights(name, golden_shapes(name))
 
 
-def write_family_gguf(path: Path, name: str) -> None:
-    """Writes the case's model with its matrices in float32."""
-    case, spec, config = CASES[name], family_spec(name), family_config(name)
+def older_deepseek2() -> Case:
+    """DeepSeek-V2 as files of before 2025-04 have it: one matrix for keys and values, no sizes but those of heads."""
+    sizes = {"attention.key_length": 64, "attention.value_length": 32}
+    metadata = {key: value for key, value in _LATENT.items() if not key.endswith("_mla")} | sizes
+    return replace(CASES["deepseek2"], convert=_stacked, metadata=metadata)
+
+
+def write_family_gguf(path: Path, name: str, case: Case | None = None) -> None:
+    """Writes a model as its case says, or as this one does, with its matrices in float32."""
+    case, spec, config = case or CASES[name], family_spec(name), family_config(name)
     arch = gguf.MODEL_ARCH_NAMES[case.arch]
     writer = GGUFWriter(path, arch)
     epsilon = "layer_norm_epsilon" if spec.norm.centered else "layer_norm_rms_epsilon"

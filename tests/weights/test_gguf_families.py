@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from family_gguf import CASES, family_config, family_spec, family_weights, write_family_gguf
+from family_gguf import CASES, Case, family_config, family_spec, family_weights, older_deepseek2, write_family_gguf
 from gguf import MODEL_ARCH_NAMES
 from safetensors.numpy import load_file, save_file
 
@@ -35,12 +35,32 @@ def parameters_of(checkpoint: Checkpoint, spec: DecoderSpec, folder: Path) -> di
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_file_is_the_model_of_the_folder(tmp_path: Path, name: str) -> None:
+    compare(tmp_path, name, CASES[name])
+
+
+def test_an_older_file_of_latent_attention_is_the_model_too(tmp_path: Path) -> None:
+    compare(tmp_path, "deepseek2", older_deepseek2())
+
+
+def test_positions_that_were_not_trained_with_are_left_out(tmp_path: Path) -> None:
+    case = CASES["granite4"]
+    write_family_gguf(
+        tmp_path / "m.gguf",
+        "granite4",
+        replace(case, metadata={**case.metadata, "rope.scaling.finetuned": False}),
+    )
+    spec = registry.read(dict(GgufCheckpoint(tmp_path / "m.gguf").config))[1]
+    assert isinstance(spec, DecoderSpec)
+    assert {layer.rotary for layer in spec.layers} == {None}
+
+
+def compare(tmp_path: Path, name: str, case: Case) -> None:
     spec = family_spec(name)
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(family_config(name)))
     save_file(dict(family_weights(name)), folder / "model.safetensors")
-    write_family_gguf(tmp_path / "m.gguf", name)
+    write_family_gguf(tmp_path / "m.gguf", name, case)
     checkpoint = GgufCheckpoint(tmp_path / "m.gguf")
     found = registry.read(dict(checkpoint.config))[1]
     assert isinstance(found, DecoderSpec)

@@ -19,7 +19,7 @@ _HYBRID_NAMES = Names(gate_up=("shared_mlp.input_linear",), down="shared_mlp.out
 
 def read(config: Config) -> DecoderSpec:
     """The shape out of a Granite 3 config.json."""
-    return _granite(config, rotary(config, head_dim(config)))
+    return _granite(config, _positions(config, "rope"))
 
 
 def read_hybrid(config: Config) -> DecoderSpec:
@@ -33,11 +33,15 @@ def read_hybrid(config: Config) -> DecoderSpec:
         )
     if config.integer("num_local_experts", 8):
         raise UnsupportedError("config.json: `num_local_experts` is not 0; Granite 4 with experts is not supported")
-    kind = config.text("position_embedding_type", "nope")
+    spec = _granite(config, _positions(config, "nope"))
+    return replace(spec, intermediate_size=config.integer("shared_intermediate_size", 1024), names=_HYBRID_NAMES)
+
+
+def _positions(config: Config, default: str) -> Rotary | None:
+    kind = config.text("position_embedding_type", default)
     if kind not in ("rope", "nope"):
         raise UnsupportedError(f"config.json: `position_embedding_type` is `{kind}`", hint="supported: rope, nope")
-    spec = _granite(config, rotary(config, head_dim(config)) if kind == "rope" else None)
-    return replace(spec, intermediate_size=config.integer("shared_intermediate_size", 1024), names=_HYBRID_NAMES)
+    return rotary(config, head_dim(config)) if kind == "rope" else None
 
 
 def _granite(config: Config, positions: Rotary | None) -> DecoderSpec:

@@ -5,7 +5,7 @@ What it computes is in `kernels/latent_operations.py`, in which order in `latent
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cupola.kernels.latent_operations import LatentShape
@@ -43,13 +43,14 @@ class Latent:
         check_multiples(sizes)
 
 
-def declare(latent: Latent, hidden: int, name: str, prefix: str) -> Iterator[Parameter]:
+def declare(latent: Latent, hidden: int, name: str, prefix: str, has: Callable[[str], bool]) -> Iterator[Parameter]:
     """The parameters of one layer.
 
     Args:
         hidden: width of the stream.
         name: what they are called in the compiled model.
         prefix: of the checkpoint's tensors.
+        has: whether the checkpoint has a tensor of this name.
     """
     shape, rank = latent.shape, latent.query_rank
     heads = range(shape.heads)
@@ -62,14 +63,25 @@ def declare(latent: Latent, hidden: int, name: str, prefix: str) -> Iterator[Par
     stored = tuple(_order(latent, shape.latent))
     yield _matrix(f"{name}.latent", Source(f"{prefix}kv_a_proj_with_mqa.weight", (shape.stored, hidden), stored))
     yield _norm(f"{name}.latent_norm", f"{prefix}kv_a_layernorm.weight", shape.latent)
-    # The rows of a head in this tensor: what makes its keys of the latent, then what makes its values.
-    both, expand = shape.plain + shape.value, f"{prefix}kv_b_proj.weight"
-    whole = (shape.heads * both, shape.latent)
-    keys = (Source(expand, whole, transposed=True, inputs=(h * both, h * both + shape.plain)) for h in heads)
-    yield _matrix(f"{name}.key", *keys)
-    values = tuple(h * both + shape.plain + i for h in heads for i in range(shape.value))
-    yield _matrix(f"{name}.value", Source(expand, whole, values))
+    yield from _expansions(shape, name, prefix, has)
     yield _matrix(f"{name}.output", Source(f"{prefix}o_proj.weight", (hidden, shape.heads * shape.value)))
+
+
+def _expansions(shape: LatentShape, name: str, prefix: str, has: Callable[[str], bool]) -> Iterator[Parameter]:
+    """What makes keys and values of the latent: one tensor, or one for each, where that of keys is turned round."""
+    heads, keys = range(shape.heads), f"{prefix}k_b_proj.weight"
+    if has(keys):
+        turned, values = (shape.heads, shape.latent, shape.plain), (shape.heads, shape.value, shape.latent)
+        yield _matrix(f"{name}.key", *(Source(keys, turned, index=h) for h in heads))
+        yield _matrix(f"{name}.value", *(Source(f"{prefix}v_b_proj.weight", values, index=h) for h in heads))
+        return
+    # The rows of a head: what makes its keys, then what makes its values.
+    both, tensor = shape.plain + shape.value, f"{prefix}kv_b_proj.weight"
+    whole = (shape.heads * both, shape.latent)
+    columns = (Source(tensor, whole, transposed=True, inputs=(h * both, h * both + shape.plain)) for h in heads)
+    yield _matrix(f"{name}.key", *columns)
+    rows = tuple(h * both + shape.plain + i for h in heads for i in range(shape.value))
+    yield _matrix(f"{name}.value", Source(tensor, whole, rows))
 
 
 def _order(latent: Latent, plain: int) -> Iterator[int]:

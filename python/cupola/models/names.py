@@ -15,6 +15,7 @@ class Names:
 
     Args:
         qkv: q, k and v; or the one tensor that holds the three.
+        fused_qkv: that one tensor, where only some checkpoints of the family have it.
         qkv_by_head: that tensor holds, for each key-value head, the queries of its group, its key and its value.
         gate_up: gate and up; one tensor that holds both, one below the other; or the one of an ungated network.
         interleaved: rotary pairs are neighbours (x[2i], x[2i + 1]), where ours are (x[i], x[i + D/2]).
@@ -28,6 +29,7 @@ class Names:
     norm: str = "model.norm"
     layer: str = "model.layers.{}."
     qkv: tuple[str, ...] = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")
+    fused_qkv: str = "self_attn.qkv_proj"
     qkv_by_head: bool = False
     interleaved: bool = False
     transposed: bool = False

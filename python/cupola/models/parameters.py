@@ -91,8 +91,10 @@ class _Declaration:
 
     def _attention(self, i: int, name: str, prefix: str) -> Iterator[Parameter]:
         spec, names, attention = self._spec, self._names, self._spec.layers[i]
+        if self._has(f"{prefix}{names.fused_qkv}.weight"):
+            names = replace(names, qkv=(names.fused_qkv,))
         if spec.latent is not None:
-            yield from latent.declare(spec.latent, spec.hidden_size, name, f"{prefix}self_attn.")
+            yield from latent.declare(spec.latent, spec.hidden_size, name, f"{prefix}self_attn.", self._has)
             return
         queries, keys = spec.num_heads * spec.head_dim, spec.num_kv_heads * spec.head_dim
         rotary_dim = attention.rotary.dim if attention.rotary is not None else 0

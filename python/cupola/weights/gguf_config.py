@@ -110,6 +110,8 @@ def _complete_heads(keys: _Keys, config: Table, family: Family) -> None:
     config.setdefault("num_key_value_heads", heads)
     head_dim = int(str(config.setdefault("head_dim", int(str(config["hidden_size"])) // max(heads, 1))))
     config.setdefault("rope_theta", _DEFAULT_THETA)
+    if family.own_head_sizes:
+        return
     rotates = keys.integer("rope.dimension_count", head_dim)
     # The converter interleaves whole heads: of one that rotates in part, the order would be anyone's guess.
     same = {"attention.value_length": keys.integer("attention.value_length", head_dim)}
@@ -155,6 +157,7 @@ def _rope_scaling(keys: _Keys, config: Table) -> Table | None:
         "attn_factor": "attention_factor",
         "yarn_beta_fast": "beta_fast",
         "yarn_beta_slow": "beta_slow",
+        "yarn_log_multiplier": "mscale_all_dim",
     }.items():
         value = keys.value(f"rope.scaling.{key}")
         if value is not None:

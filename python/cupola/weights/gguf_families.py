@@ -13,6 +13,7 @@ from cupola.errors import UnsupportedError
 from cupola.weights.gguf_encoders import ENCODERS
 from cupola.weights.gguf_experts import EXPERT_KEYS, EXPERT_PARTS, MIXTURES
 from cupola.weights.gguf_family import PARTS, TOP, Family, Values
+from cupola.weights.gguf_latent import DEEPSEEK2
 
 _AROUND = {
     "post_attention_norm": "post_attention_layernorm",
@@ -41,6 +42,25 @@ def _olmo3_has_windows(config: Values) -> Values:
 def _mixture(config: Values) -> Values:
     """GGUF calls a mixture of experts a llama too."""
     return {"model_type": "mixtral"} if config.get("num_local_experts") else {}
+
+
+def _ministral3(config: Values) -> Values:
+    """Queries that grow with their position belong to the scaling of positions; llama.cpp takes `mscale` for 1."""
+    scaling = config.get("rope_scaling")
+    if not isinstance(scaling, Mapping):
+        return {}
+    growth = config.get("attention_temperature", 0.0)
+    return {"rope_scaling": {**scaling, "mscale": 1.0, "llama_4_scaling_beta": growth}}
+
+
+def _glm(config: Values) -> Values:
+    """The projections are one tensor where the folder was in the form of its authors."""
+    return {"attention_bias": bool(config["attention_bias"] or config["fused_bias"])}
+
+
+def _granite(config: Values) -> Values:
+    """A file says that positions were not trained with."""
+    return {"position_embedding_type": "rope" if config.get("rope_finetuned", True) else "nope"}
 
 
 _GEMMA = Family("gemma", norm_offset=1.0, flags={"attention_bias": "attn_q.bias"})
@@ -73,10 +93,19 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 "embedding_multiplier": "embedding_scale",
                 "residual_multiplier": "residual_scale",
                 "logits_scaling": "logit_scale",
+                "rope_finetuned": "rope.scaling.finetuned",
             },
             flags=_LLAMA_FLAGS,
+            derived=_granite,
             interleaved=True,
         ),
+        "mistral3": Family(
+            "ministral3",
+            keys={"attention_temperature": "attention.temperature_scale"},
+            derived=_ministral3,
+            interleaved=True,
+        ),
+        "deepseek2": DEEPSEEK2,
         "smollm3": Family("smollm3", flags=_LLAMA_FLAGS, interleaved=True),
         "qwen2": Family("qwen2"),
         "qwen3": Family("qwen3", flags={"attention_bias": "attn_q.bias"}),
@@ -109,8 +138,15 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             derived=_olmo3_has_windows,
             parts=PARTS | _AROUND,
         ),
+        "exaone4": Family("exaone4", parts=PARTS | _AROUND),
         "command-r": _COHERE,
         "cohere2": Family("cohere2", _COHERE.epsilon, _COHERE.keys, {"attention_bias": "attn_q.bias"}),
+        "chatglm": Family(
+            "glm",
+            flags={"attention_bias": "attn_q.bias", "fused_bias": "attn_qkv.bias"},
+            derived=_glm,
+            parts=PARTS | {"attn_qkv": "self_attn.qkv_proj", "ffn_up": "mlp.gate_up_proj"},
+        ),
         "glm4": Family(
             "glm4",
             flags={"attention_bias": "attn_q.bias"},

@@ -44,6 +44,7 @@ class Family:
         split_by_head: the tensor of q, k and v holds all queries, all keys, all values, where Hugging Face's has the
             three of one head after those of another.
         norm_offset: what the converter added to the weights of norms.
+        own_head_sizes: the keys of heads' sizes mean something else; `keys` and `derived` read them.
         whole: tensors in a layer whose Hugging Face names end in neither `.weight` nor `.bias`: whole names, likewise.
     """
 
@@ -59,4 +60,5 @@ class Family:
     interleaved: bool = False
     split_by_head: bool = False
     norm_offset: float = 0.0
+    own_head_sizes: bool = False
     whole: Mapping[str, str] = field(default_factory=dict)
