@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from cupola.compiler.calibrate import Calibrated, calibrate
+from cupola.compiler.calibrate import Calibrated, calibrate, importance_of
 from cupola.compiler.calibration_text import text_of
 from cupola.compiler.compile import chosen_parameters
 from cupola.compiler.config import CompileConfig
@@ -79,6 +79,12 @@ def test_mean_squares_are_those_of_the_inputs(squares: Mapping[str, np.ndarray])
     np.testing.assert_allclose(squares["layers.0.attention.qkv.weight"], (x**2).mean(axis=0), rtol=1e-4)
     assert {values.shape for name, values in squares.items() if name.endswith("down.weight")} == {(MODEL.intermediate,)}
     assert all((values > 0).all() for values in squares.values())
+
+
+def test_tables_that_are_only_looked_up_have_no_importance() -> None:
+    found = importance_of({"embedding.weight": np.zeros(32), "head.weight": np.array([0.0, 4.0])})
+    assert list(found) == ["head.weight"]
+    np.testing.assert_allclose(found["head.weight"], [0.04, 4.04])
 
 
 def test_a_matrix_is_replaced_for_a_while(probe: Probe) -> None:

@@ -82,8 +82,7 @@ def calibrate(
         for _ in probe.logits(ids[at : at + probe.context]):
             pass
     on_progress(Progress("calibrate", len(ids), len(ids)))
-    squares = probe.mean_squares()
-    importance = {matrix: values + _FLOOR * values.mean() for matrix, values in squares.items()}
+    importance = importance_of(probe.mean_squares())
     record = Calibration(text=name, text_sha256=hashlib.sha256(content.encode()).hexdigest(), tokens=len(ids))
     if budget is None:
         return Calibrated(parameters, importance, record)
@@ -97,6 +96,11 @@ def calibrate(
     found = {p.name: replace(p, format=chosen[p.name].format) if p.name in chosen else p for p in parameters.values()}
     expected = sum(option.loss for option in chosen.values())
     return Calibrated(found, importance, record.model_copy(update={"expected_kl": expected}))
+
+
+def importance_of(mean_squares: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What errors cost by the inputs that were seen; nothing of matrices that no product was seen with."""
+    return {name: values + _FLOOR * values.mean() for name, values in mean_squares.items() if values.any()}
 
 
 @dataclass(frozen=True, slots=True)

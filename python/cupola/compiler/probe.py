@@ -6,10 +6,12 @@ activation, which adds up squares; nothing of it is written to disk.
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import tvm
@@ -17,16 +19,13 @@ from tvm import relax
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
-from cupola.compiler import library, pipeline
+from cupola.compiler import device, library, pipeline
 from cupola.compiler.config import TargetConfig
 from cupola.compiler.target import CpuTarget, resolve
-from cupola.kernels.cpu.isa import BY_NAME
+from cupola.kernels.cpu.emit import LANES
 from cupola.kernels.cpu.observe import add_squares
-from cupola.kernels.cpu.operations import CpuOperations
-from cupola.kernels.cpu.pages import PageLayout
 from cupola.kernels.cpu.products import f32_tensor
-from cupola.kernels.heads import HeadShape
-from cupola.kernels.operations import Activation, Matrix, NormWeights
+from cupola.kernels.operations import Activation, Matrix, NormWeights, Operations
 from cupola.manifest import Functions, KvCache
 from cupola.models.decoder import Decoder
 from cupola.models.spec import DecoderSpec
@@ -41,27 +40,35 @@ PAGE_SIZE = 16
 _GIVEN_PROCESSORS = -2  # a mode of TVM's pool: as many threads as processors are named, on these
 
 
-class _Observing(CpuOperations):
-    """Adds up the squares of every product's inputs."""
+class _Observing:
+    """A device's operations; the squares of every product's inputs are added up besides."""
 
-    def __init__(self, target: CpuTarget, pages: PageLayout) -> None:
-        super().__init__(BY_NAME[target.isa], pages.heads, pages)
+    def __init__(self, device: Operations) -> None:
+        self._device = device
+        self._add_squares = functools.cache(add_squares)
         self.sums: list[tuple[Matrix, nn.Parameter]] = []
 
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._device, name)
+
     def matrix(self, fmt: Format, rows: int, inputs: int) -> Matrix:
-        matrix = super().matrix(fmt, rows, inputs)
-        self.sums.append((matrix, nn.Parameter((inputs,), "float32")))
+        matrix = self._device.matrix(fmt, rows, inputs)
+        if inputs % LANES == 0:
+            self.sums.append((matrix, nn.Parameter((inputs,), "float32")))
         return matrix
 
     def activation(self, x: nn.Tensor, matrix: Matrix, norm: NormWeights | None = None) -> Activation:
-        (x,) = super().activation(x, matrix, norm)
-        sums = next(sums for known, sums in self.sums if known is matrix)
+        found = self._device.activation(x, matrix, norm)
+        sums = next((sums for known, sums in self.sums if known is matrix), None)
+        if sums is None:
+            return found
+        (floats,) = found
         observed, _ = op.tensor_ir_inplace_op(
-            self._kernel(add_squares, matrix.inputs),
+            self._add_squares(matrix.inputs),
             "add_squares",
-            [x, sums],
+            [floats, sums],
             inplace_indices=[0, 1],
-            out=[f32_tensor(*x.shape), f32_tensor(matrix.inputs)],
+            out=[f32_tensor(*floats.shape), f32_tensor(matrix.inputs)],
         )
         return (observed,)
 
@@ -70,7 +77,7 @@ class _Observed(Decoder):
     """A decoder with the sums among its weights."""
 
     def __init__(self, spec: DecoderSpec, operations: _Observing, parameters: Mapping[str, Parameter]) -> None:
-        super().__init__(spec, operations, parameters)
+        super().__init__(spec, cast(Operations, operations), parameters)
         self.sums = nn.ParameterList([sums for _, sums in operations.sums])
 
 
@@ -95,8 +102,8 @@ class Probe:
         self._vocabulary = spec.vocab_size
         target = resolve(TargetConfig())
         assert isinstance(target, CpuTarget)  # that of a configuration without a device
-        pages = PageLayout(HeadShape(spec.num_heads, spec.num_kv_heads, spec.head_dim), PAGE_SIZE, "float32")
-        operations = _Observing(target, pages)
+        pages = device.page_layout(spec, PAGE_SIZE, "float32", target)
+        operations = _Observing(device.operations(spec, PAGE_SIZE, "float32", target))
         floats = {name: replace(parameter, format=Format.F32) for name, parameter in parameters.items()}
         decoder = _Observed(spec, operations, floats)
         known = {id(parameter): name for name, parameter in decoder.named_parameters()}
