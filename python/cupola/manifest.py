@@ -9,6 +9,7 @@ A folder for several machines has several libraries in place of `lib.so`, such a
 
 from __future__ import annotations
 
+import math
 from importlib.metadata import version
 from typing import Literal
 
@@ -143,6 +144,12 @@ class Weight(_Frozen):
     format: str
     dtype: str
     shape: tuple[int, ...]
+
+    @property
+    def bytes(self) -> int:
+        import numpy as np
+
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 class Calibration(_Frozen):

@@ -100,10 +100,16 @@ def test_the_pages_of_a_layer_are_one_tensor_of_the_device() -> None:
     room = DeviceRoom(available=None, largest=300 * MANIFEST.kv_cache.page_bytes + 1)
     assert engine_config(MANIFEST, EngineOptions(), 0, room).num_pages == 300
     assert engine_config(MANIFEST, EngineOptions(num_pages=300), 0, room).num_pages == 300
-    with pytest.raises(
-        UsageError, match=r"`num_pages` is 301; allowed: 1 to 300, since the pages of a layer are one tensor"
-    ):
+    with pytest.raises(UsageError, match=r"`num_pages` is 301; allowed: 1 to 300, since .* at most 614401 bytes"):
         engine_config(MANIFEST, EngineOptions(num_pages=301), 0, room)
+
+
+def test_kernels_of_a_gpu_reach_every_element_of_a_layers_pages() -> None:
+    room, most = DeviceRoom(available=None, largest=None), 2**21 - 1  # of 1024 elements
+    assert engine_config(MANIFEST, EngineOptions(num_pages=most), 0, room).num_pages == most
+    with pytest.raises(UsageError, match=f"`num_pages` is {2**21}; allowed: 1 to {most}, .* elements .* in int32"):
+        engine_config(MANIFEST, EngineOptions(num_pages=2**21), 0, room)
+    assert engine_config(MANIFEST, EngineOptions(num_pages=2**21), PLENTY).num_pages == 2**21  # on a processor
 
 
 # Three of four layers see 64 tokens: 4 pages behind the first token of a page, one before, one to grow into.

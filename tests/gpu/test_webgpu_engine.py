@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 
 from compiled import compiled_folder
+from cupola.engine import native_model
 from cupola.engine.native import NativeEngine, NativeModel, load_compiled
-from cupola.engine.native_webgpu import WebGpuProfile
+from cupola.engine.native_webgpu import WebGpuProfile, webgpu_adapters
 from cupola.engine.request import EngineConfig, GenerateRequest, SamplingParams
+from cupola.errors import ModelError
 from native.native_driver import Collector, run
 from numerics.sequence import Sequences, read_manifest
 from tiny_models import TINY_MODELS, TinyModel
@@ -134,6 +136,13 @@ def test_a_cancelled_request_gives_its_pages_back(engine: NativeEngine) -> None:
     collector.until_ended([1])
     assert collector.results[1].reasons == ["abort"]
     collector.until_stats(lambda stats: stats.pages_free + stats.pages_cached >= 40)
+
+
+def test_a_weight_that_the_device_cannot_hold_is_refused_by_name(on_gpu: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small = replace(webgpu_adapters()[0], max_binding_bytes=1000)
+    monkeypatch.setattr(native_model, "webgpu_adapters", lambda: (small,))
+    with pytest.raises(ModelError, match=r"the weight `.*` has \d+ bytes, but a tensor of .* has at most 1000"):
+        load_compiled(on_gpu, read_manifest(on_gpu))
 
 
 def test_kernels_can_be_measured(engine: NativeEngine) -> None:

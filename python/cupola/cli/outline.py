@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from cupola.evaluation import Evaluation, read_evaluation
 from cupola.manifest import Calibration, KvCache, Manifest, Shape, Task, Weight
 from cupola.quantize.formats import GROUP, Format
@@ -84,7 +82,7 @@ def of_folder(folder: Path, manifest: Manifest) -> Outline:
     """The outline of a compiled folder."""
     formats: Counter[str] = Counter()
     for weight in manifest.weights:
-        formats[weight.format] += math.prod(weight.shape) * np.dtype(weight.dtype).itemsize
+        formats[weight.format] += weight.bytes
     return Outline(
         name=manifest.name,
         path=folder,

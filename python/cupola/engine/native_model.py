@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import tvm_ffi
 
 from cupola.engine.native_library import first_line, load_tvm_runtime, native
-from cupola.engine.native_webgpu import load_webgpu, webgpu_adapters
+from cupola.engine.native_webgpu import WebGpuAdapter, load_webgpu, webgpu_adapters
 from cupola.engine.room import DeviceRoom
 from cupola.errors import EngineError, IncompatibleError, ModelError, StorageError
 
@@ -85,6 +85,8 @@ def load_library(folder: Path, manifest: Manifest, function: str, *arguments: ob
     """
     check_stamp(manifest)
     load_runtime(device_kind(manifest))
+    if device_kind(manifest) == "webgpu":
+        _check_sizes(manifest, webgpu_adapters()[0])
     weights = map_tensors(folder, manifest.weights)
     library = folder / manifest.library.file
     if not library.is_file():
@@ -125,6 +127,17 @@ def load_compiled(folder: Path, manifest: Manifest) -> NativeModel:
         manifest.limits.max_batch,
     )
     return NativeModel(handle, page_size=manifest.kv_cache.page_size, vocab_size=manifest.shape.vocab_size)
+
+
+def _check_sizes(manifest: Manifest, adapter: WebGpuAdapter) -> None:
+    """ModelError: the adapter does not take a tensor of the size of some weight."""
+    for weight in manifest.weights:
+        if weight.bytes > adapter.max_tensor_bytes:
+            raise ModelError(
+                f"the weight `{weight.name}` has {weight.bytes} bytes, "
+                f"but a tensor of {adapter.name} has at most {adapter.max_tensor_bytes}",
+                hint="compile the model with fewer bits (--quant q4), or for another device",
+            )
 
 
 def device_kind(manifest: Manifest) -> str:

@@ -6,7 +6,6 @@ import math
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
 import psutil  # type: ignore[import-untyped]
 
 from cupola.engine.options import EngineOptions
@@ -22,6 +21,7 @@ _DEVICE_SHARE = 0.9
 # And where its driver does not say what is free (WebGPU).
 _UNKNOWN_ROOM = 2**30
 _MOST_PAGES = 2**31 - 1
+_MOST_ELEMENTS = 2**31 - 1  # of a tensor on a GPU, whose kernels count in int32
 _MOST_SPIN_US = 10**6
 
 
@@ -50,14 +50,12 @@ def engine_config(
     wanted = max_batch * math.ceil(max_context / page_size)
     window_pages = _most_window_pages(manifest, max_batch, max_step_tokens)
     num_pages = options.num_pages
-    most = _most_pages(manifest, device)
+    most, why = _most_pages(manifest, device)
     if num_pages is None:
         free = _free(available) if device is None else _free_on(manifest, device)
         num_pages = min(wanted, most, _affordable_pages(manifest, window_pages, options.kv_cache_memory, free))
     elif not 1 <= num_pages <= most:
-        limit = (
-            "at least 1" if num_pages < 1 else f"1 to {most}, since the pages of a layer are one tensor of the device"
-        )
+        limit = "at least 1" if num_pages < 1 else f"1 to {most}, since {why}"
         raise UsageError(f"`num_pages` is {num_pages}; allowed: {limit}")
     _check_threads_and_queue(options)
     if options.admission not in get_args(AdmissionPolicy):
@@ -178,16 +176,22 @@ def _free_on(manifest: Manifest, device: DeviceRoom) -> int:
     """Bytes for pages on a device, which holds the weights and the working memory too."""
     if device.available is None:
         return _UNKNOWN_ROOM
-    taken = sum(math.prod(weight.shape) * np.dtype(weight.dtype).itemsize for weight in manifest.weights)
+    taken = sum(weight.bytes for weight in manifest.weights)
     taken += max(manifest.library.memory.values(), default=0)
     return max(0, int((device.available - taken) * _DEVICE_SHARE))
 
 
-def _most_pages(manifest: Manifest, device: DeviceRoom | None) -> int:
-    """Pages that the page numbers' type, and a tensor of the device, can hold."""
-    if device is None or device.largest is None:
-        return _MOST_PAGES
-    return min(_MOST_PAGES, max(1, device.largest // manifest.kv_cache.page_bytes))
+def _most_pages(manifest: Manifest, device: DeviceRoom | None) -> tuple[int, str]:
+    """Pages that the type of their numbers, and a tensor of the device, can hold; and which of them it is."""
+    bounds = [(_MOST_PAGES, "pages are numbered in int32")]
+    if device is not None:
+        kv_cache, tensor = manifest.kv_cache, "the pages of a layer are one tensor of the device"
+        bounds.append((_MOST_ELEMENTS // kv_cache.page_elements, f"{tensor}, whose elements are counted in int32"))
+        if device.largest is not None:
+            fitting = device.largest // kv_cache.page_bytes
+            bounds.append((fitting, f"{tensor}, which has at most {device.largest} bytes"))
+    most, why = min(bounds)
+    return max(1, most), why
 
 
 def _choose(option: str, chosen: int | None, limit: int) -> int:

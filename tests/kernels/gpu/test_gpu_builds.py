@@ -13,11 +13,13 @@ from tvm import tirx
 
 from cupola.compiler.cuda import find_nvcc
 from cupola.compiler.gpu_target import GpuKind, resolve_gpu
+from cupola.errors import UnsupportedError
 from cupola.kernels.gpu.attention import Attention, attention
 from cupola.kernels.gpu.ending import Ending
 from cupola.kernels.gpu.experts import Experts, linear_experts
 from cupola.kernels.gpu.linear import Linear, linear
 from cupola.kernels.gpu.pages import GpuPages
+from cupola.kernels.gpu.products import GpuProducts
 from cupola.kernels.gpu.trait import Gpu
 from cupola.kernels.gpu.weights import Packed
 from cupola.kernels.heads import HeadShape
@@ -55,6 +57,15 @@ def test_kernels_are_translated(kind: GpuKind) -> None:
     half = kind == "metal"
     for name, function in kernels(Gpu(dtype="float16" if half else "float32", half=half)).items():
         assert "barrier" in source(compiled(function, target(kind))), name
+
+
+@pytest.mark.parametrize(("fmt", "rows"), [(Format.F16, 2**18), (Format.Q4, 2**18 * 16 // 5), (Format.F32, 2**18)])
+def test_a_matrix_beyond_int32_is_refused(fmt: Format, rows: int) -> None:
+    """Offsets count elements, and of grouped formats the float16 scales: 20 bytes are a group of 32 in q4."""
+    products = GpuProducts(Gpu())
+    assert products.matrix(fmt, rows - 16, 8192).rows == rows - 16
+    with pytest.raises(UnsupportedError, match=rf"a matrix \[{rows}, 8192\] in {fmt.value} is too large"):
+        products.matrix(fmt, rows, 8192)
 
 
 def test_memory_of_blocks_is_declared_where_opencl_allows_it() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable
 
 from tvm import tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
+from cupola.errors import UnsupportedError
 from cupola.kernels.gpu.ending import Ending
 from cupola.kernels.gpu.linear import Linear, linear
 from cupola.kernels.gpu.norm import NormSpec, normed
@@ -17,6 +19,8 @@ from cupola.kernels.gpu.weights import Packed
 from cupola.kernels.operations import PLAIN, Activation, Epilogue, Matrix, NormWeights
 from cupola.quantize.formats import Format
 from cupola.quantize.layouts import OUT_BLOCK, words_dtype, words_shape
+
+MOST_OFFSETS = 2**31 - 1
 
 
 class GpuProducts:
@@ -39,7 +43,14 @@ class GpuProducts:
         return nn.Parameter(shape, "float32")
 
     def matrix(self, fmt: Format, rows: int, inputs: int) -> Matrix:
-        return Matrix(words_shape(fmt, (rows, inputs)), words_dtype(fmt).name, fmt, rows, inputs)
+        shape = words_shape(fmt, (rows, inputs))
+        # Kernels find 16-bit floats, among them the scales of groups, by halves of words.
+        if math.prod(shape) * (1 if fmt is Format.F32 else 2) > MOST_OFFSETS:
+            raise UnsupportedError(
+                f"a matrix [{rows}, {inputs}] in {fmt.value} is too large for a GPU's kernels, which count in int32",
+                hint="choose fewer bits (--quant q4), or compile for a CPU",
+            )
+        return Matrix(shape, words_dtype(fmt).name, fmt, rows, inputs)
 
     def activation(self, x: nn.Tensor, matrix: Matrix, norm: NormWeights | None = None) -> Activation:
         width, dtype = matrix.inputs, self._gpu.stored
