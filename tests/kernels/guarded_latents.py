@@ -9,7 +9,7 @@ import numpy as np
 from cupola.kernels.cpu.latent import ByHeadSpec, append_latent, linear_by_head, split_queries
 from cupola.kernels.cpu.latent_attention import latent_attention
 from cupola.kernels.cpu.latent_pages import LatentLayout
-from cupola.kernels.latent_operations import LatentShape
+from cupola.kernels.latent_shape import LatentShape
 from cupola.quantize.formats import Format
 from cupola.quantize.layouts import pack
 from kernels.kernel_cases import ROWS, Case, random_activations

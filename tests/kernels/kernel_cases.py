@@ -23,7 +23,7 @@ from cupola.kernels.cpu.linear_spec import LinearSpec
 from cupola.kernels.cpu.pages import HeadShape, PageLayout
 from cupola.kernels.cpu.position import AppendSpec, HeadNormSpec, norm_heads, rotary_table, rotate_append
 from cupola.kernels.cpu.routing import RouteSpec, route
-from cupola.kernels.operations import Routing
+from cupola.kernels.routing import Routing
 from cupola.quantize.formats import GROUP, Format
 from cupola.quantize.layouts import pack
 from cupola.quantize.wide import LIMIT

@@ -11,41 +11,11 @@ and what it sees is W_UV times the weighted sum of c: so nothing is ever expande
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from tvm.relax.frontend import nn
 
 from cupola.kernels.operations import Matrix, NormWeights, Operations, Pages, Step
-
-
-@dataclass(frozen=True)
-class LatentShape:
-    """Sizes of latent attention.
-
-    Args:
-        heads: query heads.
-        latent: components of c.
-        rotary: components of the shared key k, and of a query's part r.
-        plain: components of a query's part q, which does not rotate.
-        value: components of what a head sees, once expanded.
-    """
-
-    heads: int
-    latent: int
-    rotary: int
-    plain: int
-    value: int
-
-    @property
-    def stored(self) -> int:
-        """Components that pages hold of a token."""
-        return self.latent + self.rotary
-
-    @property
-    def query(self) -> int:
-        """Components of one head's query: q, then r."""
-        return self.plain + self.rotary
 
 
 @runtime_checkable

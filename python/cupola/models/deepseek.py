@@ -11,8 +11,8 @@ from dataclasses import replace
 from typing import Literal
 
 from cupola.errors import UnsupportedError
-from cupola.kernels.latent_operations import LatentShape
-from cupola.kernels.operations import Routing
+from cupola.kernels.latent_shape import LatentShape
+from cupola.kernels.routing import Routing
 from cupola.models.config import Config
 from cupola.models.experts import ExpertNames, Experts
 from cupola.models.latent import Latent

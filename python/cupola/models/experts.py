@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cupola.kernels.operations import Routing
+from cupola.kernels.routing import Routing
 from cupola.models.sizes import check_multiples
 
 

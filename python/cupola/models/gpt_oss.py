@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cupola.errors import UnsupportedError
-from cupola.kernels.operations import SWIGLU_ALPHA, SWIGLU_LIMIT, Routing
+from cupola.kernels.routing import Routing
+from cupola.kernels.swiglu import SWIGLU_ALPHA, SWIGLU_LIMIT
 from cupola.models.config import Config
 from cupola.models.experts import ExpertNames, Experts
 from cupola.models.rotary import rotary

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from cupola.kernels.latent_operations import LatentShape
+from cupola.kernels.latent_shape import LatentShape
 from cupola.models.sizes import check_multiples
 from cupola.quantize.formats import Format
 from cupola.quantize.parameter import Parameter, Role, Source

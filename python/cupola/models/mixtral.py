@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cupola.kernels.operations import Routing
+from cupola.kernels.routing import Routing
 from cupola.models.config import Config
 from cupola.models.experts import ExpertNames, Experts
 from cupola.models.rotary import rotary

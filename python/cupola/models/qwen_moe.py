@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cupola.errors import UnsupportedError
-from cupola.kernels.operations import Routing
+from cupola.kernels.routing import Routing
 from cupola.models.config import Config
 from cupola.models.experts import Experts
 from cupola.models.rotary import rotary

@@ -11,7 +11,7 @@ from cupola.kernels.gpu.norm import NormSpec, normed
 from cupola.kernels.gpu.position import rotary_table
 from cupola.kernels.gpu.routing import Route, route, sort_pairs
 from cupola.kernels.gpu.weights import Packed
-from cupola.kernels.operations import Routing
+from cupola.kernels.routing import Routing
 from cupola.quantize.formats import Format
 
 pytestmark = NEEDS_GPU

@@ -8,7 +8,8 @@ from tvm.relax.frontend.nn import op
 from cupola.kernels.cpu import experts, routing
 from cupola.kernels.cpu.linear_spec import LinearSpec
 from cupola.kernels.cpu.products import CpuProducts, f32_tensor
-from cupola.kernels.operations import PLAIN, Activation, Epilogue, Matrix, Routes, Routing
+from cupola.kernels.operations import PLAIN, Activation, Epilogue, Matrix, Routes
+from cupola.kernels.routing import Routing
 
 
 class CpuExperts(CpuProducts):

@@ -33,7 +33,7 @@ from cupola.kernels.cpu.latent_pages import LatentLayout
 from cupola.kernels.cpu.linear import input_args, product_of
 from cupola.kernels.cpu.linear_spec import LinearSpec, Rows
 from cupola.kernels.cpu.position import rotate
-from cupola.kernels.latent_operations import LatentShape
+from cupola.kernels.latent_shape import LatentShape
 from cupola.quantize.formats import Format
 from cupola.quantize.layouts import OUT_BLOCK, packed_dtype, packed_shape
 

@@ -13,7 +13,7 @@ from cupola.kernels.cpu.latent_attention import latent_attention
 from cupola.kernels.cpu.latent_pages import LatentLayout
 from cupola.kernels.cpu.operations import CpuOperations
 from cupola.kernels.cpu.products import codes_of, f32_tensor
-from cupola.kernels.latent_operations import LatentShape
+from cupola.kernels.latent_shape import LatentShape
 from cupola.kernels.operations import Matrix, NormWeights, Pages, Step
 
 

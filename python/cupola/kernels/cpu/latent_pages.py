@@ -30,7 +30,7 @@ from cupola.kernels.cpu.emit import (
     splat,
 )
 from cupola.kernels.cpu.pages import Component, HeadShape, PageLayout
-from cupola.kernels.latent_operations import LatentShape
+from cupola.kernels.latent_shape import LatentShape
 
 LARGEST = {"int16": 32767, "int8": 127}
 TOGETHER = 8  # query heads that walk through the context together; the others read the same pages again

@@ -11,7 +11,7 @@ from tvm import tirx
 from cupola.kernels.cpu.emit import Expr, Index, Span, branch, exp, f32, i32, i64, lanes_of, let, splat
 from cupola.kernels.cpu.functions import FUNCTIONS, soft_cap
 from cupola.kernels.cpu.linear_spec import Finish, LinearSpec
-from cupola.kernels.operations import SWIGLU_ALPHA, SWIGLU_LIMIT
+from cupola.kernels.swiglu import SWIGLU_ALPHA, SWIGLU_LIMIT
 from cupola.quantize.layouts import OUT_BLOCK
 
 Gate = Callable[[Expr, Expr], Expr]  # (gate, up) -> what a gated product gives

@@ -36,7 +36,7 @@ from cupola.kernels.cpu.emit import (
     splat,
     sum_lanes,
 )
-from cupola.kernels.operations import Routing
+from cupola.kernels.routing import Routing
 
 TAKEN = -3.4028234663852886e38  # what stands for an expert that cannot be chosen any more: the lowest float32
 _TINY = 1e-20  # what weights are divided by at least

@@ -8,7 +8,8 @@ from tvm.relax.frontend.nn import op
 from cupola.kernels.gpu import experts, routing
 from cupola.kernels.gpu.ending import Ending
 from cupola.kernels.gpu.products import GpuProducts, tensor
-from cupola.kernels.operations import PLAIN, Activation, Epilogue, Matrix, Routes, Routing
+from cupola.kernels.operations import PLAIN, Activation, Epilogue, Matrix, Routes
+from cupola.kernels.routing import Routing
 
 
 class GpuExperts(GpuProducts):

@@ -27,7 +27,7 @@ from cupola.kernels.gpu.emit import (
     zero,
 )
 from cupola.kernels.gpu.functions import exp, sigmoid
-from cupola.kernels.operations import Routing
+from cupola.kernels.routing import Routing
 
 _OUT = 2 * MASKED  # what is not to be chosen
 
