@@ -17,9 +17,7 @@ from family_models import FAMILIES, PREFILL, golden_logits, golden_shapes, token
 from numerics.sequence import Sequences
 
 CONFIG = Path(__file__).resolve().parents[2] / "compile_configs" / "webgpu.toml"
-CPU_ONLY = ("deepseek",)  # latent attention
-SUPPORTED = tuple(name for name in FAMILIES if not name.startswith(CPU_ONLY))
-CHOSEN = SUPPORTED if os.environ.get("CUPOLA_GPU_FAMILIES") == "all" else ("gemma2", "gpt-oss", "gpt2")
+CHOSEN = tuple(FAMILIES) if os.environ.get("CUPOLA_GPU_FAMILIES") == "all" else ("gemma2", "gpt-oss", "gpt2")
 TOLERANCE = 1e-3
 TIE = 1e-4  # of two logits: either may be the larger one
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from cupola.compiler.config import CompileConfig
 from cupola.compiler.target import CpuTarget, GpuTarget, Target
-from cupola.errors import UnsupportedError, UsageError
+from cupola.errors import UsageError
 from cupola.kernels.cpu.isa import BY_NAME
 from cupola.kernels.cpu.latent_operations import CpuLatentOperations
 from cupola.kernels.cpu.latent_pages import LatentLayout
 from cupola.kernels.cpu.operations import CpuOperations
 from cupola.kernels.cpu.pages import PageLayout
+from cupola.kernels.gpu.latent_operations import GpuLatentOperations
 from cupola.kernels.gpu.operations import GpuOperations
-from cupola.kernels.gpu.pages import GpuPages
+from cupola.kernels.gpu.pages import GpuPages, LatentPages
 from cupola.kernels.gpu.trait import STORED, Gpu
 from cupola.kernels.heads import HeadShape
 from cupola.kernels.operations import Operations
@@ -38,11 +39,11 @@ def page_dtype(config: CompileConfig, target: Target) -> str:
 
 
 def page_layout(spec: DecoderSpec, page_size: int, dtype: str, target: Target) -> PageLayout | GpuPages:
-    """The pages of one layer. UnsupportedError: of latents, where the kind of target does not know them."""
+    """The pages of one layer."""
     if spec.latent is not None:
-        if not isinstance(target, CpuTarget):
-            raise UnsupportedError(f"latent attention is not supported on {target.name} yet", hint="compile for a CPU")
-        return LatentLayout.of(spec.latent.shape, page_size, dtype)
+        if isinstance(target, CpuTarget):
+            return LatentLayout.of(spec.latent.shape, page_size, dtype)
+        return LatentPages.of(spec.latent.shape, page_size, STORED[dtype])
     heads = HeadShape(spec.num_heads, spec.num_kv_heads, spec.head_dim)
     if isinstance(target, CpuTarget):
         return PageLayout(heads, page_size, dtype)
@@ -52,6 +53,8 @@ def page_layout(spec: DecoderSpec, page_size: int, dtype: str, target: Target) -
 def operations(spec: DecoderSpec, page_size: int, dtype: str, target: Target) -> Operations:
     """The operations of a target's device."""
     pages = page_layout(spec, page_size, dtype, target)
+    if isinstance(target, GpuTarget) and isinstance(pages, LatentPages) and spec.latent is not None:
+        return GpuLatentOperations(_gpu(target), spec.latent.shape, pages)
     if isinstance(target, GpuTarget) and isinstance(pages, GpuPages):
         return GpuOperations(_gpu(target), pages)
     if isinstance(target, CpuTarget) and isinstance(pages, LatentLayout) and spec.latent is not None:

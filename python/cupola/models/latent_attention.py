@@ -13,7 +13,6 @@ from dataclasses import replace
 
 from tvm.relax.frontend import nn
 
-from cupola.errors import UnsupportedError
 from cupola.kernels.latent_operations import LatentOperations
 from cupola.kernels.operations import Matrix, Operations, Pages, Step
 from cupola.models.latent import Latent
@@ -40,8 +39,7 @@ class LatentAttentionLayer(nn.Module):
         name: str,
         weights: Weights,
     ) -> None:
-        if not isinstance(ops, LatentOperations):
-            raise UnsupportedError("this kind of device does not know latent attention yet", hint="compile for a CPU")
+        assert isinstance(ops, LatentOperations)
         self.latent_spec, self.attention, self.ops = latent, attention, ops
         self.latent = Linear(ops, f"{name}.latent", weights)
         self.latent_norm = _norm(spec, latent, f"{name}.latent_norm", weights)

@@ -18,23 +18,26 @@ from cupola.kernels.gpu.attention import Attention, attention
 from cupola.kernels.gpu.ending import Ending
 from cupola.kernels.gpu.experts import Experts, linear_experts
 from cupola.kernels.gpu.linear import Linear, linear
-from cupola.kernels.gpu.pages import GpuPages
+from cupola.kernels.gpu.pages import GpuPages, LatentPages
 from cupola.kernels.gpu.products import GpuProducts
 from cupola.kernels.gpu.trait import Gpu
 from cupola.kernels.gpu.weights import Packed
 from cupola.kernels.heads import HeadShape
+from cupola.kernels.latent_shape import LatentShape
 from cupola.quantize.formats import Format
 
 
 def kernels(gpu: Gpu) -> dict[str, tirx.PrimFunc]:
-    """The largest of them, at the sizes of Llama 3 8B."""
+    """The largest of them, at the sizes of Llama 3 8B and of DeepSeek-V3."""
     dtype = gpu.stored
     matrix = Packed(Format.Q4, 4096, 4096, gpu.half)
     pages = GpuPages(HeadShape(32, 8, 128), 16, dtype)
+    latents = LatentPages.of(LatentShape(heads=128, latent=512, rotary=64, plain=128, value=128), 16, dtype)
     return {
         "linear": linear(Linear(matrix, Ending(4096, 4096, residual="float32"), dtype, "float32", gpu)),
         "gated": linear(Linear(matrix, Ending(4096, 2048, gated=True), dtype, dtype, gpu)),
         "attention": attention(Attention(pages, gpu, dtype, window=512, sinks=True)),
+        "latent attention": attention(Attention(latents, gpu, dtype)),
     }
 
 

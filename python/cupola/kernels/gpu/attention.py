@@ -70,18 +70,20 @@ class Attention:
 
 
 def attention(spec: Attention) -> tirx.PrimFunc:
-    """(q, pages, q_indptr, page_indptr, page_ids, kv_len, [sinks]) -> y and partials: see the module.
+    """(q, [r], pages, q_indptr, page_indptr, page_ids, kv_len, [sinks]) -> y and partials: see the module.
 
-    q[n, H*D] is rotated and scaled; sinks float32[H]. The outputs are y[n, H*D] and working memory for partials:
+    q[n, H*D] is rotated and scaled; sinks float32[H]. Where keys are longer than values, queries have a second part
+    r[n, H * what keys are longer]. The outputs are y[n, H*D] and working memory for partials:
     o float32[slots, H*D] and ml float32[slots, H, 2], slots as `slots(p, b, split_pages)` says.
     """
     b = size_var("b")
     n = b if spec.decode else size_var("n")
     p, b1, num_pages, count = size_var("p"), size_var("b1"), size_var("num_pages"), size_var("slots")
     heads = spec.pages.heads
-    width = heads.queries * heads.dim
+    width, rest = heads.queries * heads.dim, heads.queries * (spec.pages.key_dim - heads.dim)
     args = {
         "q": Arg((n, width), spec.dtype),
+        **({"r": Arg((n, rest), spec.dtype)} if rest else {}),
         "pages": Arg((num_pages, spec.pages.elements), spec.pages.dtype),
         "q_indptr": Arg((b1,), "int32"),
         "page_indptr": Arg((b1,), "int32"),

@@ -49,7 +49,7 @@ class Shape:
     def of(cls, pages: GpuPages, gpu: Gpu, tokens: int, *, rows: int | None = None) -> Shape:
         """The largest tile that fits; with as many rows as there is room for, or so many."""
         tokens = max(tokens, pages.page_size)
-        room = gpu.shared_bytes // 4 // (pages.heads.dim + tokens + 2 * _SOFTMAX_LANES + 3)
+        room = gpu.shared_bytes // 4 // (pages.key_dim + tokens + 2 * _SOFTMAX_LANES + 3)
         most = max(1, min(room, _MOST_QUERIES))
         group = pages.heads.group
         heads = max(count for count in range(1, most + 1) if group % count == 0)
@@ -95,7 +95,7 @@ class Tile:
     block: Block
     arguments: dict[str, Span]
     queries: Queries
-    q: Span  # [queries, D]
+    q: Span  # [queries, components of a key]
     scores: Span  # [queries, tokens]
     partial: Span  # [2, queries, softmax lanes]
     state: Span  # [3, queries]: largest score, sum, and the factor on what was summed before
@@ -113,8 +113,8 @@ class Tile:
         queries: Queries,
     ) -> Tile:
         """Allocates memory and loads the queries."""
-        count, dim = shape.queries, pages.heads.dim
-        components = -(-dim // THREADS)
+        count, dim = shape.queries, pages.key_dim
+        components = -(-pages.heads.dim // THREADS)
         tile = cls(
             shape,
             pages,
@@ -224,7 +224,7 @@ class Tile:
 
     def _score(self, start: Expr) -> None:
         """Scores of all queries with the tokens of a block."""
-        shape, dim = self.shape, self.pages.heads.dim
+        shape, dim = self.shape, self.pages.key_dim
         for first in range(0, shape.tokens, THREADS):
             width = min(THREADS, shape.tokens - first)
             groups = THREADS // width
@@ -325,12 +325,23 @@ class Tile:
     # Places
 
     def _load_query(self, at: Expr) -> None:
-        dim, heads = self.pages.heads.dim, self.pages.heads
-        j, d = split(at, dim)
+        """What belongs to a key's components behind those of a value is the query's second part, r."""
+        heads, rest = self.pages.heads, self.pages.key_dim - self.pages.heads.dim
+        j, d = split(at, self.pages.key_dim)
         row, _ = split(j, self.shape.heads)
         place = let(self.queries.first_row + tirx.min(row, self.queries.rows - 1))
-        source = let((place * heads.queries + self._head(j)) * dim + d)
-        self.q.put(at, read(self.arguments["q"], source))
+        head = let(place * heads.queries + self._head(j))
+
+        def load(name: str, source: Expr) -> None:
+            self.q.put(at, read(self.arguments[name], let(source)))
+
+        def first() -> None:
+            load("q", head * heads.dim + d)
+
+        if rest:
+            branch(d < heads.dim, first, lambda: load("r", head * rest + (d - heads.dim)))
+        else:
+            first()
 
     def _head(self, query: Index) -> Expr:
         """The query head of a query."""

@@ -87,6 +87,19 @@ class GpuOperations(GpuExperts):
         soft_cap: float = 0.0,
         sinks: nn.Tensor | None = None,
     ) -> nn.Tensor:
+        return self._attend([q], step, pages, window, soft_cap, sinks)
+
+    def _attend(
+        self,
+        queries: list[nn.Tensor],
+        step: Step,
+        pages: Pages,
+        window: int = 0,
+        soft_cap: float = 0.0,
+        sinks: nn.Tensor | None = None,
+    ) -> nn.Tensor:
+        """Attention of queries that consist of these parts; y is like the first."""
+        q = queries[0]
         decode = _same(q.shape[0], step.kv_len.shape[0])
         spec = attention.Attention(self._pages, self._gpu, str(q.dtype), window, soft_cap, sinks is not None, decode)
         slots = tirx.floordiv(step.page_ids.shape[0] + step.kv_len.shape[0] * (spec.split_pages - 1), spec.split_pages)
@@ -94,7 +107,7 @@ class GpuOperations(GpuExperts):
         y, _, _ = op.tensor_ir_op(
             self._kernel(attention.attention, spec),
             "attention",
-            [q, pages, *tables, *([] if sinks is None else [sinks])],
+            [*queries, pages, *tables, *([] if sinks is None else [sinks])],
             [like(q), tensor("float32", slots, q.shape[1]), tensor("float32", slots, self._heads.queries, 2)],
         )
         return y

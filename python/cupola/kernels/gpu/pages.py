@@ -1,8 +1,11 @@
-"""The layout of one KV page on a GPU, the only definition of it.
+"""The layout of one KV page on a GPU, the only definition of it: of keys and values, and of latents.
 
 A page holds `page_size` tokens of one layer, all key-value heads side by side; for each head first the keys,
 [D][tokens], then the values, [tokens][D]. Keys are transposed so that threads with a token each read neighbours, and
 need nobody's help to sum over D; threads with a component each read neighbours of the values.
+
+A page of latents holds them once, [components][tokens]: whoever reads values walks along the tokens of his component,
+which lie side by side.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from dataclasses import dataclass
 
 from cupola.kernels.emit import Expr, let
 from cupola.kernels.heads import HeadShape
+from cupola.kernels.latent_shape import LatentShape
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,11 @@ class GpuPages:
     heads: HeadShape
     page_size: int
     dtype: str
+
+    @property
+    def key_dim(self) -> int:
+        """Components of a key; a value has heads.dim."""
+        return self.heads.dim
 
     @property
     def half(self) -> int:
@@ -45,3 +54,33 @@ class GpuPages:
     def value(self, head: Expr, component: Expr, token: Expr | int) -> Expr:
         """A component of a value."""
         return let(head + self.half + token * self.heads.dim + component)
+
+
+@dataclass(frozen=True)
+class LatentPages(GpuPages):
+    """Pages of latents: a token's row is its key, and the first components of it are its value.
+
+    Args:
+        heads: query heads, one key-value head, and the components of a latent.
+        rotary: components of the shared key, behind them.
+    """
+
+    rotary: int
+
+    @classmethod
+    def of(cls, shape: LatentShape, page_size: int, dtype: str) -> LatentPages:
+        return cls(HeadShape(shape.heads, 1, shape.latent), page_size, dtype, shape.rotary)
+
+    @property
+    def key_dim(self) -> int:
+        return self.heads.dim + self.rotary
+
+    @property
+    def elements(self) -> int:
+        return self.page_size * self.key_dim
+
+    def head(self, page: Expr, head: Expr) -> Expr:  # noqa: ARG002
+        return let(page * self.elements)
+
+    def value(self, head: Expr, component: Expr, token: Expr | int) -> Expr:
+        return let(head + component * self.page_size + token)
