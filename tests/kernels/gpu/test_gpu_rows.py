@@ -7,10 +7,11 @@ import pytest
 from gpu_cases import NEEDS_GPU, build, packed
 
 from cupola.kernels.gpu import rows
-from cupola.kernels.gpu.norm import NormSpec, normed
+from cupola.kernels.gpu.norm import HeadNorm, NormSpec, norm_heads, normed
 from cupola.kernels.gpu.position import rotary_table
 from cupola.kernels.gpu.routing import Route, route, sort_pairs
 from cupola.kernels.gpu.weights import Packed
+from cupola.kernels.heads import HeadShape
 from cupola.kernels.routing import Routing
 from cupola.quantize.formats import Format
 
@@ -37,6 +38,25 @@ def test_norms(centered: bool) -> None:
     wide = x.astype(np.float64) - (x.mean(axis=1, keepdims=True, dtype=np.float64) if centered else 0)
     expected = wide / np.sqrt((wide**2).mean(axis=1, keepdims=True) + 1e-5) * weight + bias
     np.testing.assert_allclose(y, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(("by_head", "centered"), [(True, False), (True, True), (False, False)])
+def test_norms_of_heads(by_head: bool, centered: bool) -> None:
+    """Each head by itself with weights of its own, or all of q and all of k; values pass."""
+    rng, heads = np.random.default_rng(1), HeadShape(6, 2, 80)
+    sizes = [480, 160, 160]
+    qkv = rng.standard_normal((3, 832)).astype(np.float32) * 2 + 1  # padded
+    q_norm, k_norm = (rng.standard_normal(size).astype(np.float32) for size in sizes[:2])
+    y = np.full_like(qkv, np.nan)
+    build(norm_heads(HeadNorm(heads, 832, by_head, 1e-5, centered, "float32"), 256))(qkv, q_norm, k_norm, y)
+    q, k, v = np.split(qkv[:, :800].astype(np.float64), np.cumsum(sizes)[:2], axis=1)
+    parts = []
+    for part, weight in ((q, q_norm), (k, k_norm)):
+        grouped = part.reshape(3, -1, 80 if by_head else part.shape[1])
+        grouped -= grouped.mean(axis=2, keepdims=True) if centered else 0
+        normed_part = grouped / np.sqrt((grouped**2).mean(axis=2, keepdims=True) + 1e-5)
+        parts.append(normed_part.reshape(part.shape) * weight)
+    np.testing.assert_allclose(y[:, :800], np.hstack([*parts, v]), atol=1e-5)
 
 
 def test_cosines_and_sines_of_far_positions() -> None:
