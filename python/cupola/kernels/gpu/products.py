@@ -20,7 +20,7 @@ from cupola.kernels.operations import PLAIN, Activation, Epilogue, Matrix, NormW
 from cupola.quantize.formats import Format
 from cupola.quantize.layouts import OUT_BLOCK, words_dtype, words_shape
 
-MOST_OFFSETS = 2**31 - 1
+MOST_WORDS = 2**31 - 1  # of a matrix: kernels count them in int32
 
 
 class GpuProducts:
@@ -44,8 +44,7 @@ class GpuProducts:
 
     def matrix(self, fmt: Format, rows: int, inputs: int) -> Matrix:
         shape = words_shape(fmt, (rows, inputs))
-        # Kernels find 16-bit floats, among them the scales of groups, by halves of words.
-        if math.prod(shape) * (1 if fmt is Format.F32 else 2) > MOST_OFFSETS:
+        if math.prod(shape) > MOST_WORDS:
             raise UnsupportedError(
                 f"a matrix [{rows}, {inputs}] in {fmt.value} is too large for a GPU's kernels, which count in int32",
                 hint="choose fewer bits (--quant q4), or compile for a CPU",

@@ -96,24 +96,20 @@ class Packed:
             at = let((block * self.inputs + k) * OUT_BLOCK + first)
             return Unit((k,), tuple((w.at(at + i),) for i in range(count)))
         if self.format in _TWO_A_WORD:
-            at = let((block * self.inputs + k) * OUT_BLOCK + first)
-            return Unit((k,), tuple((value,) for value in self._pairs(w, at, count)))
+            base = let((block * self.inputs + k) * (OUT_BLOCK // 2))
+            return Unit((k,), tuple((value,) for value in self._pairs(w, base, first, count)))
         if self.format is Format.Q16:
             return self._wide(w, block, k, first, count)
         return self._grouped(w, block, k, first, count)
 
-    def _pairs(self, w: Span, at: Expr, count: int) -> list[Expr]:
-        """`count` 16-bit floats from element `at` on, two of which are a word."""
+    def _pairs(self, w: Span, base: Expr, first: Expr, count: int) -> tuple[Expr, ...]:
+        """`count` 16-bit floats, two of which are a word: from the first-th on behind word `base`."""
+        word, high = split(first, 2)
         if count == 1:
-            word, high = split(at, 2)
-            both = w.at(word)
-            return [self._float(let((both >> cast(high * 16, "uint32")) & u32(0xFFFF)))]
-        first, _ = split(at, 2)
-        values = []
-        for i in range(count // 2):
-            both = w.at(first + i)
-            values += [self._float(let(both & u32(0xFFFF))), self._float(let(both >> u32(16)))]
-        return values
+            both = w.at(base + word)
+            return (self._float(let((both >> cast(high * 16, "uint32")) & u32(0xFFFF))),)
+        words = [w.at(base + word + i) for i in range(count // 2)]
+        return tuple(self._float(half) for both in words for half in (let(both & u32(0xFFFF)), let(both >> u32(16))))
 
     def _float(self, code: Expr) -> Expr:
         """A 16-bit float, given as the low bits of a word."""
@@ -141,16 +137,16 @@ class Packed:
         words = [w.at(codes_at + i) for i in range(count)]
         if self.format is Format.Q8:
             codes = tuple(tuple(_signed_byte(word, j) for j in range(4)) for word in words)
-            return Unit(tuple(let(start + j) for j in range(4)), codes, self._halves(w, let(base * 2 + first), count))
+            return Unit(tuple(let(start + j) for j in range(4)), codes, self._pairs(w, base, first, count))
         inputs = tuple(let(start + half * 16 + j) for half in range(2) for j in range(4))
         nibbles = [[_field(word, 8 * j + 4 * half, 4) for half in range(2) for j in range(4)] for word in words]
         if self.format is Format.MXFP4:
             codes = tuple(tuple(_small_float(code) for code in row) for row in nibbles)
             return Unit(inputs, codes, tuple(_power(code) for code in self._bytes(w, base, first, count)))
         codes = tuple(tuple(cast(code, "float32") for code in row) for row in nibbles)
-        scales = self._halves(w, let(base * 2 + first), count)
+        scales = self._pairs(w, base, first, count)
         if self.format is Format.Q4:
-            return Unit(inputs, codes, scales, self._halves(w, let(base * 2 + OUT_BLOCK + first), count))
+            return Unit(inputs, codes, scales, self._pairs(w, let(base + OUT_BLOCK // 2), first, count))
         return Unit(inputs, codes, scales, tuple(let(scale * f32(-Q4S_ZERO)) for scale in scales))
 
     def _threes(self, w: Span, base: Expr, codes_at: Expr, start: Expr, first: Expr, count: int) -> Unit:
@@ -166,7 +162,7 @@ class Packed:
                     low = _field(word, 8 * j + 6, 2)
                     values[place] = let(low | let(_field(b, 8 * j + high, 1) << u32(2)))
             codes.append(tuple(cast(values[k], "float32") for k in range(GROUP)))
-        scales = self._halves(w, let(base * 2 + first), count)
+        scales = self._pairs(w, base, first, count)
         zeros = self._bytes(w, let(base + SCALE_BYTES // WORD), first, count)
         parts = f32(-1.0 / Q3_PARTS)
         minima = tuple(let(s * let(cast(z, "float32") * parts)) for s, z in zip(scales, zeros, strict=True))
@@ -179,10 +175,6 @@ class Packed:
             return (let((w.at(base + word) >> cast(inside * 8, "uint32")) & u32(0xFF)),)
         words = [w.at(base + word + i) for i in range(count // WORD)]
         return tuple(_field(words[i // WORD], 8 * (i % WORD), 8) for i in range(count))
-
-    def _halves(self, w: Span, at: Expr, count: int) -> tuple[Expr, ...]:
-        """Scales or minima: float16 from element `at` on."""
-        return tuple(self._pairs(w, at, count))
 
 
 def half_to_float(code: Expr, native: bool) -> Expr:
