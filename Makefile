@@ -87,8 +87,9 @@ test: $(INSTALLED) $(TOOLS)  ## all fast tests, also those on the real model
 families-gpu: $(INSTALLED) $(TOOLS)  ## every family, compiled for WebGPU, against transformers
 	@CUPOLA_GPU_FAMILIES=all $(BIN)/python -m pytest tests/gpu/test_gpu_families.py tests/gpu/test_webgpu_windows.py $(PYTEST_ARGS)
 
-test-families: $(INSTALLED) $(TOOLS)  ## every family's tiny model in q8 and q4 against its stated error; minutes
-	@$(BIN)/python -m pytest -m families tests/numerics/test_quantized_families.py $(PYTEST_ARGS)
+test-families: $(INSTALLED) $(TOOLS)  ## every family's tiny model against transformers (f32, q8, q4) and llama.cpp; minutes
+	@$(BIN)/python -m pytest -m '' tests/numerics/test_families.py tests/numerics/test_llama_cpp.py \
+	  tests/numerics/test_quantized_families.py $(PYTEST_ARGS)
 
 chaos: $(INSTALLED) $(TOOLS)  ## faults, overload and clients that leave, at full size; prints what it measured
 	@CUPOLA_CHAOS=full $(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS)

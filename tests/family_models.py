@@ -191,7 +191,7 @@ FAMILIES: Mapping[str, Config] = {
         shared_intermediate_size=48,
         residual_multiplier=0.4,
     ),
-    "olmoe": _of("olmoe", num_experts=8, num_experts_per_tok=3, clip_qkv=None),
+    "olmoe": _of("olmoe", num_key_value_heads=4, num_experts=8, num_experts_per_tok=3, clip_qkv=None),
     "gpt-oss": _of(
         "gpt_oss",
         num_local_experts=4,
@@ -263,9 +263,7 @@ FAMILIES: Mapping[str, Config] = {
     ),
     "exaone4": _of("exaone4", sliding_window=16, sliding_window_pattern=2),
     "internlm3": _of("internlm3", qkv_bias=True, bias=True),
-    "ministral3": _of(
-        "ministral3", rms_norm_eps=1e-5, rope_parameters=YARN | _MSCALES | {"llama_4_scaling_beta": 0.1}
-    ),
+    "ministral3": _of("ministral3", rms_norm_eps=1e-5, rope_parameters=YARN | _MSCALES | {"llama_4_scaling_beta": 0.1}),
     "internlm2": _of("internlm2", tie_word_embeddings=False),
 }
 

@@ -1,5 +1,5 @@
 """Puts what the goldens are made from into a folder: two GGUF files with their texts, an encoder, and a tiny
-GGUF file of every family.
+GGUF file of every family that llama.cpp computes as its folder says.
 
 It runs in Cupola's own environment, because the files come through Cupola. The models are links.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from family_gguf import CASES, write_family_gguf
+from family_gguf import COMPARED, write_family_gguf
 
 from cupola.weights.source import DEFAULT_MODEL, open_checkpoint
 
@@ -29,7 +29,7 @@ def main() -> None:
         link.unlink(missing_ok=True)
         link.symlink_to(path)
     (folder / "families").mkdir(exist_ok=True)
-    for name in CASES:
+    for name in COMPARED:
         write_family_gguf(folder / "families" / f"{name}.gguf", name)
 
 

@@ -1,13 +1,12 @@
 """Tiny models of every family against transformers (`tests/goldens/families`).
 
-pytest tests/numerics/test_families.py
+`make test` has one of each kind, `make test-families` all. A single one: pytest -m '' -k 'qwen3 and not moe' FILE
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -16,24 +15,47 @@ import pytest
 from compiled import compiled_folder
 from family_models import FAMILIES, PREFILL, golden_logits, golden_shapes, token_ids, write
 from numerics.sequence import Sequences
+from selected_tests import made_ahead, selected
 
 TOLERANCE = 1e-3
+# Between them: every placement of norms, every kind of norm, of positions, of windows, of experts, of attention.
+EACH_KIND = frozenset(
+    {
+        "llama-yarn",
+        "gemma2",
+        "gemma3",
+        "phi3-longrope",
+        "cohere2",
+        "gpt2",
+        "gpt-neox",
+        "qwen2-moe",
+        "gpt-oss",
+        "deepseek3",
+    }
+)
+
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[Path]]]:
-    """All families, compiled as many at a time as there are processors."""
+def folders(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[str, Future[Path]]]:
+    """The families that are tested, compiled."""
     checkpoints = tmp_path_factory.mktemp("families")
 
     def compiled(family: str) -> Path:
         write(family, golden_shapes(family), checkpoints / family)
         return compiled_folder(str(checkpoints / family), "f32")
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {family: pool.submit(compiled, family) for family in FAMILIES}
+    with made_ahead(selected(request, "family"), compiled) as made:
+        yield made
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(
+    scope="module",
+    params=[name if name in EACH_KIND else pytest.param(name, marks=pytest.mark.families) for name in FAMILIES],
+)
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

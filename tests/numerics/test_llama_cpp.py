@@ -2,42 +2,49 @@
 
 `tests/goldens/llama_cpp` has what llama.cpp gave. It computes GELU by a table of float16, and its rotary factors in
 another order, so that the bound is on log-probabilities, a little above float32's own.
+
+pytest -m families tests/numerics/test_llama_cpp.py
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
 import pytest
-from family_gguf import CASES, write_family_gguf
+from family_gguf import COMPARED, write_family_gguf
 
 from compiled import compiled_folder
 from family_models import GOLDENS, VOCABULARY, llama_cpp_prompt
 from numerics.sequence import Sequences
+from selected_tests import made_ahead, selected
 
 TOLERANCE = 3e-3
-# llama.cpp computes these files as if their windows were as long as the context: it has them switched off.
-WITHOUT_WINDOW = frozenset({"phi3"})
+
+pytestmark = [pytest.mark.families, pytest.mark.timeout(1200)]
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[Path]]]:
-    """All files, compiled as many at a time as there are processors."""
+def folders(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Mapping[str, Future[Path]]]:
+    """The files that are tested, compiled."""
     files = tmp_path_factory.mktemp("files")
+    config = files / "plain.toml"
+    # Kernels in portable code compile several times as fast; those for this machine are compared with transformers.
+    config.write_text('[target]\nisa = "plain"\n')
 
     def compiled(name: str) -> Path:
         write_family_gguf(files / f"{name}.gguf", name)
-        return compiled_folder(str(files / f"{name}.gguf"), "f32")
+        return compiled_folder(str(files / f"{name}.gguf"), "f32", config)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {name: pool.submit(compiled, name) for name in CASES if name not in WITHOUT_WINDOW}
+    with made_ahead(selected(request, "name"), compiled) as made:
+        yield made
 
 
-@pytest.mark.parametrize("name", sorted(CASES.keys() - WITHOUT_WINDOW))
+@pytest.mark.parametrize("name", COMPARED)
 def test_both_predict_the_same(folders: Mapping[str, Future[Path]], name: str) -> None:
     golden = np.load(GOLDENS.parent / "llama_cpp" / f"{name}.npz")
     tokens, expected = golden["tokens"], golden["logprobs"]

@@ -179,6 +179,7 @@ class Case:
         arch: llama.cpp's architecture.
         convert: what the converter does to weights.
         changes: config values that a GGUF file cannot say, as llama.cpp assumes them.
+        differs: why llama.cpp makes another model of the tiny file; empty: it does not.
         metadata: metadata keys, behind the architecture's name, that only this family has.
     """
 
@@ -186,6 +187,7 @@ class Case:
     convert: Callable[[Weights, DecoderSpec], Weights] = _kept
     changes: Config = field(default_factory=dict)
     metadata: Mapping[str, int | float | bool | str | list[bool]] = field(default_factory=dict)
+    differs: str = ""
 
 
 _LATENT: Mapping[str, int | float | bool] = {
@@ -207,6 +209,9 @@ _SCALES: Mapping[str, int | float | str] = {
     "rope.scaling.factor": 4.0,
     "rope.scaling.original_context_length": 64,
 }
+
+# The component of a head of 16 that turns so often in 64 positions is 2: llama.cpp rounds it, and gpt-oss does not.
+_WHOLE = 1.0185950994491577
 
 CASES: Mapping[str, Case] = {
     "llama-biases": Case(MODEL_ARCH.LLAMA, _llama),
@@ -237,7 +242,11 @@ CASES: Mapping[str, Case] = {
         },
     ),
     "phi": Case(MODEL_ARCH.PHI2, metadata={"rope.dimension_count": 16}),
-    "phi3": Case(MODEL_ARCH.PHI3, metadata={"attention.sliding_window": 24, "rope.dimension_count": 16}),
+    "phi3": Case(
+        MODEL_ARCH.PHI3,
+        metadata={"attention.sliding_window": 24, "rope.dimension_count": 16},
+        differs="it has windows of Phi 3 switched off",
+    ),
     "phi3-longrope": Case(
         MODEL_ARCH.PHI3,
         metadata={
@@ -326,20 +335,24 @@ CASES: Mapping[str, Case] = {
             "expert_count": 4,
             "expert_used_count": 3,
             "expert_shared_feed_forward_length": 48,
+            "embedding_scale": 1.0,
+            "attention.scale": 1.0,
             "residual_scale": 0.4,
+            "logit_scale": 1.0,
         },
     ),
     "olmoe": Case(MODEL_ARCH.OLMOE, _stacked, metadata={"expert_count": 8, "expert_used_count": 3}),
     "gpt-oss": Case(
         MODEL_ARCH.GPT_OSS,
         _gpt_oss,
+        changes={"rope_parameters": YARN | {"truncate": False, "beta_slow": _WHOLE}},
         metadata={
             "expert_count": 4,
             "expert_used_count": 2,
+            "expert_feed_forward_length": 96,
             "attention.sliding_window": 16,
-            "rope.scaling.type": "yarn",
-            "rope.scaling.factor": 4.0,
-            "rope.scaling.original_context_length": 64,
+            **_SCALES,
+            "rope.scaling.yarn_beta_slow": _WHOLE,
         },
     ),
     "internlm2": Case(MODEL_ARCH.INTERNLM2, _internlm2),
@@ -348,6 +361,7 @@ CASES: Mapping[str, Case] = {
         _deepseek,
         changes={"topk_method": "greedy"},
         metadata={**_LATENT, "expert_gating_func": 1},
+        differs="only models of some numbers of layers may lack a latent of queries",
     ),
     "deepseek3": Case(
         MODEL_ARCH.DEEPSEEK2,
@@ -368,6 +382,7 @@ CASES: Mapping[str, Case] = {
     "exaone4": Case(
         MODEL_ARCH.EXAONE4,
         metadata={"attention.sliding_window": 16, "attention.sliding_window_pattern": [True, False]},
+        differs="only models of 64 layers have windows",
     ),
     "ministral3": Case(
         MODEL_ARCH.MISTRAL3,
@@ -376,7 +391,9 @@ CASES: Mapping[str, Case] = {
         metadata={**_SCALES, "rope.scaling.yarn_log_multiplier": 0.7, "attention.temperature_scale": 0.1},
     ),
     "cohere-norms": Case(
-        MODEL_ARCH.COMMAND_R, metadata={"logit_scale": 0.25, "rope.scaling.type": "none", "rope.freq_base": 5e5}
+        MODEL_ARCH.COMMAND_R,
+        metadata={"logit_scale": 0.25, "rope.scaling.type": "none", "rope.freq_base": 5e5},
+        differs="only models of 64 layers or more have norms of heads",
     ),
     "stablelm-norms": Case(
         MODEL_ARCH.STABLELM,
@@ -395,6 +412,9 @@ CASES: Mapping[str, Case] = {
         },
     ),
 }
+
+
+COMPARED = sorted(name for name, case in CASES.items() if not case.differs)
 
 
 def family_config(name: str) -> dict[str, object]:

@@ -98,6 +98,19 @@ def test_what_stands_around_a_text(tmp_path: Path) -> None:
     assert t5.encode(text) == [*GOLDEN["models"]["unigram-t5"]["ids"][0], 1]
 
 
+def test_a_pair_for_a_reranker_of_xlm_r(tmp_path: Path) -> None:
+    """`<s> a </s></s> b </s>`, as its own tokenizer.json has it."""
+    model = read_model(GOLDENS / "unigram-bytes.model")
+    file = gguf_file(tmp_path / "m.gguf", model)
+    file.metadata["tokenizer.ggml.add_bos_token"] = file.metadata["tokenizer.ggml.add_eos_token"] = True
+    write_text_files(file, tmp_path)
+    tokenizer = TextTokenizer.from_file(tmp_path / "tokenizer.json")
+    bos, eos = model.ids["bos"], model.ids["eos"]
+    first, second = (tokenizer.encode(text, add_special_tokens=False) for text in GOLDEN["texts"][:2])
+    ((ids, _),) = tokenizer.encode_pairs([(GOLDEN["texts"][0], GOLDEN["texts"][1])])
+    assert ids == [bos, *first, eos, eos, *second, eos]
+
+
 def test_tokens_that_a_folder_adds_and_renames(tmp_path: Path) -> None:
     model = read_model(GOLDENS / "bpe-llama.model")
     size, last = len(model.pieces.texts), model.pieces.texts[-1]
