@@ -384,6 +384,7 @@ CASES: Mapping[str, Case] = {
         metadata={"attention.sliding_window": 16, "attention.sliding_window_pattern": [True, False]},
         differs="only models of 64 layers have windows",
     ),
+    "mistral": Case(MODEL_ARCH.MISTRAL3, _llama, changes={"sliding_window": None}),
     "ministral3": Case(
         MODEL_ARCH.MISTRAL3,
         _llama,
