@@ -40,7 +40,9 @@ Engine::Engine(std::shared_ptr<Model> model, const EngineOptions& options)
     : model_(std::move(model)),
       options_(options),
       scheduler_(options.limits),
-      sample_stage_(model_->info().vocab_size) {
+      device_sampler_(model_->device_sampler()),
+      sample_stage_(model_->info().vocab_size),
+      device_sample_stage_(model_->info().vocab_size) {
   ReadFailpointsOnce();
   if (!model_->Claim()) throw std::runtime_error("this model already serves another engine");
   GiveSignOfLife();
@@ -176,11 +178,11 @@ void Engine::Step() {
     Failpoint("schedule");
     const StepPlan& plan = scheduler_.Schedule();
     if (plan.empty()) throw std::logic_error("scheduler: requests wait, but none can run");
-    sample_stage_.Prepare(plan);
+    Prepare(plan);
     if (!plan.copies.empty()) model_->CopyPages(plan.copies);
     Forward(plan);
     Failpoint("sample");
-    const std::vector<Sampled>& sampled = sample_stage_.Sample(plan, logits_);
+    const std::vector<Sampled>& sampled = Sample(plan);
     step_times_.Add(plan, begin, NowNs());
     scheduler_.Commit(sampled, &outbox_);
     if (options_.check_every_step) scheduler_.CheckIntegrity();
@@ -215,10 +217,27 @@ void Engine::DrainCommands() {
   Publish();
 }
 
+void Engine::Prepare(const StepPlan& plan) {
+  if (device_sampler_ != nullptr) {
+    device_sample_stage_.Prepare(plan);
+  } else {
+    sample_stage_.Prepare(plan);
+  }
+}
+
 void Engine::Forward(const StepPlan& plan) {
   BuildStepInput(plan, options_.limits.page_size, scheduler_.ledger().window(), &input_);
   Failpoint("forward");
-  logits_ = model_->Forward(input_);
+  if (device_sampler_ != nullptr) {
+    device_sampler_->Compute(input_);
+  } else {
+    logits_ = model_->Forward(input_);
+  }
+}
+
+const std::vector<Sampled>& Engine::Sample(const StepPlan& plan) {
+  return device_sampler_ != nullptr ? device_sample_stage_.Sample(plan, device_sampler_)
+                                    : sample_stage_.Sample(plan, logits_);
 }
 
 // The gauges first: whoever has seen a request end must find its pages given back.

@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "engine/delta.h"
+#include "engine/device_sample_stage.h"
 #include "engine/limits.h"
 #include "engine/output_queue.h"
 #include "engine/request.h"
@@ -82,7 +83,9 @@ class Engine {
   void Loop();
   void Step();
   void DrainCommands();
+  void Prepare(const StepPlan& plan);
   void Forward(const StepPlan& plan);
+  const std::vector<Sampled>& Sample(const StepPlan& plan);
   void Publish();
   void OnStepFailed(const std::string& message);
   void Die(const std::string& message);
@@ -113,7 +116,9 @@ class Engine {
 
   // The thread's own.
   Scheduler scheduler_;
+  DeviceSampler* const device_sampler_;  // null: the processor samples
   SampleStage sample_stage_;
+  DeviceSampleStage device_sample_stage_;
   StepInput input_;
   LogitsView logits_;
   DeltaBatch outbox_;

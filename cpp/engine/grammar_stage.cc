@@ -34,14 +34,21 @@ void GrammarStage::Finish() {
 }
 
 bool GrammarStage::Apply(size_t i, float* row, int32_t size, std::string* error) const {
+  const TokenMask* mask = MaskOf(i);
+  if (mask != nullptr) ApplyMask(*mask, row, size);
+  return IsGood(i, error);
+}
+
+const TokenMask* GrammarStage::MaskOf(size_t i) const {
   const Entry& entry = entries_[i];
-  if (entry.grammar == nullptr) return true;
-  if (entry.filled) {
-    ApplyMask(entry.mask, row, size);
-  } else {
-    *error = "the grammar cannot go on: " + entry.grammar->error();
-  }
-  return entry.filled;
+  return entry.grammar != nullptr && entry.filled ? &entry.mask : nullptr;
+}
+
+bool GrammarStage::IsGood(size_t i, std::string* error) const {
+  const Entry& entry = entries_[i];
+  if (entry.grammar == nullptr || entry.filled) return true;
+  *error = "the grammar cannot go on: " + entry.grammar->error();
+  return false;
 }
 
 void GrammarStage::Accept(const Request& request, Sampled* sampled) const {

@@ -28,6 +28,9 @@ class GrammarStage {
   // Bans what the grammar of the i-th planned sequence does not allow. False when its grammar has
   // failed: `*error` then says why.
   bool Apply(size_t i, float* row, int32_t size, std::string* error) const;
+  // The same for who applies masks itself: null where nothing is banned, or the grammar has failed.
+  const TokenMask* MaskOf(size_t i) const;
+  bool IsGood(size_t i, std::string* error) const;
   // Moves the request's grammar on by the sampled token, and by all that it then forces.
   void Accept(const Request& request, Sampled* sampled) const;
 

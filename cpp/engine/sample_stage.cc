@@ -1,14 +1,11 @@
 #include "engine/sample_stage.h"
 
+#include "engine/sample_errors.h"
 #include "sampling/processors.h"
 
 namespace cupola {
 
 namespace {
-
-constexpr char kNotFinite[] = "the model returned logits that are not finite";
-constexpr char kNothingAllowed[] =
-    "no token is allowed at this place by what the request asks of its output";
 
 RowContext ContextOf(const Request& request) {
   return {request.tokens, request.num_prompt, request.stop_ids};

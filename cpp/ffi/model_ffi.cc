@@ -43,9 +43,10 @@ ModelRef MakeScripted(int64_t vocab_size, int64_t first_id, int64_t num_ids, int
 }
 
 ModelRef MakeCompiled(ffi::String library, DLDevice device, ffi::String alloc_kv_cache_name,
-                      ffi::String forward_name, ffi::String decode_name, int64_t vocab_size,
-                      int64_t page_size, int64_t window, ffi::Shape window_layers,
-                      int64_t max_step_tokens, int64_t max_batch, ffi::Array<ffi::Tensor> weights) {
+                      ffi::String forward_name, ffi::String decode_name, ffi::String sample_name,
+                      int64_t vocab_size, int64_t page_size, int64_t window,
+                      ffi::Shape window_layers, int64_t max_step_tokens, int64_t max_batch,
+                      ffi::Array<ffi::Tensor> weights) {
   ModelInfo info;
   info.vocab_size = static_cast<int32_t>(vocab_size);
   info.page_size = static_cast<int32_t>(page_size);
@@ -53,7 +54,7 @@ ModelRef MakeCompiled(ffi::String library, DLDevice device, ffi::String alloc_kv
   info.window_layers.assign(window_layers.begin(), window_layers.end());
   info.max_step_tokens = static_cast<int32_t>(max_step_tokens);
   info.max_batch = static_cast<int32_t>(max_batch);
-  const FunctionNames names{alloc_kv_cache_name, forward_name, decode_name};
+  const FunctionNames names{alloc_kv_cache_name, forward_name, decode_name, sample_name};
   return MakeModel(
       std::make_shared<CompiledModel>(library, device, names, info, std::move(weights)));
 }

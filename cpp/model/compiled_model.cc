@@ -30,8 +30,10 @@ CompiledModel::CompiledModel(const std::string& library, DLDevice device,
       library_(library, device),
       alloc_kv_cache_(library_.FunctionOf(names.alloc_kv_cache)),
       forward_(library_.FunctionOf(names.forward)),
-      arguments_(memory_.has_value() ? &*memory_ : nullptr) {
+      arguments_(memory_.has_value() ? &*memory_ : nullptr),
+      sample_arguments_(memory_.has_value() ? &*memory_ : nullptr) {
   if (!names.decode.empty()) decode_ = library_.FunctionOf(names.decode);
+  if (!names.sample.empty()) sample_ = library_.FunctionOf(names.sample);
   weights_ = memory_.has_value() ? OnDevice(weights) : std::move(weights);
 }
 
@@ -93,6 +95,25 @@ LogitsView CompiledModel::Forward(const StepInput& input) {
   float* rows = memory_.has_value() ? Translated([&] { return OnHost(logits); })
                                     : static_cast<float*>(logits.data_ptr());
   return {rows, logits.size(0), logits.size(1)};
+}
+
+void CompiledModel::Compute(const StepInput& input) {
+  logits_ = Translated([&] { return Call(input); });
+}
+
+SampledRows CompiledModel::Sample(const AskedRows& rows) {
+  const std::vector<int32_t> places(1 + rows.num_tops);
+  Translated([&] {
+    const std::vector<ffi::Tensor> lists =
+        sample_arguments_.Place({&rows.settings, &rows.by_count, &rows.by_mass, &rows.reported,
+                                 &rows.masks, &rows.edits, &places});
+    const auto sampled =
+        (*sample_)(*logits_, lists[0], lists[1], lists[2], lists[3], lists[4], lists[5], lists[6])
+            .cast<ffi::Tensor>();
+    sampled_.resize(sampled.numel());
+    memory_->Download(sampled, sampled_.data());
+  });
+  return {sampled_.data(), rows.num_tops};
 }
 
 ffi::Tensor CompiledModel::Call(const StepInput& input) {

@@ -24,14 +24,15 @@
 namespace cupola {
 
 // The library's functions by name. `decode` is `forward` for steps in which every sequence has one
-// row; empty where the library has none.
+// row, `sample` is what a DeviceSampler needs; empty where the library has none.
 struct FunctionNames {
   std::string alloc_kv_cache;
   std::string forward;
   std::string decode;
+  std::string sample;
 };
 
-class CompiledModel : public Model {
+class CompiledModel : public Model, private DeviceSampler {
  public:
   // Loads `library` and looks its functions up. `weights` are the arguments of forward, in order,
   // in host memory: copied to `device`, or used where they are if that is the CPU.
@@ -44,11 +45,14 @@ class CompiledModel : public Model {
   void CopyPages(const std::vector<PageCopy>& copies) override;
   // Between Start and Stop on the threads, otherwise on the calling thread alone.
   LogitsView Forward(const StepInput& input) override;
+  DeviceSampler* device_sampler() override { return sample_.has_value() ? this : nullptr; }
 
   void AllocKvCache(int32_t num_pages, int32_t num_window_pages);
 
  private:
   tvm::ffi::Array<tvm::ffi::Tensor> OnDevice(const tvm::ffi::Array<tvm::ffi::Tensor>& tensors);
+  void Compute(const StepInput& input) override;
+  SampledRows Sample(const AskedRows& rows) override;
   tvm::ffi::Tensor Call(const StepInput& input);
   void CopyPage(int32_t src, int32_t dst, const tvm::ffi::Tensor& layer) const;
   float* OnHost(const tvm::ffi::Tensor& logits);
@@ -59,12 +63,15 @@ class CompiledModel : public Model {
   tvm::ffi::Function alloc_kv_cache_;
   tvm::ffi::Function forward_;
   std::optional<tvm::ffi::Function> decode_;
+  std::optional<tvm::ffi::Function> sample_;
   tvm::ffi::Array<tvm::ffi::Tensor> weights_;
   std::optional<tvm::ffi::Array<tvm::ffi::Tensor>> kv_cache_;
   std::unique_ptr<StepThreads> threads_;  // between Start and Stop, on the CPU
   StepArguments arguments_;
   std::optional<tvm::ffi::Tensor> logits_;  // keeps the rows of the last view alive
   std::vector<float> host_logits_;          // of the last step on a device
+  StepArguments sample_arguments_;
+  std::vector<int32_t> sampled_;  // what `sample_` returned last
 };
 
 }  // namespace cupola

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "model/device_sampler.h"
 #include "model/step_input.h"
 #include "support/thread_team.h"
 
@@ -54,6 +55,8 @@ class Model {
   // `out_rows`. A row's logits depend on its own sequence only. Throws on failure; the step's
   // slots are then undefined, all others intact.
   virtual LogitsView Forward(const StepInput& input) = 0;
+  // Null where the device does not sample; else it lives as long as the model.
+  virtual DeviceSampler* device_sampler() { return nullptr; }
 
  private:
   std::atomic<bool> claimed_{false};

@@ -29,6 +29,22 @@ struct RowContext {
 // Whether ProcessRow would change the row.
 bool ChangesRow(const SamplingParams& params, const RowContext& context);
 
+// What is done to the logit of one token: `added` to it, divided by `divisor` (multiplied where it
+// is not positive), `taken` away; it is kept within bounds in between. kTakenWhole bans it.
+struct TokenEdit {
+  int32_t token;
+  float added = 0.0f;
+  float divisor = 1.0f;
+  float taken = 0.0f;
+};
+
+constexpr float kTakenWhole = std::numeric_limits<float>::max();
+
+// Appends all that `params` ask of single tokens, in order; there may be several of one token.
+// `*counts` is of this request alone. The list of allowed ids is not among it.
+void CollectEdits(const SamplingParams& params, const RowContext& context, TokenCounts* counts,
+                  std::vector<TokenEdit>* edits);
+
 // Changes `row` [size], whose values are finite, as `params` ask. `*counts` is of this request
 // alone; the work is bounded by the distinct tokens of the request and what the parameters list.
 void ProcessRow(const SamplingParams& params, const RowContext& context, TokenCounts* counts,

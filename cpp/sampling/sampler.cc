@@ -32,8 +32,11 @@ double SumOf(std::vector<Candidate>::const_iterator begin,
   return sum;
 }
 
+bool LowerId(const Candidate& a, const Candidate& b) { return a.id < b.id; }
+
 // Cuts `*candidates` from `first` on to the fewest, most probable ones whose weights reach `mass`:
-// a quickselect that halves the range in question, so only a few elements are ever sorted.
+// a quickselect that halves the range in question, so only a few elements are ever compared. All
+// of them are then in order of their ids, as those before `first` were.
 void SelectMass(double mass, size_t first, std::vector<Candidate>* candidates) {
   constexpr std::ptrdiff_t kSmall = 32;
   auto begin = candidates->begin() + static_cast<std::ptrdiff_t>(first);
@@ -52,6 +55,9 @@ void SelectMass(double mass, size_t first, std::vector<Candidate>* candidates) {
   std::sort(begin, end, MoreProbable);
   while (begin != end && mass > 0) mass -= (begin++)->weight;
   candidates->erase(begin, candidates->end());
+  const auto middle = candidates->begin() + static_cast<std::ptrdiff_t>(first);
+  std::sort(middle, candidates->end(), LowerId);
+  std::inplace_merge(candidates->begin(), middle, candidates->end(), LowerId);
 }
 
 int32_t DrawFrom(const std::vector<Candidate>& candidates, double uniform) {
@@ -64,6 +70,10 @@ int32_t DrawFrom(const std::vector<Candidate>& candidates, double uniform) {
 }
 
 }  // namespace
+
+bool IsGreedy(const SamplingParams& params) {
+  return !(params.temperature >= kMinTemperature) || params.top_k == 1;
+}
 
 int32_t Sampler::Sample(const float* logits, int32_t vocab_size, const SamplingParams& params,
                         uint64_t position) {
@@ -79,8 +89,7 @@ bool Sampler::IsFinite(const float* logits, int32_t vocab_size) {
 
 int32_t Sampler::SampleFinite(const float* logits, int32_t vocab_size, float max,
                               const SamplingParams& params, uint64_t position) {
-  const bool greedy = !(params.temperature >= kMinTemperature) || params.top_k == 1;
-  if (greedy) return FindFirst(logits, vocab_size, block_max_, max);
+  if (IsGreedy(params)) return FindFirst(logits, vocab_size, block_max_, max);
   const double uniform = Uniform(params.seed, position);
   const bool limited = params.top_k > 0 && params.top_k < vocab_size;
   if (!limited && params.top_p >= 1.0f) {
@@ -92,6 +101,8 @@ int32_t Sampler::SampleFinite(const float* logits, int32_t vocab_size, float max
     WeighCandidates(max, params.temperature);
     if (params.top_p < 1.0f) {
       SelectMass(params.top_p * SumOf(candidates_.begin(), candidates_.end()), 0, &candidates_);
+    } else {
+      std::sort(candidates_.begin(), candidates_.end(), LowerId);
     }
   } else {
     KeepTopP(logits, vocab_size, max, params);

@@ -13,6 +13,9 @@
 
 namespace cupola {
 
+// Whether the largest logit is taken, whatever the random number.
+bool IsGreedy(const SamplingParams& params);
+
 // Holds scratch memory only; one for each thread that samples.
 class Sampler {
  public:
@@ -20,7 +23,8 @@ class Sampler {
   // none is above kBanned.
   //   top-k keeps exactly k tokens, lower ids first among equals;
   //   top-p keeps the fewest tokens that hold at least top_p of what top-k left;
-  //   min-p then drops those less probable than min_p times the best.
+  //   min-p then drops those less probable than min_p times the best;
+  //   the draw goes through what is left in order of the ids, as a device's sampler does.
   // Greedy (temperature 0) takes the largest logit, the lowest id among equals.
   int32_t Sample(const float* logits, int32_t vocab_size, const SamplingParams& params,
                  uint64_t position);

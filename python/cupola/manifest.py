@@ -131,6 +131,7 @@ class Functions(_Frozen):
     forward: str = "forward"
     decode: str = "decode"  # the same, of sequences with one row each; only in libraries for GPUs
     embed: str = "embed"
+    sample: str = ""  # tokens from rows of logits; "": the library has none, so that the processor samples
 
 
 class Weight(_Frozen):

@@ -22,7 +22,7 @@ from cupola.engine.native import NativeEngine, NativeModel, load_compiled
 from cupola.engine.native_webgpu import WebGpuProfile, webgpu_adapters
 from cupola.engine.request import EngineConfig, GenerateRequest, SamplingParams
 from cupola.errors import ModelError
-from native.native_driver import Collector, run
+from native.native_driver import Collector, Result, run
 from numerics.sequence import Sequences, read_manifest
 from tiny_models import TINY_MODELS, TinyModel
 
@@ -117,6 +117,45 @@ def test_tokens_are_those_of_the_processor_whatever_surrounds_a_request(
         EngineConfig(num_pages=9, admission="optimistic"),  # they preempt each other
     ):
         assert outcome(model, config) == expected
+
+
+def test_what_requests_ask_of_their_logits_is_done_on_the_device(model: NativeModel, cpu_model: NativeModel) -> None:
+    """Bias, penalties, lists of tokens, and every log-probability: as the processor's sampler has them."""
+    asked = [
+        SamplingParams(
+            presence_penalty=1.0, frequency_penalty=0.5, repetition_penalty=1.3, logit_bias={3: 2.0, 4: -5.0}
+        ),
+        SamplingParams(allowed_token_ids=tuple(range(0, TINY.vocab, 3)), prompt_logprobs=3),
+        SamplingParams(temperature=0.0, min_tokens=5, prompt_logprobs=0, logit_bias={7: 30.0}),
+        SamplingParams(top_k=20, top_p=0.8, min_p=0.01),
+    ]
+
+    def results(on: NativeModel) -> dict[int, Result]:
+        engine = NativeEngine(on, EngineConfig(num_pages=60), check_every_step=True)
+        requests = [
+            GenerateRequest(
+                id=i,
+                token_ids=tuple(PROMPT[: 10 + i]),
+                sampling=replace(sampling, seed=i, max_tokens=16, logprobs=i + 1),
+                stop_token_ids=(7,) if sampling.min_tokens else (),
+                bad_words=((11,), (5, 6)),
+                logprobs_from=None if sampling.prompt_logprobs is None else 1,
+            )
+            for i, sampling in enumerate(asked)
+        ]
+        found = run(engine, requests)
+        engine.close()
+        return found
+
+    found, expected = results(model), results(cpu_model)
+    for i, result in expected.items():
+        assert found[i].error is None
+        assert found[i].tokens == result.tokens
+        for ours, theirs in ((found[i].logprobs, result.logprobs), (found[i].prompt_logprobs, result.prompt_logprobs)):
+            flat = [entry for position in ours for entry in position]
+            wanted = [entry for position in theirs for entry in position]
+            assert [(entry.token_id, entry.rank) for entry in flat] == [(entry.token_id, entry.rank) for entry in wanted]
+            np.testing.assert_allclose([e.logprob for e in flat], [e.logprob for e in wanted], atol=TOLERANCE)
 
 
 def test_what_was_computed_is_found_again_and_copied(engine: NativeEngine) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cupola.compiler.calibrate import Calibrated, calibrate
 from cupola.compiler.config import CompileConfig
+from cupola.compiler.library import functions_of
 from cupola.compiler.plan import Plan, plan_decoder, plan_encoder
 from cupola.compiler.progress import OnProgress, Progress
 from cupola.compiler.target import GpuTarget, Target
@@ -97,6 +98,7 @@ def _compile_into(
         architecture=architecture.name,
         scheme=config.scheme,
         stamp=Stamp.current(),
+        functions=functions_of(targets[0]),
         libraries=libraries,
         shape=plan.shape,
         kv_cache=plan.kv_cache,

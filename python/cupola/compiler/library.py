@@ -21,13 +21,16 @@ from cupola.compiler.config import LimitsConfig
 from cupola.compiler.device import operations
 from cupola.compiler.launch import hide_stages, single_launch
 from cupola.compiler.linker import linker_for
+from cupola.compiler.sample_function import sample_module
 from cupola.compiler.target import CpuTarget, GpuTarget, Target
 from cupola.errors import StorageError
+from cupola.kernels.gpu.sample_row import Rows
 from cupola.kernels.gpu.trait import STORED
 from cupola.kernels.operations import Step
 from cupola.manifest import Functions, KvCache
 from cupola.models.decoder import Decoder
 from cupola.models.spec import DecoderSpec
+from cupola.quantize.layouts import OUT_BLOCK
 from cupola.quantize.parameter import Parameter
 
 
@@ -163,9 +166,19 @@ def decoder_module(
     module, weights = export(Decoder(spec, device, parameters), kv_cache, steps)
     module = _with_alloc_kv_cache(module, spec.num_layers, kv_cache)
     bounds = {"n": limits.max_step_tokens, "m": limits.max_batch, "b": limits.max_batch}
+    sampling = functions_of(target).sample
+    if sampling:
+        vocabulary = spec.vocab_size
+        module.update(sample_module(Rows(vocabulary, -(-vocabulary // OUT_BLOCK) * OUT_BLOCK), sampling))
+        steps = (*steps, sampling)
     for step in steps:
         module = with_bounds(module, step, bounds)
     return module, weights
+
+
+def functions_of(target: Target) -> Functions:
+    """The names of the functions of a target's libraries."""
+    return Functions(sample="sample" if isinstance(target, GpuTarget) else "")
 
 
 def export(decoder: Decoder, kv_cache: KvCache, steps: Sequence[str]) -> tuple[tvm.IRModule, tuple[str, ...]]:

@@ -119,6 +119,7 @@ def load_compiled(folder: Path, manifest: Manifest) -> NativeModel:
         manifest.functions.alloc_kv_cache,
         manifest.functions.forward,
         "" if kind == "cpu" else manifest.functions.decode,
+        manifest.functions.sample,
         manifest.shape.vocab_size,
         manifest.kv_cache.page_size,
         manifest.kv_cache.window,
