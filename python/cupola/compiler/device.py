@@ -11,6 +11,7 @@ from cupola.kernels.cpu.latent_pages import LatentLayout
 from cupola.kernels.cpu.operations import CpuOperations
 from cupola.kernels.cpu.pages import PageLayout
 from cupola.kernels.gpu.latent_operations import GpuLatentOperations
+from cupola.kernels.gpu.matrix_unit import of_cuda
 from cupola.kernels.gpu.operations import GpuOperations
 from cupola.kernels.gpu.pages import GpuPages, LatentPages
 from cupola.kernels.gpu.trait import STORED, Gpu
@@ -67,4 +68,5 @@ def operations(spec: DecoderSpec, page_size: int, dtype: str, target: Target) ->
 def _gpu(target: GpuTarget) -> Gpu:
     """What kernels know of a target."""
     half = target.kind in HALF_KINDS or target.dtype == "float16"
-    return Gpu(target.threads, target.shared_bytes, target.warp, target.dtype, half)
+    matrix = of_cuda(target.dtype) if target.kind == "cuda" and target.dtype != "float32" else None
+    return Gpu(target.threads, target.shared_bytes, target.warp, target.dtype, half, matrix)

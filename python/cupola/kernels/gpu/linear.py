@@ -3,9 +3,8 @@
 The host chooses the grid by the number of rows:
 
     one row, or a few    every weight goes through registers once for up to four rows (`linear_rows.py`)
-    more                 tiles of 16 or 64 rows through shared memory (`linear_tile.py`)
-
-A device with instructions for tiles of matrices brings a way of its own for many rows: `Linear.many` is the place.
+    more                 tiles of 16 or 64 rows through shared memory (`linear_tile.py`), or, on a device that has
+                         instructions for tiles of matrices, of 32 or 128 rows (`linear_matrix.py`)
 """
 
 from __future__ import annotations
@@ -15,17 +14,20 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from cupola.kernels.emit import Arg, Expr, Span, branch, i32, let
-from cupola.kernels.gpu.emit import Block, ceildiv, kernel, launch, size_var
+from cupola.kernels.gpu.emit import Block, ceildiv, kernel, launch, size_var, split
 from cupola.kernels.gpu.ending import Ending
+from cupola.kernels.gpu.linear_matrix import MatrixTile
 from cupola.kernels.gpu.linear_rows import MOST_ROWS, FewRows, within
 from cupola.kernels.gpu.linear_tile import BLOCKS, Tile
 from cupola.kernels.gpu.trait import Gpu
 from cupola.kernels.gpu.weights import Packed
+from cupola.quantize.formats import GROUP
 from cupola.quantize.layouts import OUT_BLOCK
 
 FEW = 8  # rows up to which weights are not put into shared memory
 TILE_ROWS = (16, 64)
 TILE_THREADS = 256
+MATRIX_TILES = ((2, 1, 2), (4, 2, 4))  # warps across and down, and tiles of rows of each: 32 rows, and 128
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,26 @@ class Linear:
 
             tile.run(block, spans["x"], spans["w"], lambda r: within(first_row + r, n), place, finish)
 
+    def on_units(self, n: Expr, spans: dict[str, Span], tile: MatrixTile) -> None:
+        """Launches a grid of such tiles."""
+        rows, mine = tile.rows, tile.blocks // self.halves  # blocks of y in a tile
+        # Tiles of the same rows are not neighbours: those that run together share their weights.
+        with launch(tile.threads, ceildiv(n, rows), ceildiv(self.blocks, mine)) as block:
+            first_row, first_block = let(block.x * rows), let(block.y * mine)
+
+            def place(b: Expr) -> Expr:
+                index, half = split(b, self.halves)
+                return let(tirx.min(first_block + index, i32(self.blocks - 1)) + half * self.blocks)
+
+            def finish(r: Expr, b: Expr, output: Expr, sums: tuple[Expr, ...]) -> None:
+                row, index = let(first_row + r), let(first_block + b)
+                branch(
+                    let(tirx.And(row < n, index < self.blocks)),
+                    lambda: self.ending.store(spans, row, let(index * OUT_BLOCK + output), sums),
+                )
+
+            tile.run(block, spans["x"], spans["w"], lambda r: within(first_row + r, n), place, finish)
+
 
 def linear(spec: Linear) -> tirx.PrimFunc:
     """Emits the product. Arguments: x; w; b when biased; r when residual; y."""
@@ -115,9 +137,15 @@ def linear(spec: Linear) -> tirx.PrimFunc:
         def more() -> None:
             branch(n <= FEW, lambda: spec.few(n, spans, MOST_ROWS), most)
 
+        unit = spec.gpu.matrix if spec.matrix.inputs % GROUP == 0 else None
+
         def most() -> None:
-            small, large = TILE_ROWS
-            branch(n <= 2 * small, lambda: spec.many(n, spans, small), lambda: spec.many(n, spans, large))
+            if unit is None:
+                small, large = TILE_ROWS
+                branch(n <= 2 * small, lambda: spec.many(n, spans, small), lambda: spec.many(n, spans, large))
+                return
+            few, many = (MatrixTile(spec.matrix, unit, spec.halves, *shape) for shape in MATRIX_TILES)
+            branch(n <= 2 * few.rows, lambda: spec.on_units(n, spans, few), lambda: spec.on_units(n, spans, many))
 
         branch(n <= 1, lambda: spec.few(n, spans, 1), more)
 

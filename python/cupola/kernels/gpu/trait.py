@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cupola.kernels.gpu.matrix_unit import MatrixUnit
+
 # How floats lie in memory: bfloat16 as its bits, because code generators disagree about it.
 STORED = {"float32": "float32", "float16": "float16", "bfloat16": "uint16"}
 
@@ -18,6 +20,7 @@ class Gpu:
         warp: threads that may exchange registers; 1: none.
         dtype: of activations between kernels: float32, float16 or bfloat16. Sums are float32 everywhere, and so is the
             residual stream.
+        matrix: instructions for tiles of matrices; None: there are none.
         half: the device's code can name 16-bit floats. Where it cannot, float16 is read by integer arithmetic.
     """
 
@@ -26,6 +29,7 @@ class Gpu:
     warp: int = 1
     dtype: str = "float32"
     half: bool = False
+    matrix: MatrixUnit | None = None
 
     @property
     def stored(self) -> str:
