@@ -31,7 +31,7 @@ def test_the_compilers_error_arrives_as_what_it_was(tmp_path: Path, capfd: pytes
 
 def test_a_wrong_scheme_is_a_usage_error() -> None:
     with pytest.raises(UsageError):
-        prepare("smollm2", quant="q3")
+        prepare("smollm2", quant="q5")
 
 
 @pytest.mark.parametrize("kind", [CupolaError, UsageError, UnsupportedError, StorageError, EngineError])
