@@ -287,7 +287,7 @@ async def test_the_same_seed_gives_the_same_text(engine: AsyncEngine) -> None:
 
 async def test_a_tight_pool_preempts_and_changes_nothing() -> None:
     options = EngineOptions(num_pages=8, max_context=100, max_step_tokens=32, max_batch=16, admission="optimistic")
-    async with AsyncEngine("scripted", config=options) as engine:
+    async with AsyncEngine("scripted:step_us=300", config=options) as engine:  # so that they meet
         prompts = [f"prompt {n}" for n in range(30)]
         params = replace(GREEDY, max_tokens=80)
         completions = await asyncio.gather(*(engine.complete(prompt, params) for prompt in prompts))

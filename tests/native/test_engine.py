@@ -55,7 +55,8 @@ def test_tokens_do_not_depend_on_batch_chunks_or_pages(max_batch: int, max_step_
     config = EngineConfig(
         num_pages=num_pages, max_batch=max_batch, max_step_tokens=max_step_tokens, admission="optimistic"
     )
-    engine = NativeEngine(scripted(**SCRIPT), config, check_every_step=True)
+    # Steps that take a while, so that requests meet whose pages do not fit, also on a busy machine.
+    engine = NativeEngine(scripted(**SCRIPT, step_us=300 if num_pages == 14 else 0), config, check_every_step=True)
     results = run(engine, requests)
     assert_as_computed(requests, results)
     stats = engine.stats()

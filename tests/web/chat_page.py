@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
@@ -32,8 +33,10 @@ class ChatPage:
         self.wait(lambda: self.model != "connecting…")
 
     def wait(self, condition: Callable[[], object]) -> None:
-        """Until the condition holds."""
-        WebDriverWait(self.browser, _PATIENCE, poll_frequency=0.02).until(lambda _: condition())
+        """Until the condition holds; an element of the page before a reload is no answer."""
+        stale = (StaleElementReferenceException,)
+        wait = WebDriverWait(self.browser, _PATIENCE, poll_frequency=0.02, ignored_exceptions=stale)
+        wait.until(lambda _: condition())
 
     def element(self, name: str) -> WebElement:
         """By id."""
