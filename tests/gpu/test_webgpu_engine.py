@@ -154,7 +154,9 @@ def test_what_requests_ask_of_their_logits_is_done_on_the_device(model: NativeMo
         for ours, theirs in ((found[i].logprobs, result.logprobs), (found[i].prompt_logprobs, result.prompt_logprobs)):
             flat = [entry for position in ours for entry in position]
             wanted = [entry for position in theirs for entry in position]
-            assert [(entry.token_id, entry.rank) for entry in flat] == [(entry.token_id, entry.rank) for entry in wanted]
+            assert [(entry.token_id, entry.rank) for entry in flat] == [
+                (entry.token_id, entry.rank) for entry in wanted
+            ]
             np.testing.assert_allclose([e.logprob for e in flat], [e.logprob for e in wanted], atol=TOLERANCE)
 
 
