@@ -98,8 +98,9 @@ void PageLedger::CopyPartial(const std::vector<Request*>& others, Request* reque
   for (const Request* other : others) {
     const int32_t computed = other->num_computed - begin;
     const int32_t usable = std::min(CommonWithNextPage(*other, *request), computed);
+    if (usable <= common) continue;
     const int32_t page = other->pages[request->num_indexed];
-    if (usable <= common || (limits_.window > 0 && !window_.has(page))) continue;
+    if (limits_.window > 0 && !window_.has(page)) continue;
     source = page;
     common = usable;
   }
