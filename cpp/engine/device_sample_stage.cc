@@ -28,7 +28,7 @@ const std::vector<Sampled>& DeviceSampleStage::Sample(const StepPlan& plan,
                                                       DeviceSampler* sampler) {
   grammar_stage_.Finish();
   Ask(plan);
-  Read(plan, sampler->Sample(rows_));
+  if (rows_.num_rows() > 0) Read(plan, sampler->Sample(rows_));  // pieces of prompts want none
   return sampled_;
 }
 
