@@ -18,6 +18,7 @@ from cupola.compiler.config import TargetConfig
 from cupola.compiler.target import CpuTarget, resolve
 from cupola.errors import UsageError
 from cupola.kernels.cpu.isa import AVX2, AVX512, PLAIN, VNNI, Isa
+from kernels import kernel_cache
 
 TARGET: CpuTarget = resolve(TargetConfig())
 NATIVE: CpuTarget = resolve(TargetConfig(cpu="native"))
@@ -41,9 +42,17 @@ def build_module(function: tirx.PrimFunc, target: CpuTarget = TARGET) -> tvm.run
     return tvm.tirx.build(module, target=target.tvm_target(), pipeline=pipeline.CPU_PIPELINE)
 
 
+def load_module(function: tirx.PrimFunc, target: CpuTarget = TARGET) -> tvm.runtime.Module:
+    """The same out of the cache of kernels, if this kernel was ever compiled for this target."""
+    library = kernel_cache.path_of(function, target)
+    if not library.exists():
+        kernel_cache.keep(build_module(function, target), library)
+    return tvm.runtime.load_module(str(library))
+
+
 def build(function: tirx.PrimFunc, target: CpuTarget = TARGET) -> Callable[..., None]:
     """Compiles one kernel; the result takes NumPy arrays and writes its outputs into them."""
-    compiled = build_module(function, target)["kernel"]
+    compiled = load_module(function, target)["kernel"]
 
     def call(*arrays: np.ndarray) -> None:
         tensors = [tvm.runtime.tensor(array) for array in arrays]

@@ -18,7 +18,7 @@ from kernels import kernel_cases
 from kernels.guarded import GuardedArray, Side
 from kernels.guarded_latents import latent_cases
 from kernels.kernel_cases import Case
-from kernels.kernel_driver import TARGET, TARGETS, build_module
+from kernels.kernel_driver import TARGET, TARGETS, load_module
 
 Cases = Callable[[], Iterator[Case]]
 
@@ -61,7 +61,7 @@ def run(case: Case, target: CpuTarget, sides: Sequence[Side]) -> None:
     Raises:
         AssertionError: something was written beside a tensor, or into an input.
     """
-    compiled = build_module(case.function, target)["kernel"]
+    compiled = load_module(case.function, target)["kernel"]
     for call, side in product(case.calls, sides):
         print(f"{case.name}, {len(call[0])} rows, guards {side.value}", flush=True)
         guarded = [GuardedArray(array, side) for array in call]

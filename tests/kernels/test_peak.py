@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from kernel_driver import TARGET, build
 
 from cupola.kernels.cpu.isa import PLAIN
 from cupola.kernels.cpu.peak import data_bytes, operations, output_shape, peak_kernel
+from kernels.kernel_driver import TARGET, build
 
 
 def test_every_product_is_computed() -> None:
