@@ -37,6 +37,11 @@ DLTensor OnHost(const void* data) {
 
 }  // namespace
 
+std::optional<DeviceMemory> DeviceMemory::Of(DLDevice device) {
+  if (device.device_type == kDLCPU) return std::nullopt;
+  return DeviceMemory(device);
+}
+
 ffi::Tensor DeviceMemory::Empty(const ffi::Shape& shape, DLDataType type) const {
   return ffi::Tensor::FromNDAlloc(Owned{api_}, shape, type, device_);
 }
@@ -50,6 +55,15 @@ ffi::Tensor DeviceMemory::Part(const ffi::Tensor& storage, int64_t byte_offset,
 void DeviceMemory::Upload(const void* from, const ffi::Tensor& to) const {
   const DLTensor& tensor = *to.GetDLTensorPtr();
   CopyBytes(OnHost(from), tensor, static_cast<int64_t>(ffi::GetDataSize(tensor)));
+}
+
+ffi::Array<ffi::Tensor> DeviceMemory::Copies(const ffi::Array<ffi::Tensor>& tensors) const {
+  ffi::Array<ffi::Tensor> copies;
+  for (const ffi::Tensor& tensor : tensors) {
+    copies.push_back(Empty(tensor.shape(), tensor.dtype()));
+    Upload(tensor.data_ptr(), copies.back());
+  }
+  return copies;
 }
 
 void DeviceMemory::Download(const ffi::Tensor& from, void* to) const {

@@ -4,10 +4,12 @@
 #ifndef CUPOLA_DEVICE_DEVICE_MEMORY_H_
 #define CUPOLA_DEVICE_DEVICE_MEMORY_H_
 
+#include <tvm/ffi/container/array.h>
 #include <tvm/ffi/container/shape.h>
 #include <tvm/ffi/container/tensor.h>
 
 #include <cstdint>
+#include <optional>
 
 #include "device/device_api.h"
 
@@ -17,6 +19,8 @@ class DeviceMemory {
  public:
   // Throws std::runtime_error where the runtime cannot use such devices.
   explicit DeviceMemory(DLDevice device) : device_(device), api_(DeviceApiOf(device)) {}
+  // Nothing for the CPU, whose memory needs nobody.
+  static std::optional<DeviceMemory> Of(DLDevice device);
 
   // Makes the calling thread's kernels run on the device.
   void Enter() const { api_->SetDevice(device_); }
@@ -30,6 +34,8 @@ class DeviceMemory {
 
   // All of `to`, from host memory, which may change as soon as this returns.
   void Upload(const void* from, const tvm::ffi::Tensor& to) const;
+  // Tensors of the device with the values of these.
+  tvm::ffi::Array<tvm::ffi::Tensor> Copies(const tvm::ffi::Array<tvm::ffi::Tensor>& tensors) const;
   // All of `from`; waits for the kernels that write it.
   void Download(const tvm::ffi::Tensor& from, void* to) const;
   // Bytes within a tensor, in order with the kernels.

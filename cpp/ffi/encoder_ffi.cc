@@ -48,9 +48,9 @@ class EmbedderRef : public ffi::ObjectRef {
   TVM_FFI_DEFINE_OBJECT_REF_METHODS_NOTNULLABLE(EmbedderRef, ffi::ObjectRef, EmbedderObj);
 };
 
-EncoderRef MakeCompiled(ffi::String library, ffi::String embed_name, int64_t vocab_size,
-                        int64_t num_types, int64_t dimensions, int64_t max_context,
-                        int64_t max_step_tokens, int64_t max_batch,
+EncoderRef MakeCompiled(ffi::String library, DLDevice device, ffi::String embed_name,
+                        int64_t vocab_size, int64_t num_types, int64_t dimensions,
+                        int64_t max_context, int64_t max_step_tokens, int64_t max_batch,
                         ffi::Array<ffi::Tensor> weights) {
   EncoderInfo info;
   info.num_types = static_cast<int32_t>(num_types);
@@ -60,7 +60,7 @@ EncoderRef MakeCompiled(ffi::String library, ffi::String embed_name, int64_t voc
   info.max_step_tokens = static_cast<int32_t>(max_step_tokens);
   info.max_batch = static_cast<int32_t>(max_batch);
   return EncoderRef(ffi::make_object<EncoderObj>(
-      std::make_shared<CompiledEncoder>(library, embed_name, info, std::move(weights))));
+      std::make_shared<CompiledEncoder>(library, device, embed_name, info, std::move(weights))));
 }
 
 EncoderRef MakeScripted(int64_t vocab_size, int64_t dimensions, int64_t max_context,

@@ -1,4 +1,4 @@
-// The typed door to the compiled library of an encoder.
+// The typed door to the compiled library of an encoder, on the CPU or another device.
 #ifndef CUPOLA_MODEL_COMPILED_ENCODER_H_
 #define CUPOLA_MODEL_COMPILED_ENCODER_H_
 
@@ -7,9 +7,11 @@
 #include <tvm/ffi/function.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "device/device_memory.h"
 #include "model/encoder.h"
 #include "model/library.h"
 #include "model/step_arguments.h"
@@ -18,8 +20,9 @@ namespace cupola {
 
 class CompiledEncoder : public Encoder {
  public:
-  // Loads `library` and looks its function up, of which `weights` are arguments, in order.
-  CompiledEncoder(const std::string& library, const std::string& embed_name,
+  // Loads `library` and looks its function up, of which `weights` are arguments, in order: copied
+  // to `device`, or used where they are if that is the CPU.
+  CompiledEncoder(const std::string& library, DLDevice device, const std::string& embed_name,
                   const EncoderInfo& info, tvm::ffi::Array<tvm::ffi::Tensor> weights);
 
   const EncoderInfo& info() const override { return info_; }
@@ -28,13 +31,17 @@ class CompiledEncoder : public Encoder {
   const float* Embed(const EncoderInput& input) override;
 
  private:
+  tvm::ffi::Tensor Call(const EncoderInput& input);
+
   const EncoderInfo info_;
+  const std::optional<DeviceMemory> memory_;  // nullopt: the CPU's
   const Library library_;
   tvm::ffi::Function embed_;
   tvm::ffi::Array<tvm::ffi::Tensor> weights_;
-  std::unique_ptr<StepThreads> threads_;  // between Start and Stop
-  StepArguments arguments_{nullptr};
+  std::unique_ptr<StepThreads> threads_;  // between Start and Stop, on the CPU
+  StepArguments arguments_;
   tvm::ffi::Optional<tvm::ffi::Tensor> vectors_;  // keeps the last result alive
+  std::vector<float> host_vectors_;               // of the last step on a device
 };
 
 }  // namespace cupola

@@ -12,11 +12,6 @@ namespace ffi = tvm::ffi;
 
 namespace {
 
-std::optional<DeviceMemory> MemoryOf(DLDevice device) {
-  if (device.device_type == kDLCPU) return std::nullopt;
-  return DeviceMemory(device);
-}
-
 // Whether every sequence has one row.
 bool IsDecode(const StepInput& input) { return input.kv_len.size() == input.ids.size(); }
 
@@ -26,7 +21,7 @@ CompiledModel::CompiledModel(const std::string& library, DLDevice device,
                              const FunctionNames& names, const ModelInfo& info,
                              ffi::Array<ffi::Tensor> weights)
     : info_(info),
-      memory_(MemoryOf(device)),
+      memory_(DeviceMemory::Of(device)),
       library_(library, device),
       alloc_kv_cache_(library_.FunctionOf(names.alloc_kv_cache)),
       forward_(library_.FunctionOf(names.forward)),
@@ -34,17 +29,7 @@ CompiledModel::CompiledModel(const std::string& library, DLDevice device,
       sample_arguments_(memory_.has_value() ? &*memory_ : nullptr) {
   if (!names.decode.empty()) decode_ = library_.FunctionOf(names.decode);
   if (!names.sample.empty()) sample_ = library_.FunctionOf(names.sample);
-  weights_ = memory_.has_value() ? OnDevice(weights) : std::move(weights);
-}
-
-ffi::Array<ffi::Tensor> CompiledModel::OnDevice(const ffi::Array<ffi::Tensor>& tensors) {
-  ffi::Array<ffi::Tensor> copies;
-  for (const ffi::Tensor& tensor : tensors) {
-    const ffi::Tensor copy = memory_->Empty(tensor.shape(), tensor.dtype());
-    memory_->Upload(tensor.data_ptr(), copy);
-    copies.push_back(copy);
-  }
-  return copies;
+  weights_ = memory_.has_value() ? memory_->Copies(weights) : std::move(weights);
 }
 
 void CompiledModel::Start(int32_t num_pages, int32_t num_window_pages, const TeamOptions& threads) {

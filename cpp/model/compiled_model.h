@@ -50,7 +50,6 @@ class CompiledModel : public Model, private DeviceSampler {
   void AllocKvCache(int32_t num_pages, int32_t num_window_pages);
 
  private:
-  tvm::ffi::Array<tvm::ffi::Tensor> OnDevice(const tvm::ffi::Array<tvm::ffi::Tensor>& tensors);
   void Compute(const StepInput& input) override;
   SampledRows Sample(const AskedRows& rows) override;
   tvm::ffi::Tensor Call(const StepInput& input);

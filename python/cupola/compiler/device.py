@@ -1,15 +1,19 @@
-"""What the kind of a target decides for a decoder: who computes, and what pages hold."""
+"""What the kind of a target decides: who computes, and what pages hold."""
 
 from __future__ import annotations
 
 from cupola.compiler.config import CompileConfig
 from cupola.compiler.target import CpuTarget, GpuTarget, Target
 from cupola.errors import UsageError
+from cupola.kernels.cpu.encoder_attention import EncoderAttentionSpec
+from cupola.kernels.cpu.encoder_operations import CpuEncoderOperations
 from cupola.kernels.cpu.isa import BY_NAME
 from cupola.kernels.cpu.latent_operations import CpuLatentOperations
 from cupola.kernels.cpu.latent_pages import LatentLayout
 from cupola.kernels.cpu.operations import CpuOperations
 from cupola.kernels.cpu.pages import PageLayout
+from cupola.kernels.encoder_operations import EncoderOperations
+from cupola.kernels.gpu.encoder_operations import GpuEncoderOperations
 from cupola.kernels.gpu.latent_operations import GpuLatentOperations
 from cupola.kernels.gpu.matrix_unit import of_cuda
 from cupola.kernels.gpu.operations import GpuOperations
@@ -17,6 +21,7 @@ from cupola.kernels.gpu.pages import GpuPages, LatentPages
 from cupola.kernels.gpu.trait import STORED, Gpu
 from cupola.kernels.heads import HeadShape
 from cupola.kernels.operations import Operations
+from cupola.models.encoder_spec import EncoderSpec
 from cupola.models.spec import DecoderSpec
 
 HALF_KINDS = ("cuda", "rocm", "metal")  # whose code can name float16 whatever activations are
@@ -63,6 +68,18 @@ def operations(spec: DecoderSpec, page_size: int, dtype: str, target: Target) ->
     if isinstance(target, CpuTarget) and isinstance(pages, PageLayout):
         return CpuOperations(BY_NAME[target.isa], pages.heads, pages)
     raise TypeError(f"{pages} are no pages of {target}")
+
+
+def encoder_operations(spec: EncoderSpec, max_context: int, dtype: str, target: Target) -> EncoderOperations:
+    """The same for an encoder.
+
+    Args:
+        dtype: in what attention on a processor multiplies: float32, or int16 with scales.
+    """
+    if isinstance(target, GpuTarget):
+        return GpuEncoderOperations(_gpu(target), spec.num_heads, spec.head_dim, max_context)
+    attention = EncoderAttentionSpec(spec.num_heads, spec.head_dim, max_context, dtype)
+    return CpuEncoderOperations(BY_NAME[target.isa], attention)
 
 
 def _gpu(target: GpuTarget) -> Gpu:

@@ -10,11 +10,9 @@ import tvm
 from tvm.relax.frontend import nn
 
 from cupola.compiler.config import LimitsConfig
+from cupola.compiler.device import encoder_operations
 from cupola.compiler.library import Library, link, with_bounds
-from cupola.compiler.target import CpuTarget
-from cupola.kernels.cpu.encoder_attention import EncoderAttentionSpec
-from cupola.kernels.cpu.encoder_operations import CpuEncoderOperations
-from cupola.kernels.cpu.isa import BY_NAME
+from cupola.compiler.target import Target
 from cupola.kernels.encoder_operations import EncoderStep
 from cupola.manifest import Functions
 from cupola.models.encoder import Encoder, Pooling
@@ -29,7 +27,7 @@ class EncoderSizes:
     Args:
         max_context: most tokens of one sequence.
         pooling: what becomes of a text's rows, where the model is no classifier.
-        attention: in what attention multiplies: float32, or int16 with scales.
+        attention: in what attention multiplies: float32, or int16 with scales; a GPU has one way.
         limits: of one step.
     """
 
@@ -50,7 +48,7 @@ class _Entry(nn.Module):
 
 
 def build(
-    spec: EncoderSpec, parameters: Mapping[str, Parameter], sizes: EncoderSizes, target: CpuTarget, path: Path
+    spec: EncoderSpec, parameters: Mapping[str, Parameter], sizes: EncoderSizes, target: Target, path: Path
 ) -> Library:
     """Compiles an encoder for `target` and writes the shared library to `path`.
 
@@ -63,11 +61,10 @@ def build(
 
 
 def encoder_module(
-    spec: EncoderSpec, parameters: Mapping[str, Parameter], sizes: EncoderSizes, target: CpuTarget
+    spec: EncoderSpec, parameters: Mapping[str, Parameter], sizes: EncoderSizes, target: Target
 ) -> tuple[tvm.IRModule, tuple[str, ...]]:
     """embed(ids[n], positions[n], types[n], q_indptr[b+1], weights) -> [b, vector] as Relax, and the weights' names."""
-    attention = EncoderAttentionSpec(spec.num_heads, spec.head_dim, sizes.max_context, sizes.attention)
-    operations = CpuEncoderOperations(BY_NAME[target.isa], attention)
+    operations = encoder_operations(spec, sizes.max_context, sizes.attention, target)
     encoder = Encoder(spec, operations, parameters, sizes.pooling)
 
     def ints(extent: str) -> nn.spec.Tensor:

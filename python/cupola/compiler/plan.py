@@ -71,8 +71,9 @@ def plan_encoder(
     usual = min(settings.max_tokens or spec.max_context, spec.max_context)
     max_context = _max_context(config, spec.max_context) if config.model.max_context else usual
     limits = config.limits.model_copy(update={"max_step_tokens": max(config.limits.max_step_tokens, max_context)})
-    target = _processor(target)
-    dtype = "float32" if device.page_dtype(config, target) == "float32" else "int16"
+    dtype = device.page_dtype(config, target)
+    if isinstance(target, CpuTarget) and dtype != "float32":
+        dtype = "int16"
     pooling = Pooling(settings.pooling, settings.normalized)
     sizes = encoder_library.EncoderSizes(max_context, pooling, dtype, limits)
     shape = Shape(
@@ -100,12 +101,6 @@ def plan_encoder(
         matryoshka=settings.matryoshka,
     )
     return Plan(build, shape, kv_cache, limits, embedding)
-
-
-def _processor(target: Target) -> CpuTarget:
-    if isinstance(target, CpuTarget):
-        return target
-    raise UsageError(f"target.kind is `{target.kind}`, for which encoders have no kernels", hint='use kind = "llvm"')
 
 
 def _max_context(config: CompileConfig, trained: int) -> int:

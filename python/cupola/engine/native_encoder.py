@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cupola.engine.native_library import first_line, native
-from cupola.engine.native_model import load_library
+from cupola.engine.native_model import device_of, load_library
 from cupola.engine.request import EngineConfig, EngineStats
 from cupola.errors import EngineError, OverloadedError, RequestError
 from cupola.manifest import Manifest
@@ -48,7 +48,7 @@ class NativeEncoder:
 
 
 def load_encoder(folder: Path, manifest: Manifest, config: EngineConfig) -> NativeEncoder:
-    """Load the library of a compiled encoder and map its weights into memory, without a copy.
+    """Load the library of a compiled encoder, and its weights: mapped into memory, or copied to its device.
 
     Raises:
         IncompatibleError: the library was made by other versions than the installed ones.
@@ -64,6 +64,7 @@ def load_encoder(folder: Path, manifest: Manifest, config: EngineConfig) -> Nati
         folder,
         manifest,
         "encoder.compiled",
+        device_of(manifest),
         manifest.functions.embed,
         manifest.shape.vocab_size,
         num_types,

@@ -115,7 +115,7 @@ def load_compiled(folder: Path, manifest: Manifest) -> NativeModel:
         folder,
         manifest,
         "model.compiled",
-        tvm_ffi.device(kind, 0),
+        device_of(manifest),
         manifest.functions.alloc_kv_cache,
         manifest.functions.forward,
         "" if kind == "cpu" else manifest.functions.decode,
@@ -145,6 +145,11 @@ def device_kind(manifest: Manifest) -> str:
     """The kind of device that the library runs on, by TVM's name: cpu, cuda, webgpu, ..."""
     kind = manifest.library.target.get("kind", "llvm")
     return "cpu" if kind == "llvm" else kind
+
+
+def device_of(manifest: Manifest) -> tvm_ffi.Device:
+    """The device that the library runs on, for native functions."""
+    return tvm_ffi.device(device_kind(manifest), 0)
 
 
 def load_runtime(kind: str) -> None:

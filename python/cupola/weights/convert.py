@@ -47,7 +47,8 @@ def convert(
         folder: an existing folder.
         on_progress: called with (bytes written, bytes in all) after every piece of work.
         importance: parameter -> float32 [inputs], whose errors count how much; see `rounding.quantize`.
-        words: matrices are declared as words of 32 bits, for devices that read nothing smaller; the bytes are the same.
+        words: matrices and tables are declared as words of 32 bits, for devices that read nothing smaller; the bytes
+            are the same.
 
     Returns:
         One entry a parameter, in order: where it lies and what it is.
@@ -109,9 +110,11 @@ def packed_size(parameter: Parameter) -> int:
 def _target(parameter: Parameter, words: bool = False) -> ShardTensor:
     if parameter.role is Role.VECTOR:
         return ShardTensor(parameter.name, np.dtype(np.float32), parameter.shape)
-    if parameter.role is Role.TABLE:
-        return ShardTensor(parameter.name, FLOAT_DTYPES[parameter.format], parameter.shape)
     rows, inputs = parameter.shape
+    if parameter.role is Role.TABLE:
+        dtype = FLOAT_DTYPES[parameter.format]
+        word = words_dtype(parameter.format) if words else dtype
+        return ShardTensor(parameter.name, word, (rows, inputs * dtype.itemsize // word.itemsize))
     dtype_of, shape_of = (words_dtype, words_shape) if words else (packed_dtype, packed_shape)
     return ShardTensor(parameter.name, dtype_of(parameter.format), shape_of(parameter.format, (rows, inputs)))
 

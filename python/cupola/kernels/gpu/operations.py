@@ -3,9 +3,6 @@ one grid or several."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 from tvm import tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
@@ -40,13 +37,6 @@ class GpuOperations(GpuExperts):
         count, width = (int(extent) for extent in positions.shape)
         function = self._kernel(rows.add_rows, count, width)
         return op.tensor_ir_op(function, "add_positions", [x, positions, step.positions], like(x))
-
-    def rotary_table(self, positions: nn.Tensor, frequencies: Sequence[float], magnitude: float) -> nn.Tensor:
-        half = len(frequencies)
-        constant = nn.Tensor.from_const(np.asarray(frequencies, dtype=np.float32))
-        function = self._kernel(position.rotary_table, half, magnitude)
-        out = tensor("float32", positions.shape[0], 2, half)
-        return op.tensor_ir_op(function, "rotary_table", [positions, constant], out)
 
     def add_normed(self, x: nn.Tensor, y: nn.Tensor, norm_: NormWeights) -> nn.Tensor:
         spec = norm_spec(int(x.shape[1]), norm_)

@@ -1,10 +1,11 @@
-"""What decoders' operations have in common on a GPU: weights, products, and activations on their way into one."""
+"""What all models' operations have in common on a GPU: weights, products, and activations on their way into one."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 
+import numpy as np
 from tvm import tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
@@ -13,6 +14,7 @@ from cupola.errors import UnsupportedError
 from cupola.kernels.gpu.ending import Ending
 from cupola.kernels.gpu.linear import Linear, linear
 from cupola.kernels.gpu.norm import NormSpec, normed
+from cupola.kernels.gpu.position import rotary_table
 from cupola.kernels.gpu.rows import convert
 from cupola.kernels.gpu.trait import Gpu
 from cupola.kernels.gpu.weights import Packed
@@ -60,6 +62,13 @@ class GpuProducts:
         if str(x.dtype) == dtype:
             return (x,)
         return (op.tensor_ir_op(self._kernel(convert, width, str(x.dtype), dtype), "convert", [x], out),)
+
+    def rotary_table(self, positions: nn.Tensor, frequencies: Sequence[float], magnitude: float) -> nn.Tensor:
+        half = len(frequencies)
+        constant = nn.Tensor.from_const(np.asarray(frequencies, dtype=np.float32))
+        function = self._kernel(rotary_table, half, magnitude)
+        out = tensor("float32", positions.shape[0], 2, half)
+        return op.tensor_ir_op(function, "rotary_table", [positions, constant], out)
 
     def linear(self, x: Activation, matrix: Matrix, epilogue: Epilogue = PLAIN) -> nn.Tensor:
         packed = self._packed(matrix)
