@@ -104,6 +104,22 @@ def test_the_pages_of_a_layer_are_one_tensor_of_the_device() -> None:
         engine_config(MANIFEST, EngineOptions(num_pages=301), 0, room)
 
 
+def test_who_asks_for_more_than_a_tensor_holds_is_told_so() -> None:
+    room = DeviceRoom(available=None, largest=300 * MANIFEST.kv_cache.page_bytes)
+    config = engine_config(MANIFEST, EngineOptions(), 0, room)
+    assert (config.num_pages, config.pages_bound) == (
+        300,
+        "the pages of a layer are one tensor of the device, which has at most 614400 bytes",
+    )
+    assert engine_config(MANIFEST, EngineOptions(kv_cache_memory=300 * PAGE), 0, room).pages_bound == ""
+    with pytest.raises(UsageError, match=rf"`kv_cache_memory` is .* pages take at most {300 * PAGE}, since .* 614400"):
+        engine_config(MANIFEST, EngineOptions(kv_cache_memory=301 * PAGE), 0, room)
+    few = DeviceRoom(available=None, largest=20 * MANIFEST.kv_cache.page_bytes)
+    assert engine_config(MANIFEST, EngineOptions(), 0, few).max_context == 320
+    with pytest.raises(UsageError, match="`max_context` is 321, but pages hold at most 320 tokens, since"):
+        engine_config(MANIFEST, EngineOptions(max_context=321), 0, few)
+
+
 def test_kernels_of_a_gpu_reach_every_element_of_a_layers_pages() -> None:
     room, most = DeviceRoom(available=None, largest=None), 2**21 - 1  # of 1024 elements
     assert engine_config(MANIFEST, EngineOptions(num_pages=most), 0, room).num_pages == most

@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from cupola.manifest import Manifest, Weight
 
 
+# Bits of a weight by its format, scales included; and what is left of a table of tokens under schemes of fewer bits.
+_BITS = {"f32": 32, "f16": 16, "bf16": 16, "q16": 16, "q8": 8.5, "q4": 5, "q4s": 4.5, "mxfp4": 4.25}
+_FEWER = {"q8": 8.5, "q3": 5}
+
+
 class NativeModel:
     """A loaded model: what a NativeEngine runs on. One engine at a time."""
 
@@ -86,7 +91,7 @@ def load_library(folder: Path, manifest: Manifest, function: str, *arguments: ob
     check_stamp(manifest)
     load_runtime(device_kind(manifest))
     if device_kind(manifest) == "webgpu":
-        _check_sizes(manifest, webgpu_adapters()[0])
+        check_sizes(manifest, webgpu_adapters()[0])
     weights = map_tensors(folder, manifest.weights)
     library = folder / manifest.library.file
     if not library.is_file():
@@ -130,15 +135,25 @@ def load_compiled(folder: Path, manifest: Manifest) -> NativeModel:
     return NativeModel(handle, page_size=manifest.kv_cache.page_size, vocab_size=manifest.shape.vocab_size)
 
 
-def _check_sizes(manifest: Manifest, adapter: WebGpuAdapter) -> None:
+def check_sizes(manifest: Manifest, adapter: WebGpuAdapter) -> None:
     """ModelError: the adapter does not take a tensor of the size of some weight."""
+    most = adapter.max_tensor_bytes
     for weight in manifest.weights:
-        if weight.bytes > adapter.max_tensor_bytes:
+        if weight.bytes > most:
             raise ModelError(
                 f"the weight `{weight.name}` has {weight.bytes} bytes, "
-                f"but a tensor of {adapter.name} has at most {adapter.max_tensor_bytes}",
-                hint="compile the model with fewer bits (--quant q4), or for another device",
+                f"but a tensor of {adapter.name} has at most {most}",
+                hint=_smaller(weight, most),
             )
+
+
+def _smaller(weight: Weight, most: int) -> str:
+    """What to do about a weight that is larger than a tensor can be."""
+    bits = _BITS.get(weight.format)
+    others = [name for name, each in _FEWER.items() if bits and weight.bytes * each / bits <= most]
+    if others:
+        return f"compile the model with fewer bits (--quant {others[0]}), or for another device"
+    return "with --quant q3 it is too large too: compile the model for the processor (--target cpu), or another device"
 
 
 def device_kind(manifest: Manifest) -> str:

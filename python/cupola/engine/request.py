@@ -208,6 +208,7 @@ class EngineConfig:
             preempted; optimistic: hardly any more.
         prefill_rows: most rows of prompts in a step beside streams; 0 takes as many as the time between two tokens
             of a stream allows, learnt from how long steps take.
+        pages_bound: why there are no more pages, where it is the device that has no larger tensors; else "".
     """
 
     num_pages: int
@@ -223,6 +224,7 @@ class EngineConfig:
     admission: AdmissionPolicy = "predicted"
     prefill_rows: int = 0
     num_window_pages: int = 0
+    pages_bound: str = ""
 
 
 @dataclass(frozen=True, slots=True)

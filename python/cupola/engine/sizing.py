@@ -30,15 +30,16 @@ def engine_config(
 ) -> EngineConfig:
     """Resolve every option.
 
-    The pool holds at least one page and at most what `max_batch` requests of `max_context` tokens can fill. The
-    context is cut to what the whole pool can hold, so that every request that is accepted can run alone.
+    The pool holds at least one page and at most what `max_batch` requests of `max_context` tokens can fill; on a device
+    whose tensors are bounded as many as fit into one, unless somebody asks for more. The context is cut to what the
+    whole pool can hold, so that every request that is accepted can run alone.
 
     Args:
         available: bytes of memory that the machine has free; None asks the system.
         device: the memory of the device that the model runs on; None: it is the machine's.
 
     Raises:
-        UsageError: an option is out of range.
+        UsageError: an option is out of range, or asks for more pages than a tensor of the device holds.
     """
     max_context = _choose("max_context", options.max_context, manifest.shape.max_context)
     max_batch = _choose("max_batch", options.max_batch, manifest.limits.max_batch)
@@ -51,9 +52,14 @@ def engine_config(
     window_pages = _most_window_pages(manifest, max_batch, max_step_tokens)
     num_pages = options.num_pages
     most, why = _most_pages(manifest, device)
+    pages_bound = ""
     if num_pages is None:
         free = _free(available) if device is None else _free_on(manifest, device)
-        num_pages = min(wanted, most, _affordable_pages(manifest, window_pages, options.kv_cache_memory, free))
+        affordable = min(wanted, _affordable_pages(manifest, window_pages, options.kv_cache_memory, free))
+        if affordable > most:
+            _check_asked(manifest, options, most, why)
+            pages_bound = why
+        num_pages = min(affordable, most)
     elif not 1 <= num_pages <= most:
         limit = "at least 1" if num_pages < 1 else f"1 to {most}, since {why}"
         raise UsageError(f"`num_pages` is {num_pages}; allowed: {limit}")
@@ -65,6 +71,7 @@ def engine_config(
     return EngineConfig(
         num_pages=num_pages,
         num_window_pages=min(num_pages, window_pages),
+        pages_bound=pages_bound,
         page_size=page_size,
         max_batch=max_batch,
         max_step_tokens=max_step_tokens,
@@ -192,6 +199,22 @@ def _most_pages(manifest: Manifest, device: DeviceRoom | None) -> tuple[int, str
             bounds.append((fitting, f"{tensor}, which has at most {device.largest} bytes"))
     most, why = min(bounds)
     return max(1, most), why
+
+
+def _check_asked(manifest: Manifest, options: EngineOptions, most: int, why: str) -> None:
+    """Raises a UsageError if somebody asked for more pages than there can be, or for a context that needs more."""
+    if options.kv_cache_memory is not None:
+        holds = kv_bytes(manifest, most, most)
+        raise UsageError(
+            f"`kv_cache_memory` is {options.kv_cache_memory} bytes, but pages take at most {holds}, since {why}",
+            hint="leave it out, and there are as many pages as the device can hold",
+        )
+    tokens = most * manifest.kv_cache.page_size
+    if options.max_context is not None and options.max_context > tokens:
+        raise UsageError(
+            f"`max_context` is {options.max_context}, but pages hold at most {tokens} tokens, since {why}",
+            hint="ask for a shorter context, or compile the model with a kv_cache.dtype of fewer bytes",
+        )
 
 
 def _choose(option: str, chosen: int | None, limit: int) -> int:

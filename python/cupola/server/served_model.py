@@ -60,13 +60,14 @@ class ServedModel(ServedEngine):
         """What the operator wants to see of it."""
         config, manifest = self.engine.config, self.engine.manifest
         slots = config.num_pages * config.page_size
+        bound = f" ({config.pages_bound})" if config.pages_bound else ""
         return ModelSummary(
             kind="generate",
             architecture=manifest.architecture,
             quant=manifest.scheme,
             backend=self.engine.backend,
             context=config.max_context,
-            cache=f"{config.num_pages} x {config.page_size} = {slots} tokens",
+            cache=f"{config.num_pages} x {config.page_size} = {slots} tokens{bound}",
             concurrency=config.max_batch,
         )
 
