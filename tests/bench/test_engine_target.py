@@ -44,6 +44,15 @@ def test_the_cost_of_a_token() -> None:
     assert cost_of(deep).operations == 2 * (2 * 96 * 64 + 6 * 8 * 16)
 
 
+def test_layers_with_a_window_read_no_more_than_it() -> None:
+    plain = scripted_manifest()
+    layers, whole = plain.shape.num_layers, cost_of(plain)
+    kv_cache = plain.kv_cache.model_copy(update={"window": 100, "window_layers": tuple(range(layers))})
+    cost = cost_of(plain.model_copy(update={"kv_cache": kv_cache}))
+    assert cost.bytes_behind(60) == whole.bytes_behind(60) > whole.weights
+    assert cost.bytes_behind(500) == cost.bytes_behind(100) == whole.bytes_behind(100)
+
+
 def test_the_cost_of_files(tmp_path: Path) -> None:
     file = tmp_path / "model.gguf"
     file.write_bytes(b"x" * 77)

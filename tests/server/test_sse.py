@@ -11,7 +11,7 @@ from starlette.types import Message, Scope
 
 from cupola.errors import EngineError
 from cupola.server import sse
-from cupola.server.dialect import ANTHROPIC, OPENAI, frame
+from cupola.server.dialect import ANTHROPIC, OPENAI, frame, named_frame
 from cupola.server.record import RequestRecord, attach
 from cupola.server.sse import EventStream
 from stand import until
@@ -165,3 +165,12 @@ async def test_each_api_has_its_own_end_errors_and_pings(monkeypatch: pytest.Mon
         "error": {"type": "api_error", "message": "Lost.", "details": {"error_code": "engine_error"}},
         "request_id": "id-1",
     }
+
+
+def test_a_frame_is_one_line_for_clients_that_know_more_line_ends() -> None:
+    said = "one\u0085two\u2028three\u2029four \\u0085"
+    payload = json.dumps(said, ensure_ascii=False).encode()
+    for data in (frame(payload), named_frame(b"delta", payload)):
+        *_, line, rest = data.decode().splitlines()
+        assert rest == ""
+        assert json.loads(line.removeprefix("data: ")) == said

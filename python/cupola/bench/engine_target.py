@@ -64,9 +64,12 @@ def cost_of(manifest: Manifest) -> TokenCost:
     if "head.weight" in sizes:
         del sizes["embedding.weight"]
     kv = manifest.kv_cache
+    windows = len(kv.window_layers)
     return TokenCost(
         weights=sum(sizes.values()),
-        kv_per_token=manifest.shape.num_layers * kv.page_bytes // kv.page_size,
+        kv_per_token=(manifest.shape.num_layers - windows) * kv.page_bytes // kv.page_size,
+        window_kv_per_token=windows * kv.page_bytes // kv.page_size,
+        window=kv.window,
         operations=2
         * sum(_values(weight) for weight in manifest.weights if weight.name not in ("embedding.weight", "head.weight")),
     )

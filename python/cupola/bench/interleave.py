@@ -218,4 +218,4 @@ def _achieved(target: Target, bound: Bound | None, tokens: float) -> float | Non
         return None
     if bound is Bound.ARITHMETIC:
         return target.cost.operations * tokens or None
-    return (target.cost.weights + target.cost.kv_per_token * (DECODE_PROMPT + DECODE_TOKENS / 2)) * tokens
+    return target.cost.bytes_behind(DECODE_PROMPT + DECODE_TOKENS / 2) * tokens

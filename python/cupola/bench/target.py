@@ -23,7 +23,8 @@ class TokenCost:
 
     Args:
         weights: bytes of all weights, which a decoded token has to read once.
-        kv_per_token: bytes of keys and values of one token of context; 0 if unknown.
+        kv_per_token: bytes of keys and values of one token of context, in the layers that see all of it; 0 if unknown.
+        window_kv_per_token: the same in the layers that see only the last `window` tokens.
         operations: multiplications and additions that a token of a prompt takes in the layers' matrices: two for each
             weight. Neither attention nor the output matrix, which only the last token meets, are counted. 0 if unknown.
     """
@@ -31,6 +32,12 @@ class TokenCost:
     weights: int
     kv_per_token: int = 0
     operations: int = 0
+    window_kv_per_token: int = 0
+    window: int = 0
+
+    def bytes_behind(self, context: float) -> float:
+        """Bytes that a token reads which is decoded behind a context of so many tokens."""
+        return self.weights + self.kv_per_token * context + self.window_kv_per_token * min(context, self.window)
 
 
 class Target(Protocol):

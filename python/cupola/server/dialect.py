@@ -19,14 +19,25 @@ MESSAGES = "/v1/messages"
 RESPONSES = "/v1/responses"
 
 
+# JSON may hold them raw, and they end no line of an event stream; but many clients cut lines as Python's
+# `str.splitlines` does, which takes them for ends.
+_SEEN_AS_LINE_ENDS = ((b"\xc2\x85", rb"\u0085"), (b"\xe2\x80\xa8", rb"\u2028"), (b"\xe2\x80\xa9", rb"\u2029"))
+
+
 def frame(payload: bytes) -> bytes:
     """One event without a name; JSON holds no raw line break, so one `data:` line is enough."""
-    return b"data: " + payload + b"\n\n"
+    return b"data: " + _one_line(payload) + b"\n\n"
 
 
 def named_frame(name: bytes, payload: bytes) -> bytes:
     """One event with a name."""
-    return b"event: " + name + b"\ndata: " + payload + b"\n\n"
+    return b"event: " + name + b"\ndata: " + _one_line(payload) + b"\n\n"
+
+
+def _one_line(payload: bytes) -> bytes:
+    for raw, escaped in _SEEN_AS_LINE_ENDS:
+        payload = payload.replace(raw, escaped)
+    return payload
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from cupola.protocol.responses_items import (
     SummaryText,
     new_id,
 )
+from cupola.server.dialect import named_frame
 
 _LOGPROBS = TypeAdapter(tuple[ContentLogprob, ...])
 
@@ -40,7 +41,7 @@ class EventWriter:
         """One event; `fields` are the members of its object beside type and number."""
         number = self._next
         self._next += 1
-        return b'event: %b\ndata: {"type":"%b","sequence_number":%d,%b}\n\n' % (kind, kind, number, fields)
+        return named_frame(kind, b'{"type":"%b","sequence_number":%d,%b}' % (kind, number, fields))
 
 
 class OpenItem(Protocol):
