@@ -46,7 +46,7 @@ ModelRef MakeCompiled(ffi::String library, DLDevice device, ffi::String alloc_kv
                       ffi::String forward_name, ffi::String decode_name, ffi::String sample_name,
                       int64_t vocab_size, int64_t page_size, int64_t window,
                       ffi::Shape window_layers, int64_t max_step_tokens, int64_t max_batch,
-                      ffi::Array<ffi::Tensor> weights) {
+                      bool record_steps, ffi::Array<ffi::Tensor> weights) {
   ModelInfo info;
   info.vocab_size = static_cast<int32_t>(vocab_size);
   info.page_size = static_cast<int32_t>(page_size);
@@ -55,8 +55,8 @@ ModelRef MakeCompiled(ffi::String library, DLDevice device, ffi::String alloc_kv
   info.max_step_tokens = static_cast<int32_t>(max_step_tokens);
   info.max_batch = static_cast<int32_t>(max_batch);
   const FunctionNames names{alloc_kv_cache_name, forward_name, decode_name, sample_name};
-  return MakeModel(
-      std::make_shared<CompiledModel>(library, device, names, info, std::move(weights)));
+  return MakeModel(std::make_shared<CompiledModel>(library, device, names, info, std::move(weights),
+                                                   record_steps));
 }
 
 CompiledModel* CompiledOf(const ModelRef& model) {
@@ -92,6 +92,18 @@ ffi::Tensor ForwardOnce(ModelRef model, ffi::Array<ffi::Tensor> step) {
                                   DLDataType{kDLFloat, 32, 1}, DLDevice{kDLCPU, 0});
 }
 
+// Of decodes, and then of samples: how many were called, recorded, replayed.
+ffi::Shape StepCountsOf(ModelRef model) {
+  const CompiledModel* compiled = CompiledOf(model);
+  std::vector<int64_t> counts;
+  for (const StepCounts* steps : {compiled->decode_counts(), compiled->sample_counts()}) {
+    const StepCounts none;
+    const StepCounts& some = steps != nullptr ? *steps : none;
+    counts.insert(counts.end(), {some.called, some.recorded, some.replayed});
+  }
+  return ffi::Shape(counts);
+}
+
 }  // namespace
 
 TVM_FFI_STATIC_INIT_BLOCK() {
@@ -105,7 +117,8 @@ TVM_FFI_STATIC_INIT_BLOCK() {
              CompiledOf(model)->AllocKvCache(static_cast<int32_t>(num_pages),
                                              static_cast<int32_t>(num_window_pages));
            })
-      .def("cupola.model.forward", ForwardOnce);
+      .def("cupola.model.forward", ForwardOnce)
+      .def("cupola.model.step_counts", StepCountsOf);
 }
 
 }  // namespace cupola

@@ -20,6 +20,7 @@
 #include "model/library.h"
 #include "model/model.h"
 #include "model/step_arguments.h"
+#include "model/step_recordings.h"
 
 namespace cupola {
 
@@ -35,9 +36,10 @@ struct FunctionNames {
 class CompiledModel : public Model, private DeviceSampler {
  public:
   // Loads `library` and looks its functions up. `weights` are the arguments of forward, in order,
-  // in host memory: copied to `device`, or used where they are if that is the CPU.
+  // in host memory: copied to `device`, or used where they are if that is the CPU. `record`:
+  // decodes are recorded and replayed, where the device can.
   CompiledModel(const std::string& library, DLDevice device, const FunctionNames& names,
-                const ModelInfo& info, tvm::ffi::Array<tvm::ffi::Tensor> weights);
+                const ModelInfo& info, tvm::ffi::Array<tvm::ffi::Tensor> weights, bool record);
 
   const ModelInfo& info() const override { return info_; }
   void Start(int32_t num_pages, int32_t num_window_pages, const TeamOptions& threads) override;
@@ -49,10 +51,20 @@ class CompiledModel : public Model, private DeviceSampler {
 
   void AllocKvCache(int32_t num_pages, int32_t num_window_pages);
 
+  // How decodes ran, and what samples from them; null where they are not recorded. Any thread may
+  // look.
+  const StepCounts* decode_counts() const { return decodes_ ? &decodes_->counts() : nullptr; }
+  const StepCounts* sample_counts() const { return samples_ ? &samples_->counts() : nullptr; }
+
  private:
+  using Tensors = std::vector<tvm::ffi::Tensor>;
+
   void Compute(const StepInput& input) override;
   SampledRows Sample(const AskedRows& rows) override;
   tvm::ffi::Tensor Call(const StepInput& input);
+  Tensors Place(const StepInput& input, bool is_decode);
+  tvm::ffi::Tensor CallStep(const tvm::ffi::Function& function, const Tensors& step) const;
+  tvm::ffi::Tensor CallSample(const Tensors& lists) const;
   void CopyPage(int32_t src, int32_t dst, const tvm::ffi::Tensor& layer) const;
   float* OnHost(const tvm::ffi::Tensor& logits);
 
@@ -67,10 +79,14 @@ class CompiledModel : public Model, private DeviceSampler {
   std::optional<tvm::ffi::Array<tvm::ffi::Tensor>> kv_cache_;
   std::unique_ptr<StepThreads> threads_;  // between Start and Stop, on the CPU
   StepArguments arguments_;
+  std::vector<int32_t> padded_page_ids_, padded_window_page_ids_;  // of the last decode
   std::optional<tvm::ffi::Tensor> logits_;  // keeps the rows of the last view alive
+  bool logits_recur_ = false;               // decodes_ says where they are
   std::vector<float> host_logits_;          // of the last step on a device
   StepArguments sample_arguments_;
-  std::vector<int32_t> sampled_;  // what `sample_` returned last
+  std::vector<int32_t> sampled_;             // what `sample_` returned last
+  std::unique_ptr<StepRecordings> decodes_;  // null: they are called
+  std::unique_ptr<StepRecordings> samples_;  // of rows of decodes_; null: they are called
 };
 
 }  // namespace cupola

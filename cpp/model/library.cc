@@ -1,8 +1,11 @@
 #include "model/library.h"
 
+#include <mutex>
 #include <stdexcept>
+#include <vector>
 
 #include "model/library_threads.h"
+#include "model/step_memory.h"
 #include "support/clock.h"
 
 namespace cupola {
@@ -11,10 +14,23 @@ namespace ffi = tvm::ffi;
 
 namespace {
 
+// The code in a library remembers where it found its kernels when it was loaded first, and who
+// loads it again while it is loaded gets that same code.
+void KeepForever(const ffi::Module& executable) {
+  static std::mutex mutex;
+  static auto* kept = new std::vector<ffi::Module>();
+  const std::lock_guard<std::mutex> lock(mutex);
+  kept->push_back(executable);
+}
+
 ffi::Module LoadVirtualMachine(const std::string& path, DLDevice device) {
   // The VM takes the device and the host: kind, number, and 2 for its pooled allocator.
   constexpr int kPooledAllocator = 2;
   const ffi::Module executable = ffi::Module::LoadFromFile(path);
+  if (device.device_type != kDLCPU) {
+    executable->ImportModule(StepMemory::Allocator());
+    KeepForever(executable);
+  }
   RunOnTeams(path);
   const auto load = executable->GetFunction("vm_load_executable");
   if (!load.has_value()) throw std::runtime_error(path + " holds no compiled model");

@@ -26,13 +26,6 @@ struct AlignedAlloc {
   void FreeData(DLTensor* tensor) { std::free(tensor->data); }
 };
 
-// The room that an argument gets: powers of two.
-int64_t RoomFor(size_t size) {
-  int64_t room = kInt32s;
-  while (room < static_cast<int64_t>(size)) room *= 2;
-  return room;
-}
-
 bool Fits(const std::optional<ffi::Tensor>& storage, int64_t size) {
   return storage.has_value() && storage->numel() >= size;
 }
@@ -42,6 +35,12 @@ ffi::Tensor Front(const ffi::Tensor& storage, int64_t size) {
 }
 
 }  // namespace
+
+int64_t StepArguments::RoomFor(size_t size) {
+  int64_t room = kInt32s;
+  while (room < static_cast<int64_t>(size)) room *= 2;
+  return room;
+}
 
 std::vector<ffi::Tensor> StepArguments::Place(
     const std::vector<const std::vector<int32_t>*>& arguments) {
@@ -76,7 +75,10 @@ std::vector<ffi::Tensor> StepArguments::InOnePiece(
     packed_.resize(begin + RoomFor(values->size()));
   }
   const auto size = static_cast<int64_t>(packed_.size());
-  if (!Fits(storages_[0], size)) storages_[0] = memory_->Empty(ffi::Shape({2 * size}), kInt32);
+  if (!Fits(storages_[0], size)) {
+    storages_[0] = memory_->Empty(ffi::Shape({2 * size}), kInt32);
+    ++num_moves_;
+  }
   memory_->Upload(packed_.data(), Front(*storages_[0], size));
   std::vector<ffi::Tensor> tensors;
   for (size_t i = 0; i < arguments.size(); ++i) {
@@ -92,7 +94,10 @@ std::vector<ffi::Tensor> StepArguments::EachAlone(
   for (size_t i = 0; i < arguments.size(); ++i) {
     const auto size = static_cast<int64_t>(arguments[i]->size());
     const int64_t room = RoomFor(arguments[i]->size());
-    if (!Fits(storages_[i], room)) storages_[i] = memory_->Empty(ffi::Shape({room}), kInt32);
+    if (!Fits(storages_[i], room)) {
+      storages_[i] = memory_->Empty(ffi::Shape({room}), kInt32);
+      ++num_moves_;
+    }
     tensors.push_back(Front(*storages_[i], size));
     memory_->Upload(arguments[i]->data(), tensors.back());
   }

@@ -20,8 +20,13 @@ class StepArguments {
   // `memory`: null for the CPU; it has to outlive this.
   explicit StepArguments(const DeviceMemory* memory) : memory_(memory) {}
 
+  // The room that a vector of this size gets on a device: powers of two.
+  static int64_t RoomFor(size_t size);
   // Tensors with these values, which live until the next call.
   std::vector<tvm::ffi::Tensor> Place(const std::vector<const std::vector<int32_t>*>& arguments);
+
+  // How often what was placed before has moved to other memory.
+  int64_t num_moves() const { return num_moves_; }
 
  private:
   using Storage = std::optional<tvm::ffi::Tensor>;
@@ -35,6 +40,7 @@ class StepArguments {
   const DeviceMemory* memory_;
   std::vector<Storage> storages_;  // one an argument, or one
   std::vector<int32_t> packed_;
+  int64_t num_moves_ = 0;
 };
 
 }  // namespace cupola

@@ -42,7 +42,7 @@ Settings& TheSettings() {
 }
 
 bool IsPlace(const std::string& name) {
-  for (const char* place : {"schedule", "allocate", "forward", "sample", "publish"}) {
+  for (const char* place : {"schedule", "allocate", "forward", "record", "sample", "publish"}) {
     if (name == place) return true;
   }
   return false;

@@ -7,7 +7,8 @@
 //   name=sleep:TIMEms[*count]          takes that long
 //
 // `count` bounds how often it happens. Which visits of a place are hit follows from their number
-// alone, so that a run can be repeated. The places: schedule, allocate, forward, sample, publish.
+// alone, so that a run can be repeated. The places: schedule, allocate, forward, record, sample,
+// publish.
 #ifndef CUPOLA_SUPPORT_FAILPOINT_H_
 #define CUPOLA_SUPPORT_FAILPOINT_H_
 

@@ -32,22 +32,24 @@ Buffer Grown(std::optional<OwnedBuffer>* buffer, Gpu* gpu, Flags usage, uint64_t
 Commands::Commands(Gpu* gpu)
     : gpu_(gpu), uniforms_(gpu, kUsageUniform | kUsageCopyDst, kUniformBytes) {}
 
-uint32_t Commands::AddUniform(const void* data, size_t bytes) {
+uint32_t Commands::AddUniform(const std::vector<uint32_t>& scalars) {
+  const size_t bytes = scalars.size() * sizeof(scalars[0]);
   if (uniform_data_.size() + kMaxUniformBytes > kUniformBytes) Submit();
   if (profiler_ != nullptr && profiler_->full()) Submit();
   const size_t begin = uniform_data_.size();
   const uint64_t alignment = gpu_->limits().min_uniform_offset_alignment;
   uniform_data_.resize(begin + RoundUp(bytes, std::max(alignment, kWord)));
-  std::memcpy(uniform_data_.data() + begin, data, bytes);
+  std::memcpy(uniform_data_.data() + begin, scalars.data(), bytes);
   return static_cast<uint32_t>(begin);
 }
 
-void Commands::Dispatch(const std::string& kernel, ComputePipeline pipeline, BindGroup arguments,
-                        uint32_t uniform, const Grid& grid) {
+void Commands::Add(const Dispatch& dispatch) {
   const Api& api = gpu_->api();
-  const ComputePassEncoder pass = Pass(kernel);
-  api.ComputePassEncoderSetPipeline(pass, pipeline);
-  api.ComputePassEncoderSetBindGroup(pass, 0, arguments, 1, &uniform);
+  const uint32_t uniform = AddUniform(dispatch.scalars);
+  const ComputePassEncoder pass = Pass(*dispatch.kernel);
+  const Grid& grid = dispatch.grid;
+  api.ComputePassEncoderSetPipeline(pass, dispatch.pipeline);
+  api.ComputePassEncoderSetBindGroup(pass, 0, dispatch.arguments, 1, &uniform);
   api.ComputePassEncoderDispatchWorkgroups(pass, grid.x, grid.y, grid.z);
 }
 

@@ -22,19 +22,24 @@ struct Grid {
   uint32_t x, y, z;
 };
 
+// A call of a kernel.
+struct Dispatch {
+  const std::string* kernel;  // its name, which lives as long as the library
+  ComputePipeline pipeline;
+  BindGroup arguments;
+  std::vector<uint32_t> scalars;  // at most Commands::kMaxUniformBytes
+  Grid grid;
+};
+
 class Commands {
  public:
   explicit Commands(Gpu* gpu);
 
-  // The buffer of the kernels' scalar arguments, see AddUniform.
+  // The buffer of the kernels' scalar arguments.
   Buffer uniforms() const { return uniforms_.get(); }
-  // Keeps `bytes` (at most kMaxUniformBytes) for one kernel of this submission; returns where in
-  // the buffer they will be. May submit, so it comes before the kernel is recorded.
-  uint32_t AddUniform(const void* data, size_t bytes);
   static constexpr uint64_t kMaxUniformBytes = 256;
 
-  void Dispatch(const std::string& kernel, ComputePipeline pipeline, BindGroup arguments,
-                uint32_t uniform, const Grid& grid);
+  void Add(const Dispatch& dispatch);
   void Copy(const Place& from, const Place& to, uint64_t bytes);
   // From host memory, at once as seen from there.
   void Upload(const void* from, const Place& to, uint64_t bytes);
@@ -52,6 +57,9 @@ class Commands {
   std::vector<KernelTime> StopProfile();
 
  private:
+  // Keeps scalars for one kernel of this submission; returns where in the buffer they will be. May
+  // submit, so it comes before the kernel is encoded.
+  uint32_t AddUniform(const std::vector<uint32_t>& scalars);
   CommandEncoder Encoder();
   ComputePassEncoder Pass(const std::string& kernel);
   void EndPass();

@@ -5,6 +5,8 @@
 #include <optional>
 #include <utility>
 
+#include "device/webgpu/recorder.h"
+
 namespace cupola::wgpu {
 
 namespace ffi = tvm::ffi;
@@ -103,12 +105,16 @@ void Kernel::Launch(ffi::PackedArgs arguments) {
     const BindGroup group = Bind(context, compiled, arguments);
     // A block returns if its number is greater than the limit.
     const auto limit = static_cast<uint32_t>(blocks[0] - 1);
-    const uint32_t uniform = WriteScalars(&context->commands, arguments, limit);
-    context->commands.Dispatch(info_.name, compiled->pipeline, group, uniform,
-                               Spread(blocks[0], blocks[1]));
+    const Dispatch dispatch{&info_.name, compiled->pipeline, group, Scalars(arguments, limit),
+                            Spread(blocks[0], blocks[1])};
+    if (IsRecording()) {
+      Remember(context, dispatch);
+    } else {
+      context->commands.Add(dispatch);
+    }
     context->gpu.Check("calling a kernel");
   } catch (...) {
-    context->commands.Abandon();
+    if (!IsRecording()) context->commands.Abandon();
     throw;
   }
 }
@@ -216,14 +222,13 @@ BindGroup Kernel::MakeGroup(Context* context, const Compiled& compiled,
   return group;
 }
 
-uint32_t Kernel::WriteScalars(Commands* commands, const ffi::PackedArgs& arguments,
-                              uint32_t grid_limit) const {
+std::vector<uint32_t> Kernel::Scalars(const ffi::PackedArgs& arguments, uint32_t grid_limit) const {
   std::vector<uint32_t> values;
   for (const size_t i : scalars_) {
     values.push_back(ScalarBits(info_.arguments[i], arguments[static_cast<int>(i)]));
   }
   values.push_back(grid_limit);
-  return commands->AddUniform(values.data(), values.size() * sizeof(values[0]));
+  return values;
 }
 
 }  // namespace cupola::wgpu

@@ -29,7 +29,7 @@ class Kernel {
   // Throws ffi::Error if the kernel asks for something that has no meaning here.
   explicit Kernel(KernelInfo info);
 
-  // Records a call on the thread's current device. The arguments are those of the kernel, then the
+  // Calls it on the thread's current device. The arguments are those of the kernel, then the
   // grid. Throws ffi::Error.
   void Launch(tvm::ffi::PackedArgs arguments);
 
@@ -49,8 +49,7 @@ class Kernel {
   BindGroup Bind(Context* context, Compiled* compiled, const tvm::ffi::PackedArgs& arguments) const;
   BindGroup MakeGroup(Context* context, const Compiled& compiled,
                       const std::vector<Place>& places) const;
-  uint32_t WriteScalars(Commands* commands, const tvm::ffi::PackedArgs& arguments,
-                        uint32_t grid_limit) const;
+  std::vector<uint32_t> Scalars(const tvm::ffi::PackedArgs& arguments, uint32_t grid_limit) const;
   size_t uniform_bytes() const { return (scalars_.size() + 1) * sizeof(uint32_t); }
 
   const KernelInfo info_;

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "device/webgpu/context.h"
+#include "device/webgpu/recorder.h"
 
 namespace cupola::wgpu {
 
@@ -84,6 +85,7 @@ class WebGpu final : public DeviceApi {
   void SyncStreamFromTo(DLDevice, void*, void*) final {}
 
   void StreamSync(DLDevice device, void*) final {
+    RefuseWhileRecording("a wait");
     Context* context = ContextOf(device.device_id);
     const std::lock_guard<std::mutex> lock(context->mutex);
     context->commands.Wait();
@@ -99,6 +101,7 @@ class WebGpu final : public DeviceApi {
   void CopyDataFromTo(const void* from, size_t from_offset, void* to, size_t to_offset,
                       size_t bytes, DLDevice from_device, DLDevice to_device, DLDataType,
                       void*) final {
+    RefuseWhileRecording("a copy");
     Context* context = ContextOf((IsOurs(from_device) ? from_device : to_device).device_id);
     const std::lock_guard<std::mutex> lock(context->mutex);
     context->gpu.Check("copying");

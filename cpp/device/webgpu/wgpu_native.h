@@ -306,6 +306,7 @@ struct Api {
   ComputePipeline (*DeviceCreateComputePipeline)(Device, const ComputePipelineDescriptor*);
   void (*ComputePipelineRelease)(ComputePipeline);
   BindGroup (*DeviceCreateBindGroup)(Device, const BindGroupDescriptor*);
+  void (*BindGroupAddRef)(BindGroup);
   void (*BindGroupRelease)(BindGroup);
   CommandEncoder (*DeviceCreateCommandEncoder)(Device, const void* descriptor);
   void (*CommandEncoderRelease)(CommandEncoder);

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,16 @@ _BITS = {"f32": 32, "f16": 16, "bf16": 16, "q16": 16, "q8": 8.5, "q4": 5, "q4s":
 _FEWER = {"q8": 8.5, "q3": 5}
 
 
+@dataclass(frozen=True, slots=True)
+class StepCounts:
+    """How steps of one kind ran on a device; none where it does not record."""
+
+    called: int
+    recorded: int
+    replayed: int
+    """Those that were recorded in the same step included."""
+
+
 class NativeModel:
     """A loaded model: what a NativeEngine runs on. One engine at a time."""
 
@@ -45,6 +56,11 @@ class NativeModel:
         """
         windows = num_pages if num_window_pages is None else num_window_pages
         native("model.alloc_kv_cache")(self.handle, num_pages, windows)
+
+    def step_counts(self) -> tuple[StepCounts, StepCounts]:
+        """How steps ran that a device can record: decodes, and what samples from them; only for a compiled model."""
+        counts = tuple(native("model.step_counts")(self.handle))
+        return StepCounts(*counts[:3]), StepCounts(*counts[3:])
 
     def forward(
         self,
@@ -105,10 +121,13 @@ def load_library(folder: Path, manifest: Manifest, function: str, *arguments: ob
         raise ModelError(f"{library} cannot be loaded: {first_line(error)}", hint=hint) from error
 
 
-def load_compiled(folder: Path, manifest: Manifest) -> NativeModel:
+def load_compiled(folder: Path, manifest: Manifest, *, record_steps: bool = True) -> NativeModel:
     """Load the library of a compiled model, and its weights: mapped into memory, or copied to its device.
 
     The hashes of the files are the caller's to check.
+
+    Args:
+        record_steps: on a device that can, steps that only decode are recorded once and replayed.
 
     Raises:
         EngineError: the device cannot be used.
@@ -131,6 +150,7 @@ def load_compiled(folder: Path, manifest: Manifest) -> NativeModel:
         tvm_ffi.Shape(manifest.kv_cache.window_layers),
         manifest.limits.max_step_tokens,
         manifest.limits.max_batch,
+        record_steps,
     )
     return NativeModel(handle, page_size=manifest.kv_cache.page_size, vocab_size=manifest.shape.vocab_size)
 
