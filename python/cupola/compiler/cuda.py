@@ -22,6 +22,13 @@ from cupola.errors import StorageError
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 _DRIVER = "libcuda.so.1"
 _RUNTIME = "libcudart.so.13"  # what this TVM is linked with
+# How TVM calls nvcc. Left to itself it asks ptxas for the highest level of register usage, at which some kernels spill
+# that otherwise do not, and for fast arithmetic, which divides approximately and flushes small numbers.
+_SETTINGS = {
+    "TVM_CUDA_COMPILE_MODE": "nvcc",
+    "TVM_CUDA_PTXAS_REG_LEVEL": "5",
+    "TVM_CUDA_NVCC_NO_FAST_MATH": "1",
+}
 _DRIVER_FUNCTIONS = (
     "cuDeviceGetName",
     "cuFuncSetAttribute",
@@ -50,16 +57,16 @@ def compiler() -> Iterator[None]:
         StorageError: the toolkit is not installed, or is of another version than TVM's runtime.
     """
     _load()
-    mode = "TVM_CUDA_COMPILE_MODE"
-    before = os.environ.get(mode)
-    os.environ[mode] = "nvcc"
+    before = {name: os.environ.get(name) for name in _SETTINGS}
+    os.environ.update(_SETTINGS)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ[mode]
-        else:
-            os.environ[mode] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @cache

@@ -191,7 +191,13 @@ def load_runtime(kind: str) -> None:
     """Load what TVM's runtime needs to use a kind of device. EngineError: it cannot be used here."""
     load_tvm_runtime()
     if kind == "cuda":
-        load_tvm_runtime("libtvm_runtime_cuda.so")
+        try:
+            load_tvm_runtime("libtvm_runtime_cuda.so")
+        except OSError as error:
+            raise EngineError(
+                f"TVM's runtime for CUDA cannot be loaded: {error}",
+                hint="NVIDIA's driver (libcuda.so.1) and CUDA's runtime (libcudart.so.13) have to be installed",
+            ) from error
     elif kind == "webgpu":
         load_webgpu()
 
