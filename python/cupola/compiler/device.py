@@ -38,8 +38,8 @@ def page_dtype(config: CompileConfig, target: Target) -> str:
         return wanted if wanted != "auto" else "float32" if config.model.quant == "f32" else "int16"
     if wanted == "auto":
         return target.dtype
-    if wanted not in STORED or (wanted == "float16" and not _gpu(target).half):
-        has = "float16 and float32" if _gpu(target).half else "float32"
+    if wanted not in STORED or (wanted == "float16" and not gpu_of(target).half):
+        has = "float16 and float32" if gpu_of(target).half else "float32"
         raise UsageError(f"kv_cache.dtype is `{wanted}`, but pages of {target.name} are of {has}", hint='use "auto"')
     return wanted
 
@@ -60,9 +60,9 @@ def operations(spec: DecoderSpec, page_size: int, dtype: str, target: Target) ->
     """The operations of a target's device."""
     pages = page_layout(spec, page_size, dtype, target)
     if isinstance(target, GpuTarget) and isinstance(pages, LatentPages) and spec.latent is not None:
-        return GpuLatentOperations(_gpu(target), spec.latent.shape, pages)
+        return GpuLatentOperations(gpu_of(target), spec.latent.shape, pages)
     if isinstance(target, GpuTarget) and isinstance(pages, GpuPages):
-        return GpuOperations(_gpu(target), pages)
+        return GpuOperations(gpu_of(target), pages)
     if isinstance(target, CpuTarget) and isinstance(pages, LatentLayout) and spec.latent is not None:
         return CpuLatentOperations(BY_NAME[target.isa], spec.latent.shape, pages)
     if isinstance(target, CpuTarget) and isinstance(pages, PageLayout):
@@ -77,12 +77,12 @@ def encoder_operations(spec: EncoderSpec, max_context: int, dtype: str, target: 
         dtype: in what attention on a processor multiplies: float32, or int16 with scales.
     """
     if isinstance(target, GpuTarget):
-        return GpuEncoderOperations(_gpu(target), spec.num_heads, spec.head_dim, max_context)
+        return GpuEncoderOperations(gpu_of(target), spec.num_heads, spec.head_dim, max_context)
     attention = EncoderAttentionSpec(spec.num_heads, spec.head_dim, max_context, dtype)
     return CpuEncoderOperations(BY_NAME[target.isa], attention)
 
 
-def _gpu(target: GpuTarget) -> Gpu:
+def gpu_of(target: GpuTarget) -> Gpu:
     """What kernels know of a target."""
     half = target.kind in HALF_KINDS or target.dtype == "float16"
     matrix = of_cuda(target.dtype) if target.kind == "cuda" and target.dtype != "float32" else None
