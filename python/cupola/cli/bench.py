@@ -72,7 +72,7 @@ def bench_command(
     quant: options.Quant = None,
     backend: options.Backend = "auto",
 ) -> None:
-    """Measure decoding, prompts, many clients, shared prefixes, long prompts among streams, start and memory.
+    """Measure speed and memory. Decoding, prompts, many clients, shared prefixes, long prompts among streams.
 
     A server that the command starts itself is frozen (SIGSTOP) while the other one is measured.
 

@@ -29,7 +29,7 @@ def eval_command(
     tokens: Annotated[int | None, typer.Option(min=2, help="Use only so many tokens of the text.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
-    """Measure what quantization cost a model: KL divergence and perplexity against float32 on a text.
+    """Measure what quantization cost a model. KL divergence and perplexity against float32 on a text.
 
     What is measured includes the 8-bit activations and the pages of keys and values. It is kept in the model's folder,
     and `cupola show` prints it.

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def list_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
 ) -> None:
-    """List the models on this machine: checkpoints that were fetched, and what was compiled of them.
+    """List the models on this machine. Checkpoints that were fetched, and what was compiled of them.
 
     Examples: `cupola list`, `cupola list --json`
     """

@@ -15,7 +15,7 @@ def pull_command(
         bool, typer.Option("--print-path", help="Print the checkpoint's path, alone, on stdout.")
     ] = False,
 ) -> None:
-    """Fetch a model's checkpoint, and say whether Cupola can compile it. What is there already is not fetched again.
+    """Fetch a model's checkpoint. Says whether Cupola can compile it; what is there already is not fetched again.
 
     Examples: `cupola pull`, `cupola pull HuggingFaceTB/SmolLM2-360M-Instruct@main`
     """

@@ -11,7 +11,7 @@ def rm_command(
     names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names that `cupola list` shows, or aliases.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Remove models from this machine: a checkpoint, one revision of it (org/name@revision), or a compiled model.
+    """Remove models from this machine. A checkpoint, one revision of it (org/name@revision), or a compiled model.
 
     What is being served, read or compiled stays. Examples: `cupola rm smollm2`, `cupola rm --yes org/name@v1.0`
     """

@@ -24,7 +24,7 @@ def show_command(
     quant: options.Quant = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, in bytes.")] = False,
 ) -> None:
-    """Show a model: architecture, parameters, scheme, context, memory, and whether this machine can serve it.
+    """Show a model. Architecture, parameters, scheme, context, memory, and whether this machine can serve it.
 
     A checkpoint is shown as it would be compiled, and fetched first where it is not here.
     Examples: `cupola show`, `cupola show ./model --context 4096`, `cupola show org/name --quant q8 --json`

@@ -6,7 +6,7 @@ import typer
 
 
 def targets_command() -> None:
-    """List the targets of `cupola compile --target`: what compiles on this machine, what runs on it, and why not."""
+    """List what models can be compiled for. Says what compiles on this machine, what runs on it, and why not."""
     from cupola.cli.table import columns
     from cupola.compiler.detect import choose
     from cupola.compiler.support import every_target, obstacle
