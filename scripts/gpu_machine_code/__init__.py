@@ -1,0 +1,1 @@
+"""What machine code for CUDA says of itself, for `scripts/gpu_report.py`."""
