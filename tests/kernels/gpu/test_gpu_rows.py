@@ -104,3 +104,12 @@ def _routed(routing: Routing, scores: np.ndarray, bias: np.ndarray) -> tuple[np.
     weights = values[chosen] / (values[chosen].sum() if routing.renormalised else 1) * routing.scale
     gate = [1 / (1 + np.exp(-scores[routing.count]))] if routing.shared_gate else []
     return chosen, np.concatenate([weights, gate])
+
+
+@pytest.mark.parametrize("pairs", [3, 256, 1000])
+def test_pairs_are_sorted_by_expert(pairs: int) -> None:
+    experts = np.random.default_rng(pairs).integers(0, 7, pairs).astype(np.int32)
+    order, begins = np.full(pairs, -1, np.int32), np.full(10, -1, np.int32)
+    build(sort_pairs(9))(experts, order, begins)
+    np.testing.assert_array_equal(order, np.argsort(experts, kind="stable"))
+    np.testing.assert_array_equal(begins, np.searchsorted(np.sort(experts), np.arange(10)))

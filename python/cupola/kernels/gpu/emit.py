@@ -194,7 +194,7 @@ def block_sum(block: Block, scratch: Span, value: Expr) -> Expr:
     """The sum of a value over the threads of a block, for all of them.
 
     Args:
-        scratch: float32 [threads] of shared memory, free again behind the call.
+        scratch: [threads] of shared memory, of the value's type, free again behind the call.
     """
     return _reduced(block, scratch, value, lambda a, b: a + b)
 

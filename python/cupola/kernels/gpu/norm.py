@@ -45,7 +45,7 @@ class NormSpec:
     def threads(self, most: int) -> int:
         """As many as there are values, up to a bound; a power of two."""
         count = 32
-        while count < self.width and count * 2 <= min(most, 256):
+        while count < self.width and count * 2 <= min(most, 1024):
             count *= 2
         return count
 

@@ -15,6 +15,7 @@ from cupola.kernels.gpu.emit import (
     Block,
     block_max,
     block_sum,
+    ceildiv,
     kernel,
     launch,
     madd,
@@ -183,40 +184,51 @@ def _weight(routing: Routing, chosen: Span, j: Expr) -> Expr:
 def sort_pairs(count: int) -> tirx.PrimFunc:
     """(experts int32[pairs]) -> pairs in the order of experts int32[pairs], where each expert's begin int32[count + 1].
 
-    One block, in which a thread looks for the pairs of its experts: there are few of both.
+    A block of threads has an expert, each thread some neighbouring pairs: it counts those of earlier experts, which say
+    where this one begins, and its own, which say where its threads' begin.
     """
     pairs, threads = size_var("pairs"), 256
 
     def body(experts: Span, order: Span, begins: Span) -> None:
-        with launch(threads, 1) as block:
-            sizes = shared(count, "int32")
+        mine = ceildiv(pairs, threads)
+        with launch(threads, count) as block:
+            expert, scratch = block.x, shared(threads, "int32")
+            start = let(tirx.min(block.thread * mine, pairs))
+            end = let(tirx.min(start + mine, pairs))
+            found = registers(2, "int32", i32(0))  # of earlier experts, and of this one
+            with serial(end - start) as i:
+                other = experts.at(start + i)
+                found.put(0, let(found.at(0) + select(let(other < expert), i32(1), i32(0))))
+                found.put(1, let(found.at(1) + select(let(other.equal(expert)), i32(1), i32(0))))
+            begin = block_sum(block, scratch, found.at(0))
+            next_ = registers(1, "int32", let(begin + _before(block, scratch, found.at(1))))
+            branch(block.thread < 1, lambda: begins.put(expert, begin))
+            branch(let(tirx.And(block.thread < 1, expert.equal(i32(count - 1)))), lambda: begins.put(count, pairs))
 
-            def count_pairs(e: Expr) -> None:
-                found = registers(1, "int32", i32(0))
-                with serial(pairs) as i:
-                    found.put(0, let(found.at(0) + select(let(experts.at(i).equal(e)), i32(1), i32(0))))
-                sizes.put(e, found.at(0))
+            def take(pair: Expr) -> None:
+                order.put(next_.at(0), pair)
+                next_.put(0, let(next_.at(0) + 1))
 
-            def place(e: Expr) -> None:
-                next_ = registers(1, "int32", i32(0))
-                with serial(e) as other:
-                    next_.put(0, let(next_.at(0) + sizes.at(other)))
-                begins.put(e, next_.at(0))
-                branch(let(e.equal(i32(count - 1))), lambda: begins.put(count, let(next_.at(0) + sizes.at(e))))
-
-                def take(i: Expr) -> None:
-                    order.put(next_.at(0), i)
-                    next_.put(0, let(next_.at(0) + 1))
-
-                with serial(pairs) as i:
-                    branch(let(experts.at(i).equal(e)), lambda: take(i))
-
-            block.each(count, count_pairs)
-            sync()
-            block.each(count, place)
+            with serial(end - start) as i:
+                branch(let(experts.at(start + i).equal(expert)), lambda: take(let(start + i)))
 
     ints = Arg((pairs,), "int32")
     return kernel("sort_pairs", {"experts": ints, "order": ints, "begins": Arg((count + 1,), "int32")}, body)
+
+
+def _before(block: Block, scratch: Span, value: Expr) -> Expr:
+    """The sum of the values of all earlier threads (Hillis and Steele, 1986); their number is a power of two."""
+    scratch.put(block.thread, value)
+    sync()
+    step = 1
+    while step < block.threads:
+        there = let(block.thread >= step)
+        left = select(there, scratch.at(let(tirx.max(block.thread - step, i32(0)))), i32(0))
+        sync()
+        scratch.put(block.thread, let(scratch.at(block.thread) + left))
+        sync()
+        step *= 2
+    return let(scratch.at(block.thread) - value)
 
 
 @dataclass(frozen=True)
