@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 
-def compiled_folder(model: str, quant: str | None = None, config: Path | None = None) -> Path:
-    """Runs `cupola compile MODEL --cached --print-path [--quant QUANT] [--config CONFIG]`.
+def compiled_folder(
+    model: str, quant: str | None = None, config: Path | None = None, target: str | None = None
+) -> Path:
+    """Runs `cupola compile MODEL --cached --print-path [--quant QUANT] [--config CONFIG] [--target TARGET]`.
 
     Raises:
         RuntimeError: the command failed; the message holds what it said.
@@ -18,6 +20,8 @@ def compiled_folder(model: str, quant: str | None = None, config: Path | None = 
         command += ["--quant", quant]
     if config is not None:
         command += ["--config", str(config)]
+    if target is not None:
+        command += ["--target", target]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} exited with {result.returncode}:\n{result.stderr}")

@@ -121,6 +121,24 @@ def test_where_recording_fails_steps_are_called_and_somebody_is_told(
     assert "not recorded any more" in told[0]
 
 
+def decode(model: NativeModel, position: int) -> np.ndarray:
+    """One token of one sequence, whose page is the first."""
+    arguments = ([5], [position], [position], [0, 1], [0, 1], [0], [position + 1], [0])
+    return model.forward(**{name: np.array(values) for name, values in zip(NAMES, arguments, strict=True)})
+
+
+def test_memory_of_recordings_stays_when_tvm_gives_back_what_nobody_uses(
+    model: NativeModel, called: NativeModel
+) -> None:
+    for one in (model, called):
+        one.alloc_kv_cache(1)
+    for position in range(6):
+        if position == 3:
+            tvm_ffi.get_global_func("vm.builtin.memory_manager.clear")()
+        np.testing.assert_array_equal(decode(model, position), decode(called, position))
+    assert model.step_counts()[0].replayed == 5
+
+
 def test_what_cannot_be_repeated_is_refused_and_leaves_the_device_as_it_was(folder: Path) -> None:
     model = load_compiled(folder, read_manifest(folder))
     model.alloc_kv_cache(4)
