@@ -28,14 +28,14 @@ def of(target: Target) -> str:
 
 
 def _cpu_pipeline() -> tuple[tvm.transform.Pass, object, object]:
-    return _to_functions(), finalize_host_passes, finalize_device_passes
+    return to_functions(), finalize_host_passes, finalize_device_passes
 
 
 def _gpu_pipeline() -> tuple[tvm.transform.Pass, object, object]:
-    return _to_functions(), finalize_host_passes, _finalize_gpu_passes
+    return to_functions(), finalize_host_passes, _finalize_gpu_passes
 
 
-def _to_functions() -> tvm.transform.Pass:
+def to_functions() -> tvm.transform.Pass:
     """Functions that can be called, of the host and of the device."""
     return tvm.transform.Sequential(
         [

@@ -1,26 +1,32 @@
 """Products of experts: for every pair of a row and one of its experts.
 
-Few pairs go one by one. Of many, those of one expert make tiles of rows, whose places the order of pairs gives.
+Few pairs go one by one. Of many, those of one expert make tiles of rows, whose places the order of pairs gives: on
+matrix units where the device has them, of few rows or of many by how many pairs an expert has on average.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tvm import tirx
 
 from cupola.kernels.emit import Arg, Expr, Span, branch, i32, let
-from cupola.kernels.gpu.emit import ceildiv, kernel, last_beginning, launch, size_var, slots
+from cupola.kernels.gpu.emit import Block, ceildiv, kernel, last_beginning, launch, size_var, slots, split
 from cupola.kernels.gpu.ending import Ending
 from cupola.kernels.gpu.linear import TILE_THREADS
+from cupola.kernels.gpu.linear_matrix import MatrixTile
 from cupola.kernels.gpu.linear_rows import FewRows
 from cupola.kernels.gpu.linear_tile import BLOCKS, Tile
+from cupola.kernels.gpu.matrix_shapes import Shapes
 from cupola.kernels.gpu.trait import Gpu
 from cupola.kernels.gpu.weights import Packed
+from cupola.quantize.formats import GROUP
 from cupola.quantize.layouts import OUT_BLOCK
 
 FEW_PAIRS = 32  # up to which each goes by itself
 TILE_ROWS = 16
+FEW_OF_EXPERT = 48  # pairs of an expert on average, up to which matrix units take tiles of few rows
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,7 @@ def linear_experts(spec: Experts) -> tirx.PrimFunc:
     }
 
     def body(**spans: Span) -> None:
-        branch(pairs <= FEW_PAIRS, lambda: _one_by_one(spec, spans, pairs), lambda: _tiles(spec, spans, pairs))
+        branch(pairs <= FEW_PAIRS, lambda: _one_by_one(spec, spans, pairs), lambda: _many(spec, spans, pairs))
 
     return kernel(f"experts_{spec.matrix.format.value}", args, body)
 
@@ -96,37 +102,88 @@ def _one_by_one(spec: Experts, spans: dict[str, Span], pairs: Expr) -> None:
         way.run(block, spans["x"], spans["w"], [spec.source(block.y)], blocks, finish)
 
 
+def _many(spec: Experts, spans: dict[str, Span], pairs: Expr) -> None:
+    shapes = Shapes.of(spec.matrix, spec.gpu.matrix, spec.x)
+    if shapes is None:
+        _tiles(spec, spans, pairs)
+        return
+    few, some, _ = shapes.tiles(spec.halves)
+    limit = FEW_OF_EXPERT * spec.count
+    branch(pairs <= limit, lambda: on_units(spec, spans, pairs, few), lambda: on_units(spec, spans, pairs, some))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A tile of one expert's pairs.
+
+    Args:
+        begin, end: of the order of pairs: where the tile begins, and where the expert's pairs end.
+    """
+
+    spec: Experts
+    spans: dict[str, Span]
+    expert: Expr
+    begin: Expr
+    end: Expr
+    first_block: Expr
+
+    @classmethod
+    def of(cls, spec: Experts, spans: dict[str, Span], block: Block, rows: int, across: int) -> _Part:
+        begins = spans["begins"]
+
+        def first_slot(e: Expr) -> Expr:
+            return let(slots(begins.at(e), e, rows))
+
+        expert = last_beginning(block.y, i32(spec.count), first_slot)
+        begin = let(begins.at(expert) + (block.y - first_slot(expert)) * rows)
+        return cls(spec, spans, expert, begin, begins.at(expert + 1), let(block.x * across))
+
+    def place(self, index: Expr, half: Expr) -> Expr:
+        """Where a block of the tile is in the matrix."""
+        return self.spec.block_of(self.expert, let(tirx.min(self.first_block + index, i32(self.spec.blocks - 1))), half)
+
+    def pair(self, r: Expr) -> Expr:
+        """The pair of a row of the tile, or the expert's last one."""
+        return self.spans["order"].at(tirx.min(self.begin + r, self.end - 1))
+
+    def row(self, r: Expr) -> Expr:
+        return self.spec.source(self.pair(r))
+
+    def store(self, r: Expr, block: Expr, output: Expr, sums: tuple[Expr, ...]) -> None:
+        index = let(self.first_block + block)
+        there = let(tirx.And(self.begin + r < self.end, index < self.spec.blocks))
+        place = let(index * OUT_BLOCK + output)
+        branch(there, lambda: self.spec.store(self.spans, self.pair(r), self.expert, place, sums))
+
+    def run(self, body: Callable[[], None]) -> None:
+        """There are more tiles in the grid than some steps have."""
+        branch(let(self.begin < self.end), body)
+
+
 def _tiles(spec: Experts, spans: dict[str, Span], pairs: Expr) -> None:
     tile = Tile(spec.matrix, TILE_ROWS, TILE_THREADS)
     across = BLOCKS // spec.halves
-    order, begins = spans["order"], spans["begins"]
     with launch(TILE_THREADS, ceildiv(spec.blocks, across), slots(pairs, spec.count, TILE_ROWS)) as block:
-
-        def first_slot(e: Expr) -> Expr:
-            return let(slots(begins.at(e), e, TILE_ROWS))
-
-        expert = last_beginning(block.y, i32(spec.count), first_slot)
-        begin = let(begins.at(expert) + (block.y - first_slot(expert)) * TILE_ROWS)
-        end = begins.at(expert + 1)
-        first_block = let(block.x * across)
+        part = _Part.of(spec, spans, block, TILE_ROWS, across)
 
         def place(b: Expr) -> Expr:
-            inside = let(tirx.min(first_block + tirx.truncmod(b, i32(across)), i32(spec.blocks - 1)))
-            return spec.block_of(expert, inside, tirx.truncdiv(b, i32(across)))
-
-        def pair(r: Expr) -> Expr:
-            return order.at(tirx.min(begin + r, end - 1))
+            return part.place(tirx.truncmod(b, i32(across)), tirx.truncdiv(b, i32(across)))
 
         def finish(r: Expr, output: Expr, sums: tuple[Expr, ...]) -> None:
             for b in range(across):
-                index = let(first_block + b)
+                part.store(r, i32(b), output, sums[b::across])
 
-                def store(b: int = b, index: Expr = index) -> None:
-                    spec.store(spans, pair(r), expert, let(index * OUT_BLOCK + output), sums[b::across])
+        part.run(lambda: tile.run(block, spans["x"], spans["w"], part.row, place, finish))
 
-                branch(let(tirx.And(begin + r < end, index < spec.blocks)), store)
 
-        def run() -> None:
-            tile.run(block, spans["x"], spans["w"], lambda r: spec.source(pair(r)), place, finish)
+def on_units(spec: Experts, spans: dict[str, Span], pairs: Expr, tile: MatrixTile) -> None:
+    """Launches a grid of tiles of matrix units."""
+    rows, across = tile.shape.rows, tile.blocks // spec.halves
+    groups = (0, spec.matrix.inputs // GROUP)
+    with launch(tile.shape.threads, ceildiv(spec.blocks, across), slots(pairs, spec.count, rows)) as block:
+        part = _Part.of(spec, spans, block, rows, across)
 
-        branch(let(begin < end), run)
+        def place(b: Expr) -> Expr:
+            return part.place(*split(b, spec.halves))
+
+        part.run(lambda: tile.run(block, spans["x"], spans["w"], part.row, place, groups, part.store))

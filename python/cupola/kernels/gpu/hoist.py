@@ -38,7 +38,7 @@ def _without(statement: tirx.Stmt, found: list[tirx.Stmt]) -> tirx.Stmt:
     if isinstance(statement, tirx.SeqStmt):
         parts = []
         for part in statement.seq:
-            if isinstance(part, tirx.AllocBuffer) and part.buffer.scope() == "shared":
+            if isinstance(part, tirx.AllocBuffer) and part.buffer.scope().startswith("shared"):
                 found.append(part)
             else:
                 parts.append(_without(part, found))

@@ -4,21 +4,23 @@ The host chooses the grid by the number of rows:
 
     one row, or a few    every weight goes through registers once for up to four rows (`linear_rows.py`)
     more                 tiles of 16 or 64 rows through shared memory (`linear_tile.py`), or, on a device that has
-                         instructions for tiles of matrices, of 32 or 128 rows (`linear_matrix.py`)
+                         instructions for tiles of matrices, of 32 or 128 rows (`linear_matrix.py`, `matrix_shapes.py`)
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from tvm import tirx
 
-from cupola.kernels.emit import Arg, Expr, Span, branch, i32, let
+from cupola.kernels.emit import Arg, Expr, Index, Span, branch, i32, let
 from cupola.kernels.gpu.emit import Block, ceildiv, kernel, launch, size_var, split
 from cupola.kernels.gpu.ending import Ending
 from cupola.kernels.gpu.linear_matrix import MatrixTile
 from cupola.kernels.gpu.linear_rows import MOST_ROWS, FewRows, within
 from cupola.kernels.gpu.linear_tile import BLOCKS, Tile
+from cupola.kernels.gpu.matrix_shapes import Shapes
 from cupola.kernels.gpu.trait import Gpu
 from cupola.kernels.gpu.weights import Packed
 from cupola.quantize.formats import GROUP
@@ -27,7 +29,7 @@ from cupola.quantize.layouts import OUT_BLOCK
 FEW = 8  # rows up to which weights are not put into shared memory
 TILE_ROWS = (16, 64)
 TILE_THREADS = 256
-MATRIX_TILES = ((2, 1, 2), (4, 2, 4))  # warps across and down, and tiles of rows of each: 32 rows, and 128
+TALL = 8  # tiles of rows that take turns before the next tiles of outputs
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,11 @@ class Linear:
 
     def on_units(self, n: Expr, spans: dict[str, Span], tile: MatrixTile) -> None:
         """Launches a grid of such tiles."""
-        rows, mine = tile.rows, tile.blocks // self.halves  # blocks of y in a tile
-        # Tiles of the same rows are not neighbours: those that run together share their weights.
-        with launch(tile.threads, ceildiv(n, rows), ceildiv(self.blocks, mine)) as block:
-            first_row, first_block = let(block.x * rows), let(block.y * mine)
+        mine = tile.blocks // self.halves  # blocks of y in a tile
+        down, across = ceildiv(n, tile.shape.rows), -(-self.blocks // mine)
+        with launch(tile.shape.threads, down * across) as block:
+            line, column = _turn(block.x, down, across)
+            first_row, first_block = let(line * tile.shape.rows), let(column * mine)
 
             def place(b: Expr) -> Expr:
                 index, half = split(b, self.halves)
@@ -120,7 +123,17 @@ class Linear:
                     lambda: self.ending.store(spans, row, let(index * OUT_BLOCK + output), sums),
                 )
 
-            tile.run(block, spans["x"], spans["w"], lambda r: within(first_row + r, n), place, finish)
+            groups = (0, self.matrix.inputs // GROUP)
+            tile.run(block, spans["x"], spans["w"], lambda r: within(first_row + r, n), place, groups, finish)
+
+
+def _turn(index: Expr, down: Index, across: int) -> tuple[Expr, Expr]:
+    """The tile (of rows, of outputs) that a block of threads has: those that run together are nearly a square, so that
+    they find each other's rows and weights in the second level of the cache."""
+    part, inside = split(index, TALL * across)
+    first = let(part * TALL)
+    tall = let(tirx.min(down - first, i32(TALL)))
+    return let(first + tirx.truncmod(inside, tall)), let(tirx.truncdiv(inside, tall))
 
 
 def linear(spec: Linear) -> tirx.PrimFunc:
@@ -137,15 +150,18 @@ def linear(spec: Linear) -> tirx.PrimFunc:
         def more() -> None:
             branch(n <= FEW, lambda: spec.few(n, spans, MOST_ROWS), most)
 
-        unit = spec.gpu.matrix if spec.matrix.inputs % GROUP == 0 else None
-
         def most() -> None:
-            if unit is None:
+            shapes = Shapes.of(spec.matrix, spec.gpu.matrix, spec.x)
+            if shapes is None:
                 small, large = TILE_ROWS
                 branch(n <= 2 * small, lambda: spec.many(n, spans, small), lambda: spec.many(n, spans, large))
                 return
-            few, many = (MatrixTile(spec.matrix, unit, spec.halves, *shape) for shape in MATRIX_TILES)
-            branch(n <= 2 * few.rows, lambda: spec.on_units(n, spans, few), lambda: spec.on_units(n, spans, many))
+
+            def on(tile: MatrixTile) -> Callable[[], None]:
+                return lambda: spec.on_units(n, spans, tile)
+
+            few, some, many = (on(tile) for tile in shapes.tiles(spec.halves))
+            branch(n <= shapes.few, few, lambda: branch(n <= shapes.some, some, many))
 
         branch(n <= 1, lambda: spec.few(n, spans, 1), more)
 

@@ -1,0 +1,80 @@
+"""Which tiles of matrix units a product takes, by its format and by how many rows there are.
+
+    few rows     128 outputs, 32 rows: the weights' bandwidth decides; several blocks of threads on a multiprocessor
+    some         128 outputs, 128 rows: two blocks of four warps on a multiprocessor
+    many         256 outputs, 128 rows: the least traffic a multiplication, one block on a multiprocessor
+
+A warp of the larger ones has 64 x 64 sums where weights are loaded as matrices, and 32 outputs by 128 rows where they
+are unpacked: then no two warps unpack the same ones.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from cupola.kernels.gpu.linear_matrix import MatrixTile, Shape
+from cupola.kernels.gpu.matrix_unit import MatrixUnit
+from cupola.kernels.gpu.matrix_weights import supported
+from cupola.kernels.gpu.weights import Packed
+from cupola.quantize.formats import GROUP, Format
+
+SHARED_BYTES = 101376  # of a block, at most: 99 KiB, what sm_89 has; others have more
+PROCESSORS = 132  # multiprocessors that want to be busy: an H200's
+WAVES = 2  # of large tiles, from which on their last one does not matter much
+
+FEW = Shape(across=4, down=1, blocks=2, pairs=2, groups=2)
+WIDE_SOME = Shape(across=2, down=2, blocks=4, pairs=4)
+WIDE_MANY = Shape(across=4, down=2, blocks=4, pairs=4)
+TALL_SOME = Shape(across=4, down=1, blocks=2, pairs=8)
+TALL_MANY = Shape(across=8, down=1, blocks=2, pairs=8)
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """The tiles of one matrix."""
+
+    matrix: Packed
+    unit: MatrixUnit
+
+    @classmethod
+    def of(cls, matrix: Packed, unit: MatrixUnit | None, x: str) -> Shapes | None:
+        """None: the device has no matrix units, or they cannot multiply these."""
+        if unit is None or not supported(matrix) or x == "float32":
+            return None
+        return cls(matrix, unit)
+
+    @property
+    def few(self) -> int:
+        """Rows up to which the first tile serves."""
+        return FEW.rows
+
+    @property
+    def some(self) -> int:
+        """Rows up to which the second one does: as long as large ones would leave multiprocessors idle."""
+        many = self.tiles(1)[2]
+        across = -(-self.matrix.blocks // many.blocks)
+        return max(1, -(-WAVES * PROCESSORS // across) - 1) * many.shape.rows
+
+    def tiles(self, halves: int) -> tuple[MatrixTile, MatrixTile, MatrixTile]:
+        """For few rows, for some, and for many."""
+        if self.matrix.format in (Format.F16, Format.BF16):
+            return self._tile(FEW, halves), self._tile(WIDE_SOME, halves), self._tile(WIDE_MANY, halves)
+        return self._tile(FEW, halves), self._tile(TALL_SOME, halves), self._tile(TALL_MANY, halves)
+
+    def _tile(self, shape: Shape, halves: int) -> MatrixTile:
+        """The tile, with as many stages as fit."""
+        groups = shape.groups
+        while self.matrix.inputs // GROUP % groups:
+            groups //= 2
+        tile = MatrixTile(self.matrix, self.unit, halves, replace(shape, groups=groups))
+        while tile.shared_bytes > SHARED_BYTES:
+            tile = replace(tile, shape=_smaller(tile.shape))
+        return tile
+
+
+def _smaller(shape: Shape) -> Shape:
+    if shape.groups > 1:
+        return replace(shape, groups=shape.groups // 2)
+    if shape.stages > 3:
+        return replace(shape, stages=shape.stages - 1)
+    return replace(shape, across=shape.across // 2)
