@@ -33,8 +33,8 @@ def gpu(dtype: str) -> Gpu:
     return Gpu(1024, 49152, 32, dtype, half=True, matrix=of_cuda(dtype))
 
 
-# Kernel, most registers a thread, most bytes of static shared memory, whether it must use matrix units; for the tiles of
-# those see `test_cuda_matrix.py`.
+# Kernel, most registers a thread, most bytes of static shared memory, whether it must use matrix units (for their tiles
+# see `test_cuda_matrix.py`).
 KERNELS: dict[str, tuple[tirx.PrimFunc, int, int, bool]] = {
     "q4, float16": (
         linear(Linear(MATRIX, Ending(4096, 4096, residual="float32"), "float16", "float32", gpu("float16"))),
