@@ -1,0 +1,1 @@
+"""What `scripts/measure_gpu.py` is made of."""
