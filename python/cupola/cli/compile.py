@@ -63,7 +63,7 @@ def compile_command(
         bool, typer.Option("--print-path", help="Print the folder's path, alone, on stdout.")
     ] = False,
 ) -> None:
-    """Compile a model into one folder. It holds kernels, packed weights and tokenizer, and serves without a compiler."""
+    """Compile a model into one folder. It holds kernels, packed weights and tokenizer, and needs no compiler."""
     from cupola.compiler import config as configuration
     from cupola.compiler.cache import compile_cached
     from cupola.compiler.detect import parse
