@@ -24,7 +24,7 @@ import tvm
 from tvm import tirx
 
 from cupola.compiler import pipeline
-from cupola.compiler.cuda import find_nvcc
+from cupola.compiler.cuda import find_nvcc, source_only
 from cupola.compiler.gpu_target import resolve_gpu
 from cupola.kernels.emit import Arg
 from cupola.kernels.gpu.emit import kernel, size_var
@@ -92,7 +92,7 @@ def cuda_source(function: tirx.PrimFunc, arch: str) -> str:
     pipeline.register()
     target = resolve_gpu("cuda", arch).tvm_target()  # type: ignore[arg-type]
     module = tvm.IRModule({"kernel": function.with_attr("global_symbol", "kernel")})
-    with target:
+    with target, source_only():
         built = tirx.build(module, target=target, pipeline=pipeline.GPU_PIPELINE)
     return "\n".join(part.inspect_source() for part in built.imports)
 

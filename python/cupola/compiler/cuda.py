@@ -69,6 +69,21 @@ def compiler() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def source_only() -> Iterator[None]:
+    """TVM compiles no source within, whether or not its CUDA runtime is loaded; for those who compile it themselves."""
+    import tvm
+
+    name = "tvm_callback_cuda_compile"
+    usual = tvm.get_global_func(name, allow_missing=True)
+    tvm.register_global_func(name, lambda _source: b"", override=True)
+    try:
+        yield
+    finally:
+        if usual is not None:
+            tvm.register_global_func(name, usual, override=True)
+
+
 @cache
 def _load() -> None:
     """Loads TVM's CUDA runtime, once."""

@@ -10,6 +10,7 @@ import tvm
 from tvm import tirx
 
 from cupola.compiler import pipeline
+from cupola.compiler.cuda import source_only
 from cupola.engine.native_webgpu import webgpu_adapters
 from cupola.errors import EngineError
 from cupola.kernels.gpu.pages import GpuPages
@@ -34,7 +35,7 @@ def compiled(function: tirx.PrimFunc, target: tvm.target.Target) -> tvm.runtime.
     """One kernel, through the product's own passes."""
     pipeline.register()
     module = tvm.IRModule({"kernel": function.with_attr("global_symbol", "kernel")})
-    with target:
+    with target, source_only():
         return tirx.build(module, target=target, pipeline=pipeline.GPU_PIPELINE)
 
 

@@ -28,7 +28,7 @@ CASES = [
 ]
 
 
-def product(spec: Linear, tile: MatrixTile) -> tirx.PrimFunc:
+def product(spec: Linear, tile: MatrixTile, splits: int = 1) -> tirx.PrimFunc:
     """The product with one shape of tiles; x comes as words, since WebGPU has no 16-bit floats."""
     n = size_var("n")
     args = {
@@ -36,8 +36,9 @@ def product(spec: Linear, tile: MatrixTile) -> tirx.PrimFunc:
         "w": Arg(spec.matrix.shape, "uint32"),
         **spec.ending.args(n),
         "y": Arg((n, spec.ending.width), spec.y),
+        **({"parts": Arg((splits * 32 * spec.ending.width,), "float32")} if splits > 1 else {}),
     }
-    return kernel("product", args, lambda **spans: spec.on_units(n, spans, tile))
+    return kernel("product", args, lambda **spans: spec.on_units(n, spans, tile, splits))
 
 
 def in_words(values: np.ndarray, dtype: str) -> tuple[np.ndarray, np.ndarray]:
@@ -81,6 +82,20 @@ def test_a_pipeline_is_right_however_late_copies_come(groups: int, stages: int) 
     shape = Shape(across=1, down=1, blocks=1, pairs=1, groups=groups, stages=stages)
     build(product(spec_of(matrix, Ending(16, 16), unit), MatrixTile(matrix, unit, 1, shape)))(x, words, y)
     np.testing.assert_allclose(y, rows.astype(np.float64) @ in_words(weights, "float16")[1].T, atol=2e-3)
+
+
+def test_sums_over_parts_of_the_inputs_are_added_up() -> None:
+    fmt, outputs, inputs, n = Format.Q4S, 40, 256, 21
+    unit, matrix, rng = model("bfloat16"), Packed(fmt, outputs, inputs, half=False), np.random.default_rng(6)
+    words, weights = packed(fmt, outputs, inputs)
+    x, rows = in_words(rng.standard_normal((n, inputs)).astype(np.float32), "bfloat16")
+    residual, parts = rng.standard_normal((n, 48)).astype(np.float32), np.zeros(4 * 32 * 48, np.float32)
+    y = np.full((n, 48), np.nan, np.float32)
+    spec = spec_of(matrix, Ending(outputs, 48, residual="float32"), unit)
+    tile = MatrixTile(matrix, unit, 1, Shape(across=1, down=1, blocks=1, pairs=1, groups=2, stages=3))
+    build(product(spec, tile, splits=4))(x, words, residual, y, parts)
+    expected = rows.astype(np.float64) @ in_words(weights, "bfloat16")[1].T + residual[:, :outputs]
+    np.testing.assert_allclose(y[:, :outputs], expected, atol=2e-3)
 
 
 def test_gated_products_meet_their_halves() -> None:

@@ -9,7 +9,6 @@ The host chooses the grid by the number of rows:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from tvm import tirx
@@ -29,6 +28,7 @@ from cupola.quantize.layouts import OUT_BLOCK
 FEW = 8  # rows up to which weights are not put into shared memory
 TILE_ROWS = (16, 64)
 TILE_THREADS = 256
+MERGE_THREADS = 256  # of a grid that adds up partial sums
 TALL = 8  # tiles of rows that take turns before the next tiles of outputs
 
 
@@ -104,11 +104,37 @@ class Linear:
 
             tile.run(block, spans["x"], spans["w"], lambda r: within(first_row + r, n), place, finish)
 
-    def on_units(self, n: Expr, spans: dict[str, Span], tile: MatrixTile) -> None:
-        """Launches a grid of such tiles."""
+    @property
+    def shapes(self) -> Shapes | None:
+        """The tiles of matrix units, where they serve."""
+        return Shapes.of(self.matrix, self.gpu.matrix, self.x)
+
+    @property
+    def partial_sums(self) -> int:
+        """Elements of memory for sums over parts of the inputs (`on_units`)."""
+        shapes = None if self.ending.gated else self.shapes
+        return 0 if shapes is None else shapes.partial_rows * self.ending.width
+
+    def args(self, n: Expr) -> dict[str, Arg]:
+        """The tensors that the kernel takes; `parts` is memory for itself."""
+        return {
+            "x": Arg((n, self.matrix.inputs), self.x),
+            "w": Arg(self.matrix.shape, self.matrix.dtype),
+            **self.ending.args(n),
+            "y": Arg((n, self.ending.width), self.y),
+            **({"parts": Arg((self.partial_sums,), "float32")} if self.partial_sums else {}),
+        }
+
+    def on_units(self, n: Expr, spans: dict[str, Span], tile: MatrixTile, splits: int = 1) -> None:
+        """Launches a grid of such tiles.
+
+        Args:
+            splits: parts that the inputs fall into, whose sums another grid adds up. Not of gated products.
+        """
         mine = tile.blocks // self.halves  # blocks of y in a tile
         down, across = ceildiv(n, tile.shape.rows), -(-self.blocks // mine)
-        with launch(tile.shape.threads, down * across) as block:
+        groups = self.matrix.inputs // GROUP // splits
+        with launch(tile.shape.threads, down * across, splits) as block:
             line, column = _turn(block.x, down, across)
             first_row, first_block = let(line * tile.shape.rows), let(column * mine)
 
@@ -118,13 +144,35 @@ class Linear:
 
             def finish(r: Expr, b: Expr, output: Expr, sums: tuple[Expr, ...]) -> None:
                 row, index = let(first_row + r), let(first_block + b)
-                branch(
-                    let(tirx.And(row < n, index < self.blocks)),
-                    lambda: self.ending.store(spans, row, let(index * OUT_BLOCK + output), sums),
-                )
+                place = let(index * OUT_BLOCK + output)
 
-            groups = (0, self.matrix.inputs // GROUP)
-            tile.run(block, spans["x"], spans["w"], lambda r: within(first_row + r, n), place, groups, finish)
+                def store() -> None:
+                    if splits == 1:
+                        self.ending.store(spans, row, place, sums)
+                    else:
+                        spans["parts"].put((block.y * n + row) * self.ending.width + place, sums[0])
+
+                branch(let(tirx.And(row < n, index < self.blocks)), store)
+
+            part = (let(block.y * groups), groups)
+            tile.run(block, spans["x"], spans["w"], lambda r: within(first_row + r, n), place, part, finish)
+        if splits > 1:
+            self._add_up(n, spans, splits)
+
+    def _add_up(self, n: Expr, spans: dict[str, Span], splits: int) -> None:
+        """Launches a grid that adds the sums of all parts, in their order."""
+        width = self.ending.width
+        with launch(MERGE_THREADS, ceildiv(width, MERGE_THREADS), n) as block:
+            output = let(block.x * MERGE_THREADS + block.thread)
+
+            def store() -> None:
+                values = [spans["parts"].at((n * part + block.y) * width + output) for part in range(splits)]
+                total = values[0]
+                for value in values[1:]:
+                    total = let(total + value)
+                self.ending.store(spans, block.y, output, (total,))
+
+            branch(output < width, store)
 
 
 def _turn(index: Expr, down: Index, across: int) -> tuple[Expr, Expr]:
@@ -137,32 +185,43 @@ def _turn(index: Expr, down: Index, across: int) -> tuple[Expr, Expr]:
 
 
 def linear(spec: Linear) -> tirx.PrimFunc:
-    """Emits the product. Arguments: x; w; b when biased; r when residual; y."""
+    """Emits the product. Arguments: x; w; b when biased; r when residual; y; and `parts` (`Linear.args`)."""
     n = size_var("n")
-    args = {
-        "x": Arg((n, spec.matrix.inputs), spec.x),
-        "w": Arg(spec.matrix.shape, spec.matrix.dtype),
-        **spec.ending.args(n),
-        "y": Arg((n, spec.ending.width), spec.y),
-    }
 
     def body(**spans: Span) -> None:
         def more() -> None:
             branch(n <= FEW, lambda: spec.few(n, spans, MOST_ROWS), most)
 
         def most() -> None:
-            shapes = Shapes.of(spec.matrix, spec.gpu.matrix, spec.x)
+            shapes = spec.shapes
             if shapes is None:
                 small, large = TILE_ROWS
                 branch(n <= 2 * small, lambda: spec.many(n, spans, small), lambda: spec.many(n, spans, large))
                 return
 
-            def on(tile: MatrixTile) -> Callable[[], None]:
-                return lambda: spec.on_units(n, spans, tile)
-
-            few, some, many = (on(tile) for tile in shapes.tiles(spec.halves))
-            branch(n <= shapes.few, few, lambda: branch(n <= shapes.some, some, many))
+            few, some, many = shapes.tiles(spec.halves)
+            ways = [(few.shape.rows, few, shapes.splits(few)), (some.shape.rows, some, shapes.splits(some))]
+            if spec.ending.gated:
+                ways = [(rows, tile, 1) for rows, tile, _ in ways]
+            if ways[1][2] == 1:
+                ways.pop()
+            _first_fitting(n, spec, spans, [*ways, (shapes.some, some, 1)], many)
 
         branch(n <= 1, lambda: spec.few(n, spans, 1), more)
 
-    return kernel(spec.name, args, body)
+    return kernel(spec.name, spec.args(n), body)
+
+
+def _first_fitting(
+    n: Expr, spec: Linear, spans: dict[str, Span], ways: list[tuple[int, MatrixTile, int]], last: MatrixTile
+) -> None:
+    """The first of some ways (most rows, tile, splits) that takes so many rows, or the last tile."""
+    if not ways:
+        spec.on_units(n, spans, last)
+        return
+    rows, tile, splits = ways[0]
+    branch(
+        n <= rows,
+        lambda: spec.on_units(n, spans, tile, splits),
+        lambda: _first_fitting(n, spec, spans, ways[1:], last),
+    )

@@ -20,6 +20,11 @@ from cupola.quantize.formats import GROUP, Format
 
 SHARED_BYTES = 101376  # of a block, at most: 99 KiB, what sm_89 has; others have more
 PROCESSORS = 132  # multiprocessors that want to be busy: an H200's
+BLOCKS = 2 * PROCESSORS  # of threads, that splitting the inputs makes at most
+LEAST_GROUPS = 8  # of inputs, of a part of them
+MOST_SPLITS = (8, 4)  # of tiles of few rows and of some: sums of many rows are more to write than weights are to read
+STAGE_BYTES = 49152  # of the stages of tiles of few rows, if more of them than usual can be had for that
+MOST_STAGES = 8
 WAVES = 2  # of large tiles, from which on their last one does not matter much
 
 FEW = Shape(across=4, down=1, blocks=2, pairs=2, groups=2)
@@ -44,11 +49,6 @@ class Shapes:
         return cls(matrix, unit)
 
     @property
-    def few(self) -> int:
-        """Rows up to which the first tile serves."""
-        return FEW.rows
-
-    @property
     def some(self) -> int:
         """Rows up to which the second one does: as long as large ones would leave multiprocessors idle."""
         many = self.tiles(1)[2]
@@ -61,12 +61,35 @@ class Shapes:
             return self._tile(FEW, halves), self._tile(WIDE_SOME, halves), self._tile(WIDE_MANY, halves)
         return self._tile(FEW, halves), self._tile(TALL_SOME, halves), self._tile(TALL_MANY, halves)
 
+    def splits(self, tile: MatrixTile) -> int:
+        """Parts that the inputs fall into, where tiles of few rows, or one tile of some, leave multiprocessors idle."""
+        across, groups = -(-self.matrix.blocks // tile.blocks), self.matrix.inputs // GROUP
+        most = MOST_SPLITS[0 if tile.shape.rows == FEW.rows else 1]
+        fits = (
+            splits
+            for splits in (8, 4, 2)
+            if splits <= most
+            and across * splits <= BLOCKS
+            and groups % (splits * tile.shape.groups) == 0
+            and groups // splits >= LEAST_GROUPS
+        )
+        return next(fits, 1)
+
+    @property
+    def partial_rows(self) -> int:
+        """Rows of partial sums that there may be."""
+        tiles = self.tiles(1)[:2]
+        return max(tile.shape.rows * self.splits(tile) if self.splits(tile) > 1 else 0 for tile in tiles)
+
     def _tile(self, shape: Shape, halves: int) -> MatrixTile:
         """The tile, with as many stages as fit."""
         groups = shape.groups
         while self.matrix.inputs // GROUP % groups:
             groups //= 2
         tile = MatrixTile(self.matrix, self.unit, halves, replace(shape, groups=groups))
+        if shape is FEW:
+            stages = STAGE_BYTES // (tile.shared_bytes // shape.stages)
+            tile = replace(tile, shape=replace(tile.shape, stages=min(max(stages, shape.stages), MOST_STAGES)))
         while tile.shared_bytes > SHARED_BYTES:
             tile = replace(tile, shape=_smaller(tile.shape))
         return tile

@@ -76,7 +76,11 @@ class GpuProducts:
         dtype = "float32" if epilogue.wide or epilogue.residual is not None else self._gpu.stored
         spec = Linear(packed, Ending.of(epilogue, matrix.rows, width), str(x[0].dtype), dtype, self._gpu)
         args = [*x, matrix, *(tensor for tensor in (epilogue.bias, epilogue.residual) if tensor is not None)]
-        return op.tensor_ir_op(self._kernel(linear, spec), spec.name, args, tensor(dtype, x[0].shape[0], width))
+        out = [tensor(dtype, x[0].shape[0], width)]
+        if spec.partial_sums:
+            out.append(tensor("float32", spec.partial_sums))
+        results = op.tensor_ir_op(self._kernel(linear, spec), spec.name, args, out)
+        return results[0] if spec.partial_sums else results
 
 
 def tensor(dtype: str, *shape: object) -> nn.Tensor:
