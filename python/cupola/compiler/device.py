@@ -17,7 +17,7 @@ from cupola.kernels.gpu.encoder_operations import GpuEncoderOperations
 from cupola.kernels.gpu.latent_operations import GpuLatentOperations
 from cupola.kernels.gpu.matrix_unit import of_cuda
 from cupola.kernels.gpu.operations import GpuOperations
-from cupola.kernels.gpu.pages import GpuPages, LatentPages
+from cupola.kernels.gpu.pages import GpuPages, LatentPages, pages_for_units
 from cupola.kernels.gpu.trait import STORED, Gpu
 from cupola.kernels.heads import HeadShape
 from cupola.kernels.operations import Operations
@@ -53,7 +53,8 @@ def page_layout(spec: DecoderSpec, page_size: int, dtype: str, target: Target) -
     heads = HeadShape(spec.num_heads, spec.num_kv_heads, spec.head_dim)
     if isinstance(target, CpuTarget):
         return PageLayout(heads, page_size, dtype)
-    return GpuPages(heads, page_size, STORED[dtype])
+    pages = GpuPages(heads, page_size, STORED[dtype])
+    return pages_for_units(pages) if gpu_of(target).matrix is not None and dtype == target.dtype else pages
 
 
 def operations(spec: DecoderSpec, page_size: int, dtype: str, target: Target) -> Operations:

@@ -72,7 +72,7 @@ def test_every_head_has_a_matrix_of_its_own(fmt: Format) -> None:
         np.testing.assert_allclose(y.reshape(n, heads, outputs), expected, atol=1e-4)
 
 
-def test_attention_by_tiles_and_by_splits() -> None:
+def test_attention_by_tiles_and_by_parts() -> None:
     spec = Attention(PAGES, Gpu(), "float32")
     kernel = build(attention(spec))
     for rows in ((1, 1, 1), (7, 1, 130)):
@@ -94,10 +94,9 @@ def _check_attention(spec: Attention, kernel: object, rows: tuple[int, ...]) -> 
             seen = stored[: length - rows[s] + i + 1].astype(np.float64)
             weights = np.exp(queries[indptr[s] + i] @ seen.T)
             expected.append(weights / weights.sum(axis=1, keepdims=True) @ seen[:, :512])
-    slots = (begins[-1] + len(LENGTHS) * (spec.split_pages - 1)) // spec.split_pages
+    slots = int(spec.slots(len(ids), len(LENGTHS)))
     q, r = (np.ascontiguousarray(part).reshape(len(queries), -1) for part in np.split(queries, [512], axis=2))
-    y, o = np.full_like(q, np.nan), np.zeros((slots, q.shape[1]), np.float32)
-    ml = np.zeros((slots, SHAPE.heads, 2), np.float32)
+    y, partials = np.full_like(q, np.nan), np.zeros((slots, SHAPE.heads, SHAPE.latent + 2), np.float32)
     lengths = np.array(LENGTHS, np.int32)
-    kernel(q, r, pages.reshape(len(pages), -1), indptr, begins, ids, lengths, y, o, ml)  # type: ignore[operator]
+    kernel(q, r, pages.reshape(len(pages), -1), indptr, begins, ids, lengths, y, partials)  # type: ignore[operator]
     np.testing.assert_allclose(y.reshape(len(y), SHAPE.heads, -1), np.array(expected), atol=2e-5)

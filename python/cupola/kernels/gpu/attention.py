@@ -1,80 +1,37 @@
-"""Causal attention over pages: tiles of rows for prompts, and blocks of the context for decodes.
+"""Causal attention over pages: tiles of rows for prompts, and parts of the context for decodes.
 
     tiles     some rows of one sequence with the query heads of one key-value head walk through the context together
-    splits    where every sequence has one row, blocks of threads share the context, and a second grid merges what
-              they found
+    parts     of a sequence with one row, blocks of threads share the context, and a second grid merges what they found
 
-A device with instructions for tiles of matrices brings a way of its own for prompts: `_tiles` is the place.
+A step may have both kinds of sequences: each grid passes over those of the other. Where a device has matrix units, they
+do both (`attention_prompt.py`, `attention_decode.py`); what is here is for those that have none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from tvm import tirx
 
-from cupola.kernels.emit import Arg, Expr, Span, branch, f32, i32, let
-from cupola.kernels.gpu.attention_tile import THREADS, Queries, Shape, Tile, seen_blocks
-from cupola.kernels.gpu.emit import (
-    MASKED,
-    kernel,
-    last_beginning,
-    launch,
-    madd,
-    registers,
-    serial,
-    size_var,
-    slots,
-    split,
-    write,
-    zero,
-)
-from cupola.kernels.gpu.functions import exp
-from cupola.kernels.gpu.pages import GpuPages
-from cupola.kernels.gpu.trait import Gpu
+from cupola.kernels.emit import Arg, Expr, Span, branch, i32, let
+from cupola.kernels.gpu.attention_decode import parts_on_units
+from cupola.kernels.gpu.attention_merge import merge
+from cupola.kernels.gpu.attention_prompt import tiles_on_units
+from cupola.kernels.gpu.attention_spec import Attention as Attention
+from cupola.kernels.gpu.attention_spec import Parts, has_one_row, sink_of
+from cupola.kernels.gpu.attention_tile import THREADS, Queries, Shape, Tile
+from cupola.kernels.gpu.attention_warp import CudaWarps
+from cupola.kernels.gpu.emit import kernel, last_beginning, launch, serial, size_var, slots, split, write
+from cupola.kernels.gpu.pages import MatrixPages
 
 TILE_TOKENS = 32
-SPLIT_TOKENS = 128
-
-
-@dataclass(frozen=True)
-class Attention:
-    """The attention of one layer.
-
-    Args:
-        window, soft_cap: as in `Operations.attention`.
-        dtype: of q and y.
-        decode: every sequence has one row, always.
-    """
-
-    pages: GpuPages
-    gpu: Gpu
-    dtype: str
-    window: int = 0
-    soft_cap: float = 0.0
-    sinks: bool = False
-    decode: bool = False
-
-    @property
-    def tile(self) -> Shape:
-        return Shape.of(self.pages, self.gpu, TILE_TOKENS)
-
-    @property
-    def split(self) -> Shape:
-        return Shape.of(self.pages, self.gpu, SPLIT_TOKENS, rows=1)
-
-    @property
-    def split_pages(self) -> int:
-        return self.split.tokens // self.pages.page_size
 
 
 def attention(spec: Attention) -> tirx.PrimFunc:
     """(q, [r], pages, q_indptr, page_indptr, page_ids, kv_len, [sinks]) -> y and partials: see the module.
 
     q[n, H*D] is rotated and scaled; sinks float32[H]. Where keys are longer than values, queries have a second part
-    r[n, H * what keys are longer]. The outputs are y[n, H*D] and working memory for partials:
-    o float32[slots, H*D] and ml float32[slots, H, 2], slots as `slots(p, b, split_pages)` says.
+    r[n, H * what keys are longer]. The outputs are y[n, H*D] and working memory for what parts of the context give,
+    partials float32[slots, H, D + 2]: sums of values, the largest score, the sum of weights. Slots as
+    `Attention.slots` says.
     """
     b = size_var("b")
     n = b if spec.decode else size_var("n")
@@ -91,27 +48,36 @@ def attention(spec: Attention) -> tirx.PrimFunc:
         "kv_len": Arg((b,), "int32"),
         **({"sinks": Arg((heads.queries,), "float32")} if spec.sinks else {}),
         "y": Arg((n, width), spec.dtype),
-        "o": Arg((count, width), "float32"),
-        "ml": Arg((count, heads.queries, 2), "float32"),
+        "partials": Arg((count, heads.queries, heads.dim + 2), "float32"),
     }
 
     def body(**t: Span) -> None:
-        def decode() -> None:
-            _splits(spec, t, b, p)
-            _merge(spec, t, b)
-
-        if spec.decode:
-            decode()
-        else:
-            branch(let(n == b), decode, lambda: _tiles(spec, t, n, b))
+        if not spec.decode:
+            branch(let(n != b), lambda: _tiles(spec, t, n, b))
+        _parts(spec, t, b, p)
+        merge(spec, t, b)
 
     return kernel("attention_decode" if spec.decode else "attention", args, body)
 
 
 def _tiles(spec: Attention, t: dict[str, Span], n: Expr, b: Expr) -> None:
-    shape, heads = spec.tile, spec.pages.heads
+    if isinstance(spec.pages, MatrixPages) and spec.gpu.matrix is not None:
+        tiles_on_units(spec, CudaWarps(spec.gpu.matrix.dtype), t, n, b)
+    else:
+        _plain_tiles(spec, t, n, b)
+
+
+def _parts(spec: Attention, t: dict[str, Span], b: Expr, p: Expr) -> None:
+    if isinstance(spec.pages, MatrixPages) and spec.gpu.matrix is not None:
+        parts_on_units(spec, CudaWarps(spec.gpu.matrix.dtype), t, b, p)
+    else:
+        _plain_parts(spec, t, b, p)
+
+
+def _plain_tiles(spec: Attention, t: dict[str, Span], n: Expr, b: Expr) -> None:
+    shape, heads = Shape.of(spec.pages, spec.gpu, TILE_TOKENS), spec.pages.heads
     q_indptr = t["q_indptr"]
-    sink = _sink(spec, t)
+    sink = sink_of(spec, t)
     with launch(THREADS, slots(n, b, shape.rows), heads.queries // shape.heads) as block:
         s = last_beginning(block.x, b, lambda s: let(slots(q_indptr.at(s), s, shape.rows)))
         begin = q_indptr.at(s)
@@ -142,73 +108,38 @@ def _tiles(spec: Attention, t: dict[str, Span], n: Expr, b: Expr) -> None:
 
             tile.results(store)
 
-        branch(let(skipped < rows), run)
+        branch(let(tirx.And(skipped < rows, rows > 1)), run)
 
 
-def _splits(spec: Attention, t: dict[str, Span], b: Expr, p: Expr) -> None:
-    """One block of the context of one sequence, into the slot of that block."""
-    shape, heads = spec.split, spec.pages.heads
-    with launch(THREADS, slots(p, b, spec.split_pages), heads.queries // shape.heads) as block:
-        s = last_beginning(block.x, b, lambda s: _first_slot(spec, t, s))
-        index = let(block.x - _first_slot(spec, t, s))
-        seen = t["kv_len"].at(s)
-        first, stop = seen_blocks(seen, seen, spec.window, shape.tokens)
+def _plain_parts(spec: Attention, t: dict[str, Span], b: Expr, p: Expr) -> None:
+    """One part of the context of one sequence, into its slot."""
+    shape, heads = Shape.of(spec.pages, spec.gpu, spec.split_tokens, rows=1), spec.pages.heads
+    with launch(THREADS, spec.slots(p, b), heads.queries // shape.heads) as block:
+        parts = Parts.of(spec, t, b)
+        s = parts.sequence(block.x, b)
+        index = let(block.x - parts.first_slot(s))
+        first, stop = parts.seen(s)
 
         def run() -> None:
-            head = let(block.y * shape.heads)
-            queries = Queries(s, i32(1), head, split(head, heads.group)[0], seen, t["page_indptr"].at(s))
+            head, seen = let(block.y * shape.heads), t["kv_len"].at(s)
+            row = t["q_indptr"].at(s)
+            queries = Queries(row, i32(1), head, split(head, heads.group)[0], seen, t["page_indptr"].at(s))
             tile = Tile.begin(shape, spec.pages, spec.window, spec.soft_cap, block, t, queries)
             tile.init(None)
-            tile.attend(index)
+            blocks = let(tirx.truncdiv(parts.tokens, i32(shape.tokens)))
+            begin, (first_block, stop_block) = let(index * blocks), tile.blocks
+            start = let(tirx.max(begin, first_block))
+            with serial(tirx.min(begin + blocks, stop_block) - start) as i:
+                tile.attend(let(start + i))
             tile.gather()
-            base = let(block.x * heads.queries + head)
-            tile.results(lambda j, d, value: t["o"].put(let((base + j) * heads.dim + d), value))
+            base, width = let(block.x * heads.queries + head), heads.dim + 2
+            tile.results(lambda j, d, value: t["partials"].put(let((base + j) * width + d), value))
 
             def state(j: Expr) -> None:
-                t["ml"].put(let((base + j) * 2), tile.largest(j))
-                t["ml"].put(let((base + j) * 2 + 1), tile.total(j))
+                t["partials"].put(let((base + j) * width + heads.dim), tile.largest(j))
+                t["partials"].put(let((base + j) * width + heads.dim + 1), tile.total(j))
 
             block.each(shape.queries, state)
 
-        branch(let(tirx.And(first <= index, index < stop)), run)
-
-
-def _merge(spec: Attention, t: dict[str, Span], b: Expr) -> None:
-    """All blocks of one sequence and query head."""
-    heads, sink = spec.pages.heads, _sink(spec, t)
-    with launch(THREADS, b, heads.queries) as block:
-        s, head = block.x, block.y
-        seen, slot = t["kv_len"].at(s), _first_slot(spec, t, s)
-        first, stop = seen_blocks(seen, seen, spec.window, spec.split.tokens)
-        state = registers(2)  # largest score, sum of weights
-        state.put(0, f32(MASKED) if sink is None else sink(head))
-        state.put(1, zero() if sink is None else f32(1.0))
-
-        def place(i: Expr) -> Expr:
-            return let((slot + first + i) * heads.queries + head)
-
-        with serial(stop - first) as i:
-            at = place(i)
-            largest = let(tirx.max(state.at(0), t["ml"].at(at * 2)))
-            mine = let(t["ml"].at(at * 2 + 1) * exp(let(t["ml"].at(at * 2) - largest)))
-            state.put(1, madd(state.at(1), exp(let(state.at(0) - largest)), mine))
-            state.put(0, largest)
-
-        def component(d: Expr) -> None:
-            total = registers(1, fill=zero())
-            with serial(stop - first) as i:
-                at = place(i)
-                weight = exp(let(t["ml"].at(at * 2) - state.at(0)))
-                total.put(0, madd(t["o"].at(at * heads.dim + d), weight, total.at(0)))
-            write(t["y"], let((s * heads.queries + head) * heads.dim + d), let(total.at(0) / state.at(1)))
-
-        block.each(heads.dim, component)
-
-
-def _first_slot(spec: Attention, t: dict[str, Span], s: Expr) -> Expr:
-    return let(slots(t["page_indptr"].at(s), s, spec.split_pages))
-
-
-def _sink(spec: Attention, t: dict[str, Span]) -> Callable[[Expr], Expr] | None:
-    """The logits of heads that have no value."""
-    return (lambda head: t["sinks"].at(head)) if spec.sinks else None
+        one = has_one_row(t, s)
+        branch(let(tirx.And(one, tirx.And(first <= index, index < stop))), run)

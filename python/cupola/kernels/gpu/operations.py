@@ -92,13 +92,14 @@ class GpuOperations(GpuExperts):
         q = queries[0]
         decode = _same(q.shape[0], step.kv_len.shape[0])
         spec = attention.Attention(self._pages, self._gpu, str(q.dtype), window, soft_cap, sinks is not None, decode)
-        slots = tirx.floordiv(step.page_ids.shape[0] + step.kv_len.shape[0] * (spec.split_pages - 1), spec.split_pages)
+        slots = spec.slots(step.page_ids.shape[0], step.kv_len.shape[0])
         tables = [step.q_indptr, step.page_indptr, step.page_ids, step.kv_len]
-        y, _, _ = op.tensor_ir_op(
+        heads = self._heads
+        y, _ = op.tensor_ir_op(
             self._kernel(attention.attention, spec),
             "attention",
             [*queries, pages, *tables, *([] if sinks is None else [sinks])],
-            [like(q), tensor("float32", slots, q.shape[1]), tensor("float32", slots, self._heads.queries, 2)],
+            [like(q), tensor("float32", slots, heads.queries, heads.dim + 2)],
         )
         return y
 

@@ -57,6 +57,29 @@ class GpuPages:
 
 
 @dataclass(frozen=True)
+class MatrixPages(GpuPages):
+    """The same the other way round, for matrix units: keys [tokens][D], values [D][tokens].
+
+    Inputs that a product sums over are neighbours: components of a key, tokens of a component of the values. Pages of
+    16-bit floats, whose tokens and components come in multiples of eight: 16 bytes.
+    """
+
+    def key(self, head: Expr, component: Expr | int, token: Expr) -> Expr:
+        return let(head + token * self.heads.dim + component)
+
+    def value(self, head: Expr, component: Expr, token: Expr | int) -> Expr:
+        return let(head + self.half + component * self.page_size + token)
+
+
+def pages_for_units(pages: GpuPages) -> GpuPages:
+    """Pages as a device with matrix units keeps them; as they are where its tiles do not fit heads."""
+    fits = pages.heads.dim % 16 == 0 and pages.heads.dim <= 256 and pages.page_size % 8 == 0
+    if not fits or pages.dtype not in ("float16", "uint16"):
+        return pages
+    return MatrixPages(pages.heads, pages.page_size, pages.dtype)
+
+
+@dataclass(frozen=True)
 class LatentPages(GpuPages):
     """Pages of latents: a token's row is its key, and the first components of it are its value.
 
