@@ -95,10 +95,7 @@ class Run:
 
         chosen, figures = self._chosen, self._figures
         device = Device(chosen.device)
-        peer = self._peer()
-        torch_flops = (
-            None if peer is None else peer.flops(product_size("float16" if chosen.device == "cuda" else "float32"))
-        )
+        peer, torch_flops = self._peer(product_size("float16" if chosen.device == "cuda" else "float32"))
         bounds = roofline(device, chosen.work, torch_flops, chosen.copied)
         contenders = [*self._ours(device), *([] if peer is None else [Contender(peer.name, peer.seconds)])]
         if not any(contender.name in self._works for contender in contenders):
@@ -112,16 +109,18 @@ class Run:
         print(text)
         return PARTLY if figures.missing else 0
 
-    def _peer(self) -> Peer | None:
+    def _peer(self, size: int) -> tuple[Peer | None, float | None]:
+        """transformers with torch, and the flops of its product of this size; nothing if something is missing."""
         chosen = self._chosen
         try:
             if not chosen.torch_python:
                 raise PeerError("--torch-python names no interpreter")
             shape = loads((chosen.work / f"{chosen.shape}.json").read_text(encoding="utf-8"))
-            return Peer(chosen.torch_python, shape, "cuda" if chosen.device == "cuda" else "cpu")
+            peer = Peer(chosen.torch_python, shape, "cuda" if chosen.device == "cuda" else "cpu")
+            return peer, peer.flops(size)
         except PeerError as error:
             self._figures.missing["transformers with torch"] = str(error)
-            return None
+            return None, None
 
     def _ours(self, device: object) -> list[Contender]:
         """The engine and the steps alone, for every scheme that was compiled."""

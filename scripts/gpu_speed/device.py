@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import tvm
-from tvm import relax
+from tvm.runtime.vm import VirtualMachine
 
 from cupola.engine.native_model import load_runtime, map_tensors
 from cupola.manifest import Manifest
@@ -49,7 +49,7 @@ class Device:
 
     def matrix_rate(self, library: Path) -> float:
         """Flops of our own product."""
-        machine = relax.VirtualMachine(tvm.runtime.load_module(str(library)), self.tvm)
+        machine = VirtualMachine(tvm.runtime.load_module(str(library)), self.tvm)
         dtype = "float16" if self.tvm.dlpack_device_type() == tvm.cuda(0).dlpack_device_type() else "float32"
         size = product_size(dtype)
         random = np.random.default_rng(0)
@@ -84,7 +84,7 @@ class Steps:
         """RuntimeError: there is no room."""
         self._device, self._manifest = device, manifest
         library = tvm.runtime.load_module(str(folder / manifest.library.file))
-        self._machine = relax.VirtualMachine(library, device.tvm)
+        self._machine = VirtualMachine(library, device.tvm)
         mapped = map_tensors(folder, manifest.weights)
         self._weights = [device._uploaded(np.from_dlpack(tensor)) for tensor in mapped]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -29,6 +30,7 @@ class Peer:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
+                env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
             )
         except OSError as error:
             raise PeerError(f"{python} cannot be run: {error.strerror}") from error
