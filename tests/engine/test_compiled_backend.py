@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from cupola.engine import native
 from cupola.engine.async_engine import AsyncEngine
 from cupola.engine.engine import Engine
+from cupola.engine.native import NativeModel, load_compiled
 from cupola.engine.options import EngineOptions
 from cupola.engine.request import FinishReason, SamplingParams
 from cupola.errors import IncompatibleError, ModelError
 from cupola.in_use import nobody_else
+from cupola.manifest import Manifest
 
 pytestmark = pytest.mark.model
 
@@ -107,3 +110,19 @@ def test_another_versions_library_is_refused(folder: Path) -> None:
     with pytest.raises(IncompatibleError, match=r"0\.0\.1") as caught:
         Engine(str(folder))
     assert caught.value.hint is not None
+
+
+@pytest.mark.parametrize("record", [True, False])
+def test_it_is_the_users_choice_whether_steps_are_recorded(
+    compiled_smollm2: Path, record: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the choice does on a device, tests/gpu/test_webgpu_recordings.py says; a processor records nothing."""
+    asked: list[bool] = []
+
+    def load(folder: Path, manifest: Manifest, *, record_steps: bool) -> NativeModel:
+        asked.append(record_steps)
+        return load_compiled(folder, manifest, record_steps=record_steps)
+
+    monkeypatch.setattr(native, "load_compiled", load)
+    with Engine(str(compiled_smollm2), config=EngineOptions(num_pages=8, record_steps=record, verify_files=False)):
+        assert asked == [record]

@@ -60,6 +60,7 @@ def serve_command(
     prefix_cache: own.PrefixCache = True,
     admission: own.Admission = "predicted",
     prefill_rows: own.PrefillRows = 0,
+    record_steps: own.RecordSteps = True,
     reply_format: own.ReplyFormat = None,
     responses_ttl: own.ResponsesTtl = 24 * 3600.0,
     responses_entries: own.ResponsesEntries = 10_000,
@@ -105,6 +106,7 @@ def serve_command(
             prefix_cache=prefix_cache,
             admission=admission,
             prefill_rows=prefill_rows,
+            record_steps=record_steps,
             quant=quant,
         ),
         settings=ServerSettings(

@@ -101,6 +101,14 @@ PrefillRows = Annotated[
         min=0, help="Most prompt tokens a step reads beside streams; 0 follows the clock.", rich_help_panel=_ENGINE
     ),
 ]
+RecordSteps = Annotated[
+    bool,
+    typer.Option(
+        "--record-steps/--no-record-steps",
+        help="Replay recorded decodes on GPUs (CUDA graphs).",
+        rich_help_panel=_ENGINE,
+    ),
+]
 
 ResponsesTtl = Annotated[
     float,

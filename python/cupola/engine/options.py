@@ -29,6 +29,8 @@ class EngineOptions:
             room now.
         prefill_rows: most tokens of prompts that a step reads while others generate; 0 takes as many as the time
             between two tokens of a stream allows, learnt from how long steps take.
+        record_steps: on a device that can, decodes are recorded once and replayed; turn it off to see whether an error
+            comes from there.
         quant: scheme for compile-on-first-use (f32, f16, bf16, q16, q8, q4); no effect on a compiled folder.
         compile_config: TOML file for compile-on-first-use; no effect on a compiled folder.
         verify_files: compare the files of the compiled folder with their hashes at load.
@@ -46,6 +48,7 @@ class EngineOptions:
     prefix_cache: bool = True
     admission: AdmissionPolicy = "predicted"
     prefill_rows: int = 0
+    record_steps: bool = True
     quant: str | None = None
     compile_config: str | None = None
     verify_files: bool = True

@@ -41,7 +41,7 @@ def open_compiled(folder: Path, options: EngineOptions, reason: str) -> OpenedMo
             f"`{folder / 'generation_config.json'}` asks for impossible sampling: {error.message}",
             hint="Correct the file in the checkpoint, and compile it again.",
         ) from error
-    model = native.load_compiled(folder, manifest)
+    model = native.load_compiled(folder, manifest, record_steps=options.record_steps)
     hold(folder, model)
     backend = native.NativeEngine(model, config)
     return OpenedModel("compiled", reason, backend, config, manifest, tokenizer, chat_template, default_params)
