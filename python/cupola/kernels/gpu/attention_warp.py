@@ -17,7 +17,7 @@ from tvm.tirx.script.builder import ir
 
 from cupola.kernels.emit import Expr, Index, Span, as_index, cast, i32, let
 from cupola.kernels.gpu.emit import INT32, Block, registers, u32
-from cupola.kernels.gpu.matrix_unit import A_WORDS, B_WORDS, SUMS, WARP
+from cupola.kernels.gpu.matrix_unit import WARP, Instructions, of_cuda
 
 CHUNK_BYTES = 16
 CHUNK = 8  # 16-bit floats that are moved together
@@ -28,10 +28,10 @@ class Warp(Protocol):
     """The instructions, in one block of threads. Words are uint32 of two floats, and `at` counts them."""
 
     def multiply(self, a: Span, a_at: int, b: Span, b_at: int, c: Span, c_at: int) -> None:
-        """Adds the product of a tile of A and one of B to one of C; each lies in registers from its place on."""
+        """As `Instructions.multiply`."""
 
     def pair(self, low: Expr, high: Expr) -> Expr:
-        """Two float32, each rounded to the nearest, as one word."""
+        """As `Instructions.pair`."""
 
     def fetch(self, source: Span, at: Expr, target: Span, places: Sequence[int]) -> None:
         """Neighbouring words (two or four, aligned) of global memory into these places of registers."""
@@ -72,23 +72,19 @@ class CudaWarps:
 
     dtype: str
 
-    def begin(self, block: Block) -> Warp:  # noqa: ARG002
-        return _CudaWarp({"float16": "f16", "bfloat16": "bf16"}[self.dtype])
+    def begin(self, block: Block) -> Warp:
+        return _CudaWarp(of_cuda(self.dtype).begin(block))
 
 
 @dataclass(frozen=True)
 class _CudaWarp:
-    short: str
+    instructions: Instructions
 
     def multiply(self, a: Span, a_at: int, b: Span, b_at: int, c: Span, c_at: int) -> None:
-        sums = _places(c, range(c_at, c_at + SUMS))
-        factors = [*_places(a, range(a_at, a_at + A_WORDS)), *_places(b, range(b_at, b_at + B_WORDS))]
-        _ptx(f"mma.sync.aligned.m16n8k16.row.col.f32.{self.short}.{self.short}.f32", *sums, *factors, *sums)
+        self.instructions.multiply(a, a_at, b, b_at, c, c_at)
 
     def pair(self, low: Expr, high: Expr) -> Expr:
-        result = registers(1, "uint32")
-        _ptx(f"cvt.rn.{self.short}x2.f32", *_places(result, (0,)), high, low)
-        return result.at(0)
+        return self.instructions.pair(low, high)
 
     def fetch(self, source: Span, at: Expr, target: Span, places: Sequence[int]) -> None:
         _ptx(f"ld.global.nc.v{len(places)}.b32", *_places(target, places), _address(source, at))
