@@ -122,6 +122,9 @@ class Model:
             found = let(found | let(byte << u32(8 * i)))
         return found
 
+    def overlay(self, word: Expr, mask: Expr, bits: Expr) -> Expr:
+        return let(let(word & mask) | bits)
+
     def fma(self, a: Expr, b: Expr, c: Expr) -> Expr:
         halves = zip(*(_halves(_kept(word)) for word in (a, b, c)), strict=True)
         low, high = (_to_half(let(x * y + z)) for x, y, z in halves)

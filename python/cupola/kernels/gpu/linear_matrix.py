@@ -160,24 +160,33 @@ class _Pipeline:
         here = let(stage * (shape.groups * self._tile.group_words))
         there = let(following * (shape.groups * self._tile.group_words))
         for turn in range(halves):
-            a = self._unpacked(turn)
-            if turn + 1 == halves:
-                # What is left to read of this stage, other warps may still read; so it is overwritten a stage later.
-                self._do.wait(shape.stages - 3)
-                sync()
-                issue()
+            last = turn + 1 == halves
             group, half = divmod((turn + 1) % halves, HALVES)
-            base = let((there if turn + 1 == halves else here) + group * self._tile.group_words)
-            if half == 0 or self._fragments.each_half:
-                self._load_weights(turn + 1, base, half)
-            self._multiply(turn, a, here, base)
+            base = let((there if last else here) + group * self._tile.group_words)
+            a = self._unpacked(turn)
 
-    def _multiply(self, turn: int, a: Span, here: Expr, following: Expr) -> None:
-        """Multiplies half a group; the rows that come next are loaded while these are multiplied."""
+            def prepare(turn: int = turn, last: bool = last, base: Expr = base, half: int = half) -> None:
+                if last:
+                    # Other warps may still read what is left of this stage; so it is overwritten a stage later.
+                    self._do.wait(shape.stages - 3)
+                    sync()
+                    issue()
+                if half == 0 or self._fragments.each_half:
+                    self._load_weights(turn + 1, base, half)
+
+            self._multiply(turn, a, here, base, prepare)
+
+    def _multiply(self, turn: int, a: Span, here: Expr, following: Expr, prepare: Callable[[], None]) -> None:
+        """Multiplies half a group; the rows that come next are loaded while these are multiplied.
+
+        `prepare` gets what comes in the next half. It waits for other warps, so that it stands amid multiplications.
+        """
         shape = self._shape
         group, half = divmod(turn, HALVES)
         base = let(here + group * self._tile.group_words)
         for pair in range(shape.pairs):
+            if pair == shape.pairs // 2:
+                prepare()
             current = turn * shape.pairs + pair
             if pair + 1 < shape.pairs:
                 self._load_rows(current + 1, base, half, pair + 1)

@@ -58,6 +58,9 @@ class Instructions(Protocol):
     def permute(self, a: Expr, b: Expr, selector: Expr) -> Expr:
         """Four of the eight bytes of b:a, chosen by the nibbles of the selector, the lowest first."""
 
+    def overlay(self, word: Expr, mask: Expr, bits: Expr) -> Expr:
+        """(word & mask) | bits, in one instruction, which a compiler makes two of where both are constants."""
+
     def fma(self, a: Expr, b: Expr, c: Expr) -> Expr:
         """a * b + c of both halves of words of float16, rounded once."""
 
@@ -96,7 +99,8 @@ class _Ptx:
         }
         self._copy = ptx["cp.async.cg.shared.global"]
         self._commit, self._wait = ptx["cp.async.commit_group"], ptx["cp.async.wait_group"]
-        self._permute, self._fma, self._pair = ptx["prmt.b32"], ptx["fma.rn.f16x2"], ptx[f"cvt.rn.{short}x2.f32"]
+        self._permute, self._overlay = ptx["prmt.b32"], ptx["lop3.b32"]
+        self._fma, self._pair = ptx["fma.rn.f16x2"], ptx[f"cvt.rn.{short}x2.f32"]
 
     def multiply(self, a: Span, a_at: int, b: Span, b_at: int, c: Span, c_at: int) -> None:
         sums = [c.buffer[c_at + i] for i in range(SUMS)]
@@ -121,6 +125,9 @@ class _Ptx:
     def permute(self, a: Expr, b: Expr, selector: Expr) -> Expr:
         return _result(self._permute, a, b, selector)
 
+    def overlay(self, word: Expr, mask: Expr, bits: Expr) -> Expr:
+        return _result(self._overlay, word, mask, bits, 0xEA)
+
     def fma(self, a: Expr, b: Expr, c: Expr) -> Expr:
         return _result(self._fma, a, b, c)
 
@@ -128,7 +135,7 @@ class _Ptx:
         return _result(self._pair, high, low)
 
 
-def _result(instruction: Callable[..., Expr], *operands: Expr) -> Expr:
+def _result(instruction: Callable[..., Expr], *operands: Expr | int) -> Expr:
     """What an instruction leaves in a word."""
     word = registers(1, "uint32")
     ir.evaluate(instruction(word.buffer[0], *operands))

@@ -232,7 +232,8 @@ class _Codes:
             return [_Code(_small_floats(joined, 2 * part + half), 2.0**14, 0.0) for part in range(2)]
         zero = Q4S_ZERO if self._format is Format.Q4S else 0
         mask, factor = (0x000F000F, 1.0) if half == 0 else (0x00F000F0, 1 / 16)
-        words = [let(let(word & u32(mask)) | u32(MAGIC)) for word in (joined, let(joined >> u32(8)))]
+        overlay = self._decoder.instructions.overlay
+        words = [overlay(word, u32(mask), u32(MAGIC)) for word in (joined, let(joined >> u32(8)))]
         return [_Code(word, factor, 1024.0 * factor + zero) for word in words]
 
     def _halves(self, raw: Span, at: int) -> Weights:
