@@ -222,6 +222,20 @@ class Operations(ExpertOperations, Protocol):
         """
         ...
 
+    def project_append(
+        self,
+        x: Activation,
+        matrix: Matrix,
+        bias: nn.Tensor | None,
+        table: nn.Tensor | None,
+        step: Step,
+        pages: Pages,
+        *,
+        query_scale: float | None = None,
+    ) -> tuple[nn.Tensor, Pages]:
+        """`rotate_append` of the product of x with the matrix of queries, keys and values."""
+        ...
+
     def attention(
         self,
         q: nn.Tensor,

@@ -38,12 +38,15 @@ class AttentionLayer(nn.Module):
     def forward(self, x: nn.Tensor, norm: NormLayer | None, tables: Tables, step: Step, pages: Pages) -> nn.Tensor:
         """What every row saw behind the norm, before the product with `output`; keys and values go to the pages."""
         ops, attention = self.ops, self.attention
-        qkv = self.qkv(self.qkv.input(x, norm))
+        seen = self.qkv.input(x, norm)
+        table, scale = None if attention.rotary is None else tables[attention.rotary], attention.query_scale
         if self.q_norm is not None and self.k_norm is not None:
-            kind, by_head = self.spec.norm, attention.qk_norm != "row"
+            kind, by_head, qkv = self.spec.norm, attention.qk_norm != "row", self.qkv(seen)
             qkv = ops.norm_heads(qkv, self.q_norm, self.k_norm, kind.eps, centered=kind.centered, by_head=by_head)
-        table = None if attention.rotary is None else tables[attention.rotary]
-        q, pages = ops.rotate_append(qkv, table, step, pages, query_scale=attention.query_scale)
+            q, pages = ops.rotate_append(qkv, table, step, pages, query_scale=scale)
+        else:
+            matrix, bias = self.qkv.weight, self.qkv.bias
+            q, pages = ops.project_append(seen, matrix, bias, table, step, pages, query_scale=scale)
         return ops.attention(q, step, pages, window=attention.window, soft_cap=attention.soft_cap, sinks=self.sinks)
 
     def project(self, attended: nn.Tensor, residual: nn.Tensor | None) -> nn.Tensor:

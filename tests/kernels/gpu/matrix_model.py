@@ -113,6 +113,13 @@ class Model:
     def _entry(self, number: Expr) -> Expr:
         return let((self.block.thread * QUEUE + split(number, QUEUE)[1]) * ENTRY)
 
+    def fetch(self, words: Span, at: int, source: Span, place: Expr, count: int) -> None:
+        for i in range(count):
+            words.put(at + i, source.at(place + i))
+
+    def masked(self, word: Expr, mask: int, magic: int) -> Expr:
+        return let(let(word & u32(mask)) | u32(magic))
+
     def permute(self, a: Expr, b: Expr, selector: Expr) -> Expr:
         found: Expr = u32(0)
         for i in range(4):

@@ -10,7 +10,7 @@ from cupola.kernels.cpu.expert_operations import CpuExperts
 from cupola.kernels.cpu.isa import Isa
 from cupola.kernels.cpu.pages import HeadShape, PageLayout
 from cupola.kernels.cpu.products import f32_tensor, norm_args, norm_spec
-from cupola.kernels.operations import Matrix, NormWeights, Pages, Step
+from cupola.kernels.operations import Activation, Epilogue, Matrix, NormWeights, Pages, Step
 
 
 class CpuOperations(CpuExperts):
@@ -62,6 +62,19 @@ class CpuOperations(CpuExperts):
             ],
         )
         return q, updated
+
+    def project_append(
+        self,
+        x: Activation,
+        matrix: Matrix,
+        bias: nn.Tensor | None,
+        table: nn.Tensor | None,
+        step: Step,
+        pages: Pages,
+        *,
+        query_scale: float | None = None,
+    ) -> tuple[nn.Tensor, Pages]:
+        return self.rotate_append(self.linear(x, matrix, Epilogue(bias)), table, step, pages, query_scale=query_scale)
 
     def attention(
         self,

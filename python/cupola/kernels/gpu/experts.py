@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from cupola.kernels.emit import Arg, Expr, Span, branch, i32, let
+from cupola.kernels.gpu.column_choice import columns_of
+from cupola.kernels.gpu.columns import Columns
 from cupola.kernels.gpu.emit import Block, ceildiv, kernel, last_beginning, launch, size_var, slots, split
 from cupola.kernels.gpu.ending import Ending
 from cupola.kernels.gpu.linear import TILE_THREADS
@@ -91,6 +93,10 @@ def linear_experts(spec: Experts) -> tirx.PrimFunc:
 
 
 def _one_by_one(spec: Experts, spans: dict[str, Span], pairs: Expr) -> None:
+    columns = columns_of(spec.matrix, spec.gpu.matrix, spec.x, 1, spec.halves)
+    if columns is not None:
+        in_columns(spec, spans, pairs, columns)
+        return
     way = FewRows.of(spec.matrix, spec.gpu.threads)
     with launch(way.threads, spec.blocks, pairs) as block:
         expert = spans["experts"].at(block.y)
@@ -100,6 +106,22 @@ def _one_by_one(spec: Experts, spans: dict[str, Span], pairs: Expr) -> None:
             spec.store(spans, block.y, expert, let(block.x * OUT_BLOCK + output), sums)
 
         way.run(block, spans["x"], spans["w"], [spec.source(block.y)], blocks, finish)
+
+
+def in_columns(spec: Experts, spans: dict[str, Span], pairs: Expr, way: Columns) -> None:
+    """Launches a grid that takes one pair at a time."""
+    mine, last = way.outputs // OUT_BLOCK, i32(spec.blocks - 1)
+    with launch(way.threads, ceildiv(spec.blocks, mine), pairs) as block:
+        expert, first = spans["experts"].at(block.y), let(block.x * mine)
+        places = [let(tirx.min(first + i, last)) for i in range(mine)]
+        blocks = [spec.block_of(expert, place, half) for place in places for half in range(spec.halves)]
+
+        def finish(_: Expr, b: Expr, output: Expr, sums: tuple[Expr, ...]) -> None:
+            index = let(first + b)
+            place = let(index * OUT_BLOCK + output)
+            branch(index < spec.blocks, lambda: spec.store(spans, block.y, expert, place, sums))
+
+        way.run(block, spans["x"], spans["w"], lambda _: spec.source(block.y), blocks, finish)
 
 
 def _many(spec: Experts, spans: dict[str, Span], pairs: Expr) -> None:

@@ -2,7 +2,8 @@
 
 The host chooses the grid by the number of rows:
 
-    one row, or a few    every weight goes through registers once for up to four rows (`linear_rows.py`)
+    one row, or a few    every weight goes through registers once for up to four rows (`linear_rows.py`), or, on a
+                         device that has instructions for tiles of matrices, for up to eight (`columns.py`)
     more                 tiles of 16 or 64 rows through shared memory (`linear_tile.py`), or, on a device that has
                          instructions for tiles of matrices, of 32 or 128 rows (`linear_matrix.py`, `matrix_shapes.py`)
 """
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from cupola.kernels.emit import Arg, Expr, Index, Span, branch, i32, let
+from cupola.kernels.gpu.column_choice import columns_of
+from cupola.kernels.gpu.columns import Columns
 from cupola.kernels.gpu.emit import Block, ceildiv, kernel, launch, size_var, split
 from cupola.kernels.gpu.ending import Ending
 from cupola.kernels.gpu.linear_matrix import MatrixTile
@@ -80,6 +83,23 @@ class Linear:
 
     def _with_halves(self, block: Block) -> list[Expr]:
         return [let(block.x + half * self.blocks) for half in range(self.halves)]
+
+    def in_columns(self, n: Expr, spans: dict[str, Span], way: Columns) -> None:
+        """Launches a grid that takes as many rows at a time as `way` says."""
+        mine, last = way.outputs // OUT_BLOCK, i32(self.blocks - 1)  # blocks of y, of a block of threads and the last
+        with launch(way.threads, ceildiv(self.blocks, mine), ceildiv(n, way.rows)) as block:
+            first_row, first = let(block.y * way.rows), let(block.x * mine)
+            places = [let(tirx.min(first + i, last)) for i in range(mine)]
+            blocks = [let(place + half * self.blocks) for place in places for half in range(self.halves)]
+
+            def finish(r: Expr, b: Expr, output: Expr, sums: tuple[Expr, ...]) -> None:
+                row, index = let(first_row + r), let(first + b)
+                branch(
+                    let(tirx.And(row < n, index < self.blocks)),
+                    lambda: self.ending.store(spans, row, let(index * OUT_BLOCK + output), sums),
+                )
+
+            way.run(block, spans["x"], spans["w"], lambda r: within(first_row + r, n), blocks, finish)
 
     def many(self, n: Expr, spans: dict[str, Span], rows: int) -> None:
         """Launches a grid of tiles of `rows` rows."""
@@ -187,29 +207,38 @@ def _turn(index: Expr, down: Index, across: int) -> tuple[Expr, Expr]:
 def linear(spec: Linear) -> tirx.PrimFunc:
     """Emits the product. Arguments: x; w; b when biased; r when residual; y; and `parts` (`Linear.args`)."""
     n = size_var("n")
+    return kernel(spec.name, spec.args(n), lambda **spans: multiply(spec, n, spans))
 
-    def body(**spans: Span) -> None:
-        def more() -> None:
-            branch(n <= FEW, lambda: spec.few(n, spans, MOST_ROWS), most)
 
-        def most() -> None:
-            shapes = spec.shapes
-            if shapes is None:
-                small, large = TILE_ROWS
-                branch(n <= 2 * small, lambda: spec.many(n, spans, small), lambda: spec.many(n, spans, large))
-                return
+def multiply(spec: Linear, n: Expr, spans: dict[str, Span]) -> None:
+    """Launches what suits the number of rows."""
 
-            few, some, many = shapes.tiles(spec.halves)
-            ways = [(few.shape.rows, few, shapes.splits(few)), (some.shape.rows, some, shapes.splits(some))]
-            if spec.ending.gated:
-                ways = [(rows, tile, 1) for rows, tile, _ in ways]
-            if ways[1][2] == 1:
-                ways.pop()
-            _first_fitting(n, spec, spans, [*ways, (shapes.some, some, 1)], many)
+    def more() -> None:
+        branch(n <= FEW, lambda: few(FEW), most)
 
-        branch(n <= 1, lambda: spec.few(n, spans, 1), more)
+    def few(rows: int) -> None:
+        way = columns_of(spec.matrix, spec.gpu.matrix, spec.x, rows, spec.halves)
+        if way is None:
+            spec.few(n, spans, min(rows, MOST_ROWS))
+        else:
+            spec.in_columns(n, spans, way)
 
-    return kernel(spec.name, spec.args(n), body)
+    def most() -> None:
+        shapes = spec.shapes
+        if shapes is None:
+            small, large = TILE_ROWS
+            branch(n <= 2 * small, lambda: spec.many(n, spans, small), lambda: spec.many(n, spans, large))
+            return
+
+        small_tile, some, many = shapes.tiles(spec.halves)
+        ways = [(tile.shape.rows, tile, shapes.splits(tile)) for tile in (small_tile, some)]
+        if spec.ending.gated:
+            ways = [(rows, tile, 1) for rows, tile, _ in ways]
+        if ways[1][2] == 1:
+            ways.pop()
+        _first_fitting(n, spec, spans, [*ways, (shapes.some, some, 1)], many)
+
+    branch(n <= 1, lambda: few(1), more)
 
 
 def _first_fitting(

@@ -7,12 +7,12 @@ from tvm import tirx
 from tvm.relax.frontend import nn
 from tvm.relax.frontend.nn import op
 
-from cupola.kernels.gpu import attention, norm, position, rows
+from cupola.kernels.gpu import attention, norm, position, project, rows
 from cupola.kernels.gpu.expert_operations import GpuExperts
 from cupola.kernels.gpu.pages import GpuPages
 from cupola.kernels.gpu.products import like, norm_args, norm_spec, tensor
 from cupola.kernels.gpu.trait import Gpu
-from cupola.kernels.operations import Matrix, NormWeights, Pages, Step
+from cupola.kernels.operations import Activation, Epilogue, Matrix, NormWeights, Pages, Step
 
 
 class GpuOperations(GpuExperts):
@@ -53,9 +53,7 @@ class GpuOperations(GpuExperts):
     def rotate_append(
         self, qkv: nn.Tensor, table: nn.Tensor | None, step: Step, pages: Pages, *, query_scale: float | None = None
     ) -> tuple[nn.Tensor, Pages]:
-        rotary_dim = 0 if table is None else 2 * int(table.shape[2])
-        scale = self._heads.dim**-0.5 if query_scale is None else query_scale
-        spec = position.Append(self._pages, int(qkv.shape[1]), rotary_dim, scale, str(qkv.dtype))
+        spec = self._append(int(qkv.shape[1]), str(qkv.dtype), table, query_scale)
         args = [qkv, *([] if table is None else [table]), step.slots, pages]
         q = tensor(str(qkv.dtype), qkv.shape[0], self._heads.queries * self._heads.dim)
         updated, q = op.tensor_ir_inplace_op(
@@ -64,6 +62,43 @@ class GpuOperations(GpuExperts):
             args,
             inplace_indices=[len(args) - 1, -1],
             out=[like(pages), q],
+        )
+        return q, updated
+
+    def _append(
+        self, row_width: int, dtype: str, table: nn.Tensor | None, query_scale: float | None
+    ) -> position.Append:
+        rotary_dim = 0 if table is None else 2 * int(table.shape[2])
+        scale = self._heads.dim**-0.5 if query_scale is None else query_scale
+        return position.Append(self._pages, row_width, rotary_dim, scale, dtype)
+
+    def project_append(
+        self,
+        x: Activation,
+        matrix: Matrix,
+        bias: nn.Tensor | None,
+        table: nn.Tensor | None,
+        step: Step,
+        pages: Pages,
+        *,
+        query_scale: float | None = None,
+    ) -> tuple[nn.Tensor, Pages]:
+        product = self._linear(x, matrix, Epilogue(bias))
+        append = self._append(product.ending.width, product.y, table, query_scale)
+        spec = project.Projection(product, append)
+        if table is None or spec.way(1) is None:
+            qkv = self.linear(x, matrix, Epilogue(bias))
+            return self.rotate_append(qkv, table, step, pages, query_scale=query_scale)
+        args = [*x, matrix, *([] if bias is None else [bias]), table, step.slots, pages]
+        n = x[0].shape[0]
+        widths = self._heads.queries * self._heads.dim, product.ending.width
+        out = [like(pages), *(tensor(product.y, n, width) for width in widths), *self._parts(product)]
+        updated, q, *_ = op.tensor_ir_inplace_op(
+            self._kernel(project.project_append, spec),
+            "project_append",
+            args,
+            inplace_indices=[len(args) - 1, *(-1 for _ in out[1:])],
+            out=out,
         )
         return q, updated
 

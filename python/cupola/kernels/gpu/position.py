@@ -86,52 +86,58 @@ class Append:
     scale: float
     dtype: str
 
+    def args(self, n: Expr) -> dict[str, Arg]:
+        """The tensors of the kernel."""
+        heads, pages = self.pages.heads, self.pages
+        return {
+            "qkv": Arg((n, self.row_width), self.dtype),
+            **({"table": Arg((n, 2, self.rotary_dim // 2), "float32")} if self.rotary_dim else {}),
+            "slots": Arg((n,), "int32"),
+            "pages_": Arg((size_var("num_pages"), pages.elements), pages.dtype),
+            "q": Arg((n, heads.queries * heads.dim), self.dtype),
+        }
+
 
 def rotate_append(spec: Append) -> tirx.PrimFunc:
-    """Rotates q and k, scales q, and writes k and v to their slots; a thread has one component.
+    """Rotates q and k, scales q, and writes k and v to their slots.
 
     (qkv[n, row_width], table if anything rotates, slots int32[n], pages) -> q [n, H * D]; `pages` is written in place.
     """
-    n, num_pages = size_var("n"), size_var("num_pages")
+    n = size_var("n")
+    return kernel("rotate_append", spec.args(n), lambda **spans: append(spec, n, spans))
+
+
+def append(spec: Append, n: Expr, spans: dict[str, Span]) -> None:
+    """Launches the grid that does so; a thread has one component."""
     pages, heads = spec.pages, spec.pages.heads
     dim, half = heads.dim, spec.rotary_dim // 2
     components = (heads.queries + 2 * heads.keys) * dim
+    qkv, pages_, table = spans["qkv"], spans["pages_"], spans.get("table")
+    with launch(THREADS, n, ceildiv(components, THREADS)) as block:
+        row = let(block.x * spec.row_width)
+        at = let(block.y * THREADS + block.thread)
+        head, d = split(at, dim)
 
-    def body(qkv: Span, slots: Span, pages_: Span, q: Span, table: Span | None = None) -> None:
-        with launch(THREADS, n, ceildiv(components, THREADS)) as block:
-            row = let(block.x * spec.row_width)
-            at = let(block.y * THREADS + block.thread)
-            head, d = split(at, dim)
+        def rotated() -> Expr:
+            return rotate(qkv, let(row + at), d, table, let(block.x * (2 * half)), half, dim)
 
-            def rotated() -> Expr:
-                return rotate(qkv, let(row + at), d, table, let(block.x * (2 * half)), half, dim)
+        def query() -> None:
+            write(spans["q"], let(block.x * (heads.queries * dim) + at), let(rotated() * f32(spec.scale)))
 
-            def query() -> None:
-                write(q, let(block.x * (heads.queries * dim) + at), let(rotated() * f32(spec.scale)))
+        def stored() -> None:
+            page, token = split(spans["slots"].at(block.x), pages.page_size)
+            key = let(head - heads.queries)
 
-            def stored() -> None:
-                page, token = split(slots.at(block.x), pages.page_size)
-                key = let(head - heads.queries)
+            def write_key() -> None:
+                write(pages_, pages.key(pages.head(page, key), d, token), rotated())
 
-                def write_key() -> None:
-                    write(pages_, pages.key(pages.head(page, key), d, token), rotated())
+            def write_value() -> None:
+                start = pages.head(page, let(key - heads.keys))
+                write(pages_, pages.value(start, d, token), read(qkv, row + at))
 
-                def write_value() -> None:
-                    start = pages.head(page, let(key - heads.keys))
-                    write(pages_, pages.value(start, d, token), read(qkv, row + at))
+            branch(key < heads.keys, write_key, lambda: branch(at < components, write_value))
 
-                branch(key < heads.keys, write_key, lambda: branch(at < components, write_value))
-
-            branch(head < heads.queries, query, stored)
-
-    args = {
-        "qkv": Arg((n, spec.row_width), spec.dtype),
-        **({"table": Arg((n, 2, half), "float32")} if half else {}),
-        "slots": Arg((n,), "int32"),
-        "pages_": Arg((num_pages, pages.elements), pages.dtype),
-        "q": Arg((n, heads.queries * dim), spec.dtype),
-    }
-    return kernel("rotate_append", args, body)
+        branch(head < heads.queries, query, stored)
 
 
 def rotate(x: Span, at: Expr, d: Expr, table: Span | None, row: Expr, half: int, dim: int) -> Expr:

@@ -71,16 +71,22 @@ class GpuProducts:
         return op.tensor_ir_op(function, "rotary_table", [positions, constant], out)
 
     def linear(self, x: Activation, matrix: Matrix, epilogue: Epilogue = PLAIN) -> nn.Tensor:
+        spec = self._linear(x, matrix, epilogue)
+        args = [*x, matrix, *(tensor for tensor in (epilogue.bias, epilogue.residual) if tensor is not None)]
+        out = [tensor(spec.y, x[0].shape[0], spec.ending.width), *self._parts(spec)]
+        results = op.tensor_ir_op(self._kernel(linear, spec), spec.name, args, out)
+        return results[0] if spec.partial_sums else results
+
+    def _linear(self, x: Activation, matrix: Matrix, epilogue: Epilogue) -> Linear:
         packed = self._packed(matrix)
         width = packed.blocks * OUT_BLOCK // (2 if epilogue.gated else 1)
         dtype = "float32" if epilogue.wide or epilogue.residual is not None else self._gpu.stored
-        spec = Linear(packed, Ending.of(epilogue, matrix.rows, width), str(x[0].dtype), dtype, self._gpu)
-        args = [*x, matrix, *(tensor for tensor in (epilogue.bias, epilogue.residual) if tensor is not None)]
-        out = [tensor(dtype, x[0].shape[0], width)]
-        if spec.partial_sums:
-            out.append(tensor("float32", spec.partial_sums))
-        results = op.tensor_ir_op(self._kernel(linear, spec), spec.name, args, out)
-        return results[0] if spec.partial_sums else results
+        return Linear(packed, Ending.of(epilogue, matrix.rows, width), str(x[0].dtype), dtype, self._gpu)
+
+    @staticmethod
+    def _parts(spec: Linear) -> list[nn.Tensor]:
+        """Memory of a product for itself."""
+        return [tensor("float32", spec.partial_sums)] if spec.partial_sums else []
 
 
 def tensor(dtype: str, *shape: object) -> nn.Tensor:

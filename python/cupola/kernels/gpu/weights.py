@@ -108,7 +108,10 @@ class Packed:
         if count == 1:
             both = w.at(base + word)
             return (self._float(let((both >> cast(high * 16, "uint32")) & u32(0xFFFF))),)
-        words = [w.at(base + word + i) for i in range(count // 2)]
+        return self.halves([w.at(base + word + i) for i in range(count // 2)])
+
+    def halves(self, words: Sequence[Expr]) -> tuple[Expr, ...]:
+        """The two 16-bit floats of each word."""
         return tuple(self._float(half) for both in words for half in (let(both & u32(0xFFFF)), let(both >> u32(16))))
 
     def _float(self, code: Expr) -> Expr:
