@@ -225,7 +225,7 @@ class Fragments:
     def _rescale(self, first: Expr, second: Expr) -> None:
         """Where a larger score came, which is rare behind the first tokens."""
         changed = let(tirx.Or(first < f32(1.0), second < f32(1.0)))
-        branch(changed, lambda: self.scale((first, second)))
+        branch(self.warp.any(changed), lambda: self.scale((first, second)))
 
 
 def rows_of(lane: Lane) -> tuple[Expr, Expr]:

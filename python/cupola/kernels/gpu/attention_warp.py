@@ -12,6 +12,7 @@ from functools import cache
 from typing import Protocol
 
 from tvm import tirx
+from tvm.backend.cuda.op import cuda_any_sync
 from tvm.backend.cuda.ptx import PTXNamespace
 from tvm.tirx.script.builder import ir
 
@@ -53,6 +54,10 @@ class Warp(Protocol):
 
     def quad_sum(self, value: Expr) -> Expr:
         """Their sum."""
+
+    def any(self, condition: Expr) -> Expr:
+        """Whether a condition holds for some lane of the warp, which keeps branches whole; where lanes go their own
+        ways without harm, it may be the lane's own."""
 
 
 class WarpUnit(Protocol):
@@ -113,6 +118,9 @@ class _CudaWarp:
         for distance in (1, 2):
             value = let(value + _exchanged(value, distance))
         return value
+
+    def any(self, condition: Expr) -> Expr:
+        return let(cuda_any_sync(u32(0xFFFFFFFF), condition) != 0)
 
 
 def words(span: Span) -> Span:
