@@ -117,9 +117,6 @@ class Model:
         for i in range(count):
             words.put(at + i, source.at(place + i))
 
-    def masked(self, word: Expr, mask: int, magic: int) -> Expr:
-        return let(let(word & u32(mask)) | u32(magic))
-
     def permute(self, a: Expr, b: Expr, selector: Expr) -> Expr:
         found: Expr = u32(0)
         for i in range(4):

@@ -42,7 +42,8 @@ class Codes:
 
 def _pairs(tools: Instructions, word: Expr, mask: int, magic: int) -> Words:
     """The bits of a mask in both halves of a word, and of the word moved by a byte."""
-    return tools.masked(word, mask, magic), tools.masked(let(word >> u32(8)), mask, magic)
+    first, second = (tools.overlay(part, u32(mask), u32(magic)) for part in (word, let(word >> u32(8))))
+    return first, second
 
 
 def _nibbles_float16(tools: Instructions, word: Expr, half: int) -> Words:

@@ -20,7 +20,7 @@ from tvm.backend.cuda.ptx.engine import PTXNamespace
 from tvm.tirx.script.builder import ir
 
 from cupola.kernels.emit import Expr, Span
-from cupola.kernels.gpu.emit import INT32, Block, registers, u32
+from cupola.kernels.gpu.emit import INT32, Block, registers
 
 ROWS, OUTPUTS, INPUTS = 16, 8, 16
 A_WORDS, B_WORDS, SUMS = 4, 2, 4
@@ -61,9 +61,6 @@ class Instructions(Protocol):
         Args:
             place: a multiple of `count`.
         """
-
-    def masked(self, word: Expr, mask: int, magic: int) -> Expr:
-        """(word & mask) | magic."""
 
     def permute(self, a: Expr, b: Expr, selector: Expr) -> Expr:
         """Four of the eight bytes of b:a, chosen by the nibbles of the selector, the lowest first."""
@@ -112,7 +109,6 @@ class _Ptx:
             count: ptx[f"ld.global.nc.L1::no_allocate{vector}.b32"]
             for count, vector in ((1, ""), (2, ".v2"), (4, ".v4"))
         }
-        self._logic = ptx["lop3.b32"]
         self._commit, self._wait = ptx["cp.async.commit_group"], ptx["cp.async.wait_group"]
         self._permute, self._overlay = ptx["prmt.b32"], ptx["lop3.b32"]
         self._fma, self._pair = ptx["fma.rn.f16x2"], ptx[f"cvt.rn.{short}x2.f32"]
@@ -140,9 +136,6 @@ class _Ptx:
     def fetch(self, words: Span, at: int, source: Span, place: Expr, count: int) -> None:
         found = [words.buffer[at + i] for i in range(count)]
         ir.evaluate(self._fetch[count](*found, ir.address_of(source.buffer[place])))
-
-    def masked(self, word: Expr, mask: int, magic: int) -> Expr:
-        return _result(self._logic, word, u32(mask), u32(magic), (0xF0 & 0xCC) | 0xAA)
 
     def permute(self, a: Expr, b: Expr, selector: Expr) -> Expr:
         return _result(self._permute, a, b, selector)
