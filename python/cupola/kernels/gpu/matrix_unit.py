@@ -27,9 +27,6 @@ A_WORDS, B_WORDS, SUMS = 4, 2, 4
 WARP = 32
 CHUNK = 4  # words that are copied at once
 
-# (words of A, where they begin, words of B, where, sums, where): multiplies one tile of the warp.
-Multiply = Callable[[Span, int, Span, int, Span, int], None]
-
 
 class Instructions(Protocol):
     """What a warp does in one instruction. A word is a uint32 that holds two 16-bit floats, the first one low."""
@@ -117,8 +114,6 @@ class _Ptx:
         sums = [c.buffer[c_at + i] for i in range(SUMS)]
         factors = [a.buffer[a_at + i] for i in range(A_WORDS)] + [b.buffer[b_at + i] for i in range(B_WORDS)]
         ir.evaluate(self._multiply(*sums, *factors, *sums))
-
-    __call__ = multiply
 
     def load(self, words: Span, at: int, memory: Span, line: Expr, *, transposed: bool = False) -> None:
         found = [words.buffer[at + i] for i in range(4)]
