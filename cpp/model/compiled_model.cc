@@ -66,10 +66,7 @@ void CompiledModel::Start(int32_t num_pages, int32_t num_window_pages, const Tea
 void CompiledModel::Stop() { threads_ = nullptr; }
 
 void CompiledModel::AllocKvCache(int32_t num_pages, int32_t num_window_pages) {
-  logits_ = std::nullopt;
-  for (StepRecordings* steps : {decodes_.get(), samples_.get()}) {
-    if (steps != nullptr) steps->Drop();
-  }
+  Forget();
   kv_cache_ = std::nullopt;  // two caches at once may not fit
   Translated([&] {
     if (memory_.has_value()) memory_->Enter();
@@ -77,6 +74,15 @@ void CompiledModel::AllocKvCache(int32_t num_pages, int32_t num_window_pages) {
         info_.window > 0 ? ffi::Shape({num_pages, num_window_pages}) : ffi::Shape({num_pages});
     kv_cache_ = alloc_kv_cache_(sizes).cast<ffi::Array<ffi::Tensor>>();
   });
+}
+
+// The results of steps and the memory that they had.
+void CompiledModel::Forget() {
+  logits_ = std::nullopt;
+  for (StepRecordings* steps : {decodes_.get(), samples_.get()}) {
+    if (steps != nullptr) steps->Drop();
+  }
+  memory_of_calls_.Release();
 }
 
 void CompiledModel::CopyPages(const std::vector<PageCopy>& copies) {
@@ -126,7 +132,7 @@ SampledRows CompiledModel::Sample(const AskedRows& rows) {
     StepRecordings::Key key = KeyOf(lists, sample_arguments_);
     key.push_back(reinterpret_cast<int64_t>(logits_->data_ptr()));
     const bool recurs = logits_recur_ && samples_ != nullptr;
-    const ffi::Tensor sampled = recurs ? samples_->Run(key, call) : call();
+    const ffi::Tensor sampled = recurs ? samples_->Run(key, call) : CallOnce(call);
     sampled_.resize(sampled.numel());
     memory_->Download(sampled, sampled_.data());
   });
@@ -144,8 +150,15 @@ ffi::Tensor CompiledModel::Call(const StepInput& input) {
   const bool is_decode = decode_.has_value() && IsDecode(input);
   const Tensors step = Place(input, is_decode);
   logits_recur_ = is_decode && decodes_ != nullptr;
-  if (!logits_recur_) return CallStep(is_decode ? *decode_ : forward_, step);
-  return decodes_->Run(KeyOf(step, arguments_), [&] { return CallStep(*decode_, step); });
+  const ffi::Function& function = is_decode ? *decode_ : forward_;
+  const auto call = [&] { return CallStep(function, step); };
+  return logits_recur_ ? decodes_->Run(KeyOf(step, arguments_), call) : CallOnce(call);
+}
+
+// A step that is not recorded.
+ffi::Tensor CompiledModel::CallOnce(const StepRecordings::Call& call) {
+  const StepMemory::Scope scope(memory_.has_value() ? &memory_of_calls_ : nullptr);
+  return call();
 }
 
 CompiledModel::Tensors CompiledModel::Place(const StepInput& input, bool is_decode) {

@@ -20,6 +20,7 @@
 #include "model/library.h"
 #include "model/model.h"
 #include "model/step_arguments.h"
+#include "model/step_memory.h"
 #include "model/step_recordings.h"
 
 namespace cupola {
@@ -61,7 +62,9 @@ class CompiledModel : public Model, private DeviceSampler {
 
   void Compute(const StepInput& input) override;
   SampledRows Sample(const AskedRows& rows) override;
+  void Forget();
   tvm::ffi::Tensor Call(const StepInput& input);
+  tvm::ffi::Tensor CallOnce(const StepRecordings::Call& call);
   Tensors Place(const StepInput& input, bool is_decode);
   tvm::ffi::Tensor CallStep(const tvm::ffi::Function& function, const Tensors& step) const;
   tvm::ffi::Tensor CallSample(const Tensors& lists) const;
@@ -85,6 +88,7 @@ class CompiledModel : public Model, private DeviceSampler {
   std::vector<float> host_logits_;          // of the last step on a device
   StepArguments sample_arguments_;
   std::vector<int32_t> sampled_;             // what `sample_` returned last
+  StepMemory memory_of_calls_;               // on a device, of steps that are not recorded
   std::unique_ptr<StepRecordings> decodes_;  // null: they are called
   std::unique_ptr<StepRecordings> samples_;  // of rows of decodes_; null: they are called
 };

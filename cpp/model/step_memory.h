@@ -1,8 +1,10 @@
-// The working memory of steps that are recorded: it stays where it is, whoever else allocates.
+// The working memory of a device's steps, which stays where it is, whoever else allocates.
 //
 // A recording writes to the addresses that it saw. TVM's pool, where a step's memory comes from,
-// hands it to the next step and gives it back to the device when something else has no room; so
-// these steps have memory of their own, which all of them share, since one runs after the other.
+// hands it to others, and gives it back to the device when something has no room. And it keeps
+// memory for every size that it was ever asked for, of which lengths of contexts make many, each
+// new one a call of the driver that waits for the device. So steps have memory of their own, which
+// all of them share, since one runs after the other.
 #ifndef CUPOLA_MODEL_STEP_MEMORY_H_
 #define CUPOLA_MODEL_STEP_MEMORY_H_
 

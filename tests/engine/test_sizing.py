@@ -90,6 +90,9 @@ def test_on_a_device_the_weights_lie_beside_the_pages() -> None:
     manifest = MANIFEST.model_copy(update={"weights": (weight,)})
     room = DeviceRoom(available=100_000 + 1000 * PAGE, largest=None)
     assert engine_config(manifest, EngineOptions(), 0, room).num_pages == 900
+    working = manifest.library.model_copy(update={"memory": {"decode": 20 * PAGE, "forward": 30 * PAGE}})
+    beside = manifest.model_copy(update={"libraries": (working,)})
+    assert engine_config(beside, EngineOptions(), 0, room).num_pages == 810
     assert engine_config(manifest, EngineOptions(), 0, DeviceRoom(100, None)).num_pages == 1
     # Where nobody knows what is free: a GiB, which is more than all requests need here.
     assert engine_config(manifest, EngineOptions(), 0, DeviceRoom(None, None)).num_pages == 64 * 256

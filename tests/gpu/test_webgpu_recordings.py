@@ -139,6 +139,15 @@ def test_memory_of_recordings_stays_when_tvm_gives_back_what_nobody_uses(
     assert model.step_counts()[0].replayed == 5
 
 
+def test_lengths_of_prompts_and_contexts_take_no_memory_each(model: NativeModel) -> None:
+    with closing(NativeEngine(model, EngineConfig(num_pages=100, max_batch=2, prefix_cache=False))) as engine:
+        run(engine, [request(0, 400, 2), request(1, 400, 40)])
+        before = native("webgpu.allocated_bytes")(0)
+        for number in range(2, 12):
+            run(engine, [request(number, 35 * number - 20, 3), request(100 + number, 30 * number, 3)])
+        assert native("webgpu.allocated_bytes")(0) == before
+
+
 def test_what_cannot_be_repeated_is_refused_and_leaves_the_device_as_it_was(folder: Path) -> None:
     model = load_compiled(folder, read_manifest(folder))
     model.alloc_kv_cache(4)

@@ -129,8 +129,16 @@ API cuGetErrorString(int error, const char** text) { return (void)error, *text =
 API cuTensorMapEncodeTiled(void) { return FAILED; }
 
 /* Memory: the host's, so that copies can be made at once. */
-API cudaMalloc(void** data, size_t bytes) { return *data = calloc(1, bytes + 256), forbidden("cudaMalloc"); }
-API cudaFree(void* data) { return free(data), forbidden("cudaFree"); }
+API cudaMalloc(void** data, size_t bytes) {
+  note("malloc");
+  *data = calloc(1, bytes + 256);
+  return forbidden("cudaMalloc");
+}
+API cudaFree(void* data) {
+  note("free");
+  free(data);
+  return forbidden("cudaFree");
+}
 API cudaMallocHost(void** data, size_t bytes) { return cudaMalloc(data, bytes); }
 API cudaFreeHost(void* data) { return cudaFree(data); }
 API cudaMemcpyAsync(void* to, const void* from, size_t bytes, int kind, void* stream) {

@@ -165,7 +165,7 @@ def test_a_decode_is_two_graphs_and_three_copies(stand_in: Path, tmp_path: Path)
     assert all(int(count) > 3 for count in kernels)
     step = ["upload", f"replay of {kernels[0]}", "upload", f"replay of {kernels[1]}", "download"]
     assert written[-7 * 5 :] == 7 * step
-    # In the step that is recorded too, nothing is launched besides.
+    # In the step that is recorded too, nothing is launched or allocated besides.
     recorded = written[: -7 * 5]
     first = recorded.index("begin, mode 2")
     assert recorded[first - 1 :] == [

@@ -184,7 +184,8 @@ def _free_on(manifest: Manifest, device: DeviceRoom) -> int:
     if device.available is None:
         return _UNKNOWN_ROOM
     taken = sum(weight.bytes for weight in manifest.weights)
-    taken += max(manifest.library.memory.values(), default=0)
+    # Each function keeps its own; what recordings keep is rounded up, to twice at most (cpp/model/step_memory.h).
+    taken += 2 * sum(manifest.library.memory.values())
     return max(0, int((device.available - taken) * _DEVICE_SHARE))
 
 
