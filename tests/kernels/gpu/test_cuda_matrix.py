@@ -16,7 +16,7 @@ NEEDS_NVCC = pytest.mark.skipif(find_nvcc() is None, reason="nvcc is not install
 
 # Blocks of threads on one multiprocessor. `python scripts/matrix_budget.py` prints the whole table.
 MEANT = [
-    (Format.Q4, "float16", "sm_90", "few", 4),
+    (Format.Q4, "float16", "sm_90", "few", 3),
     (Format.Q4, "bfloat16", "sm_90", "many", 1),
     (Format.Q8, "float16", "sm_80", "some", 2),
     (Format.Q3, "bfloat16", "sm_89", "many", 1),

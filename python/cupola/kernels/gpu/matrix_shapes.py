@@ -23,8 +23,10 @@ PROCESSORS = 132  # multiprocessors that want to be busy: an H200's
 BLOCKS = 2 * PROCESSORS  # of threads, that splitting the inputs makes at most
 LEAST_GROUPS = 8  # of inputs, of a part of them
 MOST_SPLITS = (8, 4)  # of tiles of few rows and of some: sums of many rows are more to write than weights are to read
-STAGE_BYTES = 49152  # of the stages of tiles of few rows, if more of them than usual can be had for that
-MOST_STAGES = 8
+DEEP, DEEP_BYTES = (
+    8,
+    77824,
+)  # stages of tiles of few rows, where they take no more; a power of two, which divides quickly
 WAVES = 2  # of large tiles, from which on their last one does not matter much
 
 FEW = Shape(across=4, down=1, blocks=2, pairs=2, groups=2)
@@ -87,9 +89,8 @@ class Shapes:
         while self.matrix.inputs // GROUP % groups:
             groups //= 2
         tile = MatrixTile(self.matrix, self.unit, halves, replace(shape, groups=groups))
-        if shape is FEW:
-            stages = STAGE_BYTES // (tile.shared_bytes // shape.stages)
-            tile = replace(tile, shape=replace(tile.shape, stages=min(max(stages, shape.stages), MOST_STAGES)))
+        if shape is FEW and tile.shared_bytes * DEEP // shape.stages <= DEEP_BYTES:
+            tile = replace(tile, shape=replace(tile.shape, stages=DEEP))
         while tile.shared_bytes > SHARED_BYTES:
             tile = replace(tile, shape=_smaller(tile.shape))
         return tile
