@@ -151,6 +151,7 @@ print(json.dumps(cuda.alive()))
 
 
 @NEEDS_NVCC
+@pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="nvcc does not bear a sanitizer's library")
 def test_a_decode_is_two_graphs_and_three_copies(stand_in: Path, tmp_path: Path) -> None:
     """The whole engine on a library for CUDA: a prompt, and then nine decodes."""
     TINY_MODELS[0].write(tmp_path)
