@@ -118,7 +118,7 @@ def find_nvdisasm() -> str | None:
 
 
 def loop(machine_code: bytes, disassembler: str) -> Counter[str]:
-    """How often each instruction stands in the loop that multiplies."""
+    """How often each instruction stands in the loop that multiplies, without those that never execute."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
         file.write_bytes(machine_code)
@@ -129,7 +129,9 @@ def loop(machine_code: bytes, disassembler: str) -> Counter[str]:
     for line in text.splitlines():
         if label := re.match(r"\s*\.(L_\w+):", line):
             labels[label[1]] = len(lines)
-        elif instruction := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)(.*)", line):
+        elif "@!PT" not in line and (
+            instruction := re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)(.*)", line)
+        ):
             lines.append(instruction[1])
             branch = re.search(r"\(\.(L_\w+)\)", instruction[2])
             if instruction[1] == "BRA" and branch and branch[1] in labels:

@@ -4,8 +4,8 @@
     some         128 outputs, 128 rows: two blocks of four warps on a multiprocessor
     many         256 outputs, 128 rows: the least traffic a multiplication, one block on a multiprocessor
 
-A warp of the larger ones has 64 x 64 sums where weights are loaded as matrices, and 32 outputs by 128 rows where they
-are unpacked: then no two warps unpack the same ones.
+A warp of the larger ones has 64 x 64 sums, for which it reads the fewest bytes, and 32 outputs by 128 rows where
+weights take many instructions to unpack: then no two warps unpack the same ones.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ WIDE_SOME = Shape(across=2, down=2, blocks=4, pairs=4)
 WIDE_MANY = Shape(across=4, down=2, blocks=4, pairs=4)
 TALL_SOME = Shape(across=4, down=1, blocks=2, pairs=8)
 TALL_MANY = Shape(across=8, down=1, blocks=2, pairs=8)
+# Formats of which two warps may unpack the same weights, by the type of activations.
+_FLOATS = (Format.F16, Format.BF16)
+_EASY = {"float16": (*_FLOATS, Format.Q8, Format.Q4, Format.Q4S), "bfloat16": _FLOATS}
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,10 @@ class Shapes:
 
     def tiles(self, halves: int) -> tuple[MatrixTile, MatrixTile, MatrixTile]:
         """For few rows, for some, and for many."""
-        if self.matrix.format in (Format.F16, Format.BF16):
-            return self._tile(FEW, halves), self._tile(WIDE_SOME, halves), self._tile(WIDE_MANY, halves)
-        return self._tile(FEW, halves), self._tile(TALL_SOME, halves), self._tile(TALL_MANY, halves)
+        wide = self.matrix.format in _EASY[self.unit.dtype]
+        shapes = (FEW, WIDE_SOME, WIDE_MANY) if wide else (FEW, TALL_SOME, TALL_MANY)
+        few, some, many = (self._tile(shape, halves) for shape in shapes)
+        return few, some, many
 
     def splits(self, tile: MatrixTile) -> int:
         """Parts that the inputs fall into, where tiles of few rows, or one tile of some, leave multiprocessors idle."""
