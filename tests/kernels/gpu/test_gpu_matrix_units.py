@@ -91,20 +91,20 @@ def test_sums_over_parts_of_the_inputs_are_added_up() -> None:
     residual, parts = rng.standard_normal((n, 48)).astype(np.float32), np.zeros(4 * 32 * 48, np.float32)
     y = np.full((n, 48), np.nan, np.float32)
     spec = spec_of(matrix, Ending(outputs, 48, residual="float32"), unit)
-    tile = MatrixTile(matrix, unit, 1, Shape(across=1, down=1, blocks=1, pairs=1, groups=2, stages=3))
+    tile = MatrixTile(matrix, unit, 1, Shape(across=2, down=1, blocks=1, pairs=1, groups=2, stages=3))
     build(product(spec, tile, splits=4))(x, words, residual, y, parts)
     expected = rows.astype(np.float64) @ in_words(weights, "bfloat16")[1].T + residual[:, :outputs]
     np.testing.assert_allclose(y[:, :outputs], expected, atol=2e-3)
 
 
 def test_gated_products_meet_their_halves() -> None:
-    """With warps beside and above each other, and more tiles of rows than take turns."""
-    unit, matrix, rng, n = model("bfloat16"), Packed(Format.Q8, 96, 64, half=False), np.random.default_rng(2), 300
+    """With warps above each other, several pairs of rows, and more tiles of rows than take turns."""
+    unit, matrix, rng, n = model("bfloat16"), Packed(Format.Q4, 96, 64, half=False), np.random.default_rng(2), 600
     spec = spec_of(matrix, Ending(96, 48, gated=True), unit)
-    words, weights = packed(Format.Q8, 96, 64)
+    words, weights = packed(Format.Q4, 96, 64)
     x, rows = in_words(rng.standard_normal((n, 64)).astype(np.float32), "bfloat16")
     y = np.full((n, 48), np.nan, np.float32)
-    build(product(spec, MatrixTile(matrix, unit, 2, Shape(2, 2, blocks=2, pairs=1, stages=3))))(x, words, y)
+    build(product(spec, MatrixTile(matrix, unit, 2, Shape(1, 2, blocks=2, pairs=2, stages=3))))(x, words, y)
     gate, up = np.split(rows.astype(np.float64) @ in_words(weights, "bfloat16")[1].T, 2, axis=1)
     np.testing.assert_allclose(y, gate / (1 + np.exp(-gate)) * up, atol=2e-3)
 
