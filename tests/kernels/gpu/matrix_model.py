@@ -113,7 +113,7 @@ class Model:
     def _entry(self, number: Expr) -> Expr:
         return let((self.block.thread * QUEUE + split(number, QUEUE)[1]) * ENTRY)
 
-    def fetch(self, words: Span, at: int, source: Span, place: Expr, count: int) -> None:
+    def fetch(self, words: Span, at: int, source: Span, place: Expr, count: int, *, early: bool) -> None:  # noqa: ARG002
         for i in range(count):
             words.put(at + i, source.at(place + i))
 

@@ -54,7 +54,9 @@ def test_products_of_few_rows(outputs: int, inputs: int, fmt: Format, rows: int,
     file.write_text(text, encoding="utf-8")
     nvcc = [str(find_nvcc()), f"-arch={arch}"]
     subprocess.run([*nvcc, "-ptx", "-o", str(ptx), str(file)], capture_output=True, check=True)
-    loads = re.findall(r"ld\.global\.nc\.L1::no_allocate(?:\.(v\d))?\.b32", ptx.read_text(encoding="utf-8"))
+    loads = re.findall(
+        r"ld\.(?:global\.nc|relaxed\.gpu\.global)\.L1::no_allocate(?:\.(v\d))?\.b32", ptx.read_text(encoding="utf-8")
+    )
     of_step = 8 if rows == 1 or fmt is Format.F16 else 4
     assert loads.count("v4") in (of_step, 2 * of_step)  # codes, or floats; nvcc writes some loops out twice
     assert set(loads) <= {"v4", "v2"} or fmt in (Format.F16, Format.MXFP4)  # scales and inputs: two words, or one

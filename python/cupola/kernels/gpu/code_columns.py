@@ -132,21 +132,21 @@ class CodeShare:
     def _fetch_codes(self, group: Expr, j: int) -> None:
         place = let(self._codes_at + self._way.existing(group) * self._way.size)
         for s, quad in enumerate(self._codes[j]):
-            self._tools.fetch(quad, 0, self._w, let(place + s * 4 * OUT_BLOCK), QUAD)
+            self._tools.fetch(quad, 0, self._w, let(place + s * 4 * OUT_BLOCK), QUAD, early=self._way.early)
 
     def _fetch_inputs(self, first: Expr, k: int) -> None:
         at = let(self._line + self._way.existing(self._group(first, k, self._inside)) * GROUP)
         for half, words in enumerate(self._inputs[k]):
-            fetch_inputs(self._tools, words, self._x, let(at + half * (GROUP // 2)))
+            fetch_inputs(self._tools, words, self._x, let(at + half * (GROUP // 2)), early=self._way.early)
 
     def _fetch_scales(self, first: Expr, k: int) -> None:
         """Those of either column of this thread, or of both."""
         for c, found in enumerate(self._scales[k]):
             inside, _ = self._way.place(let(self._lane.t * 2 + c))
             place = let(self._scales_at + self._way.existing(self._group(first, k, inside)) * self._way.size)
-            self._tools.fetch(found.scale, 0, self._w, place, self._way.scale_words)
+            self._tools.fetch(found.scale, 0, self._w, place, self._way.scale_words, early=self._way.early)
             if found.minimum is not None:
-                self._tools.fetch(found.minimum, 0, self._w, let(place + SCALE_BYTES // WORD), 2)
+                self._tools.fetch(found.minimum, 0, self._w, let(place + SCALE_BYTES // WORD), 2, early=self._way.early)
 
     def _group(self, first: Expr, k: int, inside: Expr) -> Expr:
         """That of a column; columns may be left over, whose group is the last one of those together."""

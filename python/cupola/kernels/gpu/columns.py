@@ -28,7 +28,7 @@ from cupola.quantize.layouts import OUT_BLOCK
 COLUMNS = 8  # of the matrix unit
 LINE = 2 * OUT_BLOCK + 1  # of sums in shared memory: one more than the outputs, so that lines begin in different banks
 MOST_WARPS = 8
-MANY_WARPS = 16  # where a matrix has so few outputs that a multiprocessor has one block of threads, or two
+MANY_WARPS = {1: 16, 8: 12}  # by rows, where a multiprocessor has one block of threads, or two, and room for two
 FEW_BLOCKS = 512  # of 16 outputs: up to so many
 
 Row = Callable[[Expr], Expr]
@@ -92,9 +92,15 @@ class Columns(ABC):
 
     @property
     def warps(self) -> int:
-        """As many as leave the fewest without work in the last round."""
-        most = MANY_WARPS if self.rows == 1 and self.matrix.blocks <= FEW_BLOCKS else MOST_WARPS
-        return min(range(1, most + 1), key=lambda warps: (-(-self.steps // warps) * warps - self.steps, -warps))
+        """As few as make the fewest rounds."""
+        few = self.matrix.blocks <= FEW_BLOCKS and self.slices * self.rows <= COLUMNS
+        most = MANY_WARPS.get(self.rows, MOST_WARPS) if few else MOST_WARPS
+        return min(range(1, most + 1), key=lambda warps: (-(-self.steps // warps), warps))
+
+    @property
+    def early(self) -> bool:
+        """Loads keep their order: with several rows, ptxas would ask for most of a step only when it needs it."""
+        return self.rows > 1
 
     @property
     def rounds(self) -> int:
@@ -176,9 +182,9 @@ class Columns(ABC):
         block.each(self.rows * self.outputs, last)
 
 
-def fetch_inputs(tools: Instructions, words: Span, x: Span, at: Expr) -> None:
+def fetch_inputs(tools: Instructions, words: Span, x: Span, at: Expr, *, early: bool) -> None:
     """Neighbouring inputs, two for each of the words; `at` is a multiple of their number."""
-    tools.fetch(words, 0, x.viewed("uint32"), let(at >> i32(1)), int(words.buffer.shape[0]))
+    tools.fetch(words, 0, x.viewed("uint32"), let(at >> i32(1)), int(words.buffer.shape[0]), early=early)
 
 
 def pick(which: Expr, values: Sequence[Expr]) -> Expr:

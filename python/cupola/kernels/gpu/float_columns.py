@@ -70,11 +70,13 @@ class FloatShare:
         starts = [let(self._way.existing(let(first + j)) * GROUP) for j in range(self._way.groups_a_step)]
         for start, quads in zip(starts, self._quads, strict=True):
             for quad, at in zip(quads, (0, 1, SPAN, SPAN + 1), strict=True):
-                self._tools.fetch(quad, 0, self._w, let(self._weights + (start + at) * WORDS), QUAD)
+                self._tools.fetch(
+                    quad, 0, self._w, let(self._weights + (start + at) * WORDS), QUAD, early=self._way.early
+                )
         for start, seen in zip(starts, self._seen, strict=True):
             for line, spans in zip(self._lines, seen, strict=True):
                 for s, word in enumerate(spans):
-                    fetch_inputs(self._tools, word, self._x, let(line + start + s * SPAN))
+                    fetch_inputs(self._tools, word, self._x, let(line + start + s * SPAN), early=self._way.early)
 
     def multiply(self, first: Expr) -> None:
         for j in range(self._way.groups_a_step):

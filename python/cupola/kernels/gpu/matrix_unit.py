@@ -52,11 +52,12 @@ class Instructions(Protocol):
     def wait(self, pending: int) -> None:
         """Until this thread's groups have come, all but the last `pending`."""
 
-    def fetch(self, words: Span, at: int, source: Span, place: Expr, count: int) -> None:
-        """One, two or four words of global memory that nobody writes and nobody else reads, to registers.
+    def fetch(self, words: Span, at: int, source: Span, place: Expr, count: int, *, early: bool) -> None:
+        """One, two or four words of global memory that nobody writes, to registers.
 
         Args:
             place: a multiple of `count`.
+            early: compilers may not move it behind a later one, as they do to save registers.
         """
 
     def permute(self, a: Expr, b: Expr, selector: Expr) -> Expr:
@@ -103,8 +104,9 @@ class _Ptx:
         }
         self._copy = ptx["cp.async.cg.shared.global"]
         self._fetch = {
-            count: ptx[f"ld.global.nc.L1::no_allocate{vector}.b32"]
+            (count, early): ptx[f"{'ld.relaxed.gpu.global' if early else 'ld.global.nc'}.L1::no_allocate{vector}.b32"]
             for count, vector in ((1, ""), (2, ".v2"), (4, ".v4"))
+            for early in (False, True)
         }
         self._commit, self._wait = ptx["cp.async.commit_group"], ptx["cp.async.wait_group"]
         self._permute, self._overlay = ptx["prmt.b32"], ptx["lop3.b32"]
@@ -128,9 +130,9 @@ class _Ptx:
     def wait(self, pending: int) -> None:
         ir.evaluate(self._wait(pending))
 
-    def fetch(self, words: Span, at: int, source: Span, place: Expr, count: int) -> None:
+    def fetch(self, words: Span, at: int, source: Span, place: Expr, count: int, *, early: bool) -> None:
         found = [words.buffer[at + i] for i in range(count)]
-        ir.evaluate(self._fetch[count](*found, ir.address_of(source.buffer[place])))
+        ir.evaluate(self._fetch[count, early](*found, ir.address_of(source.buffer[place])))
 
     def permute(self, a: Expr, b: Expr, selector: Expr) -> Expr:
         return _result(self._permute, a, b, selector)
