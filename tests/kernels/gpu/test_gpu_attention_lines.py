@@ -8,8 +8,9 @@ from gpu_cases import NEEDS_GPU, build
 from test_gpu_attention_units import Apart, as_floats, as_words, rounded, spec_of
 
 from cupola.kernels.emit import Arg, Span, i32, let
-from cupola.kernels.gpu.attention_fragments import Fragments, Lane
+from cupola.kernels.gpu.attention_fragments import Fragments
 from cupola.kernels.gpu.attention_lines import BlockCopies, Lines, Source
+from cupola.kernels.gpu.attention_softmax import Lane
 from cupola.kernels.gpu.emit import kernel, launch, size_var, sync
 from cupola.kernels.gpu.matrix_unit import WARP
 
@@ -30,7 +31,7 @@ def test_lanes_pick_their_keys_and_values(dim: int, tokens: int, page_size: int)
         with launch(WARP, 1) as block:
             arguments = {"pages": pages, "page_ids": page_ids}
             warp, lane = Apart.begin(block, late=False), Lane.of(block.thread)
-            fragments = Fragments.begin(warp, lane, dim, 0.0, (pages, i32(0), i32(0)), kept=False)
+            fragments = Fragments.of(warp, lane, dim, 0.0, (pages, i32(0), i32(0)), kept=False)
             source = Source(spec, arguments, i32(1), i32(1), kv_len.at(0))
             copies = BlockCopies.begin(source, tokens, block, warp)
             keys, values = copies.readers(fragments)

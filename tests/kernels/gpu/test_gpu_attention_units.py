@@ -49,6 +49,9 @@ class Apart:
     def pair(self, low: Expr, high: Expr) -> Expr:
         return self.model.pair(low, high)
 
+    def load(self, words: Span, at: int, memory: Span, line: Expr, *, transposed: bool = False) -> None:
+        self.model.load(words, at, memory, line, transposed=transposed)
+
     def fetch(self, source: Span, at: Expr, target: Span, places: Sequence[int]) -> None:
         for i, place in enumerate(places):
             target.put(place, source.at(at + i))

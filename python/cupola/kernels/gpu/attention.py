@@ -4,7 +4,7 @@
     parts     of a sequence with one row, blocks of threads share the context, and a second grid merges what they found
 
 A step may have both kinds of sequences: each grid passes over those of the other. Where a device has matrix units, they
-do both (`attention_prompt.py`, `attention_decode.py`); what is here is for those that have none.
+do both (`attention_prompt.py`, `attention_decode.py`, `attention_latent.py`); what is here is for those that have none.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from tvm import tirx
 
 from cupola.kernels.emit import Arg, Expr, Span, branch, i32, let
 from cupola.kernels.gpu.attention_decode import parts_on_units
+from cupola.kernels.gpu.attention_latent import fits_units, latent_parts, latent_tiles
 from cupola.kernels.gpu.attention_merge import merge
 from cupola.kernels.gpu.attention_prompt import tiles_on_units
 from cupola.kernels.gpu.attention_spec import Attention as Attention
 from cupola.kernels.gpu.attention_spec import Parts, has_one_row, sink_of
 from cupola.kernels.gpu.attention_tile import THREADS, Queries, Shape, Tile
-from cupola.kernels.gpu.attention_warp import CudaWarps
+from cupola.kernels.gpu.attention_warp import CudaWarps, WarpUnit
 from cupola.kernels.gpu.emit import kernel, last_beginning, launch, serial, size_var, slots, split, write
-from cupola.kernels.gpu.pages import MatrixPages
+from cupola.kernels.gpu.pages import LatentPages, MatrixPages
 
 TILE_TOKENS = 32
 
@@ -61,17 +62,31 @@ def attention(spec: Attention) -> tirx.PrimFunc:
 
 
 def _tiles(spec: Attention, t: dict[str, Span], n: Expr, b: Expr) -> None:
-    if isinstance(spec.pages, MatrixPages) and spec.gpu.matrix is not None:
-        tiles_on_units(spec, CudaWarps(spec.gpu.matrix.dtype), t, n, b)
-    else:
+    unit = _unit(spec)
+    if unit is None:
         _plain_tiles(spec, t, n, b)
+    elif isinstance(spec.pages, LatentPages):
+        latent_tiles(spec, unit, t, n, b)
+    else:
+        tiles_on_units(spec, unit, t, n, b)
 
 
 def _parts(spec: Attention, t: dict[str, Span], b: Expr, p: Expr) -> None:
-    if isinstance(spec.pages, MatrixPages) and spec.gpu.matrix is not None:
-        parts_on_units(spec, CudaWarps(spec.gpu.matrix.dtype), t, b, p)
-    else:
+    unit = _unit(spec)
+    if unit is None:
         _plain_parts(spec, t, b, p)
+    elif isinstance(spec.pages, LatentPages):
+        latent_parts(spec, unit, t, b, p)
+    else:
+        parts_on_units(spec, unit, t, b, p)
+
+
+def _unit(spec: Attention) -> WarpUnit | None:
+    """The matrix units, where they fit these pages."""
+    latents = isinstance(spec.pages, LatentPages) and fits_units(spec)
+    if spec.gpu.matrix is None or not (latents or isinstance(spec.pages, MatrixPages)):
+        return None
+    return CudaWarps(spec.gpu.matrix.dtype)
 
 
 def _plain_tiles(spec: Attention, t: dict[str, Span], n: Expr, b: Expr) -> None:

@@ -13,8 +13,9 @@ from functools import partial
 from tvm import tirx
 
 from cupola.kernels.emit import Expr, Span, branch, i32, let, select
-from cupola.kernels.gpu.attention_fragments import LOG2E, STEP, TILES, Fragments, Lane, Limits, Words
+from cupola.kernels.gpu.attention_fragments import STEP, TILES, Fragments, Words
 from cupola.kernels.gpu.attention_lines import Source
+from cupola.kernels.gpu.attention_softmax import LOG2E, Lane, Limits
 from cupola.kernels.gpu.attention_spec import Attention, Parts, has_one_row
 from cupola.kernels.gpu.attention_warp import CHUNK, CHUNK_WORDS, Warp, WarpUnit, words
 from cupola.kernels.gpu.emit import Block, ceildiv, launch, registers, serial, shared, split, sync, u32
@@ -59,7 +60,7 @@ class _Part:
         lane, row = Lane.of(self.block.thread), t["q_indptr"].at(self.s)
         places = [let(row * heads.queries + self._head(let(lane.g + 8 * half))) for half in range(2)]
         first, second = (let(place * (heads.dim // 2)) for place in places)
-        fragments = Fragments.begin(warp, lane, heads.dim, self.spec.soft_cap, (words(t["q"]), first, second))
+        fragments = Fragments.of(warp, lane, heads.dim, self.spec.soft_cap, (words(t["q"]), first, second))
         fragments.init(None)
         seen = t["kv_len"].at(self.s)
         source = Source(self.spec, t, t["page_indptr"].at(self.s), self.key_head, seen)

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from cupola.kernels.emit import Expr, Index, Span, branch, i32, let
-from cupola.kernels.gpu.attention_fragments import STEP, Fragments, Lane, Limits, rows_of
+from cupola.kernels.gpu.attention_fragments import STEP, Fragments, rows_of
 from cupola.kernels.gpu.attention_lines import BlockCopies, Source
+from cupola.kernels.gpu.attention_softmax import Lane, Limits
 from cupola.kernels.gpu.attention_spec import Attention, sink_of
 from cupola.kernels.gpu.attention_warp import Warp, WarpUnit, words
 from cupola.kernels.gpu.emit import Block, ceildiv, last_beginning, launch, serial, slots, split, sync
@@ -102,7 +103,7 @@ class _Prompt:
         first, second = (self._query(place) for place in rows_of(lane))
         starts = (self._start(first), self._start(second))
         queries, kept = (words(t["q"]), *starts), heads.dim <= MOST_KEPT
-        fragments = Fragments.begin(warp, lane, heads.dim, self.spec.soft_cap, queries, kept=kept)
+        fragments = Fragments.of(warp, lane, heads.dim, self.spec.soft_cap, queries, kept=kept)
         sink = sink_of(self.spec, t)
         fragments.init(None if sink is None else (sink(first.head), sink(second.head)))
         ahead = let(t["kv_len"].at(self.s) - self.rows)  # tokens of the context, of these rows

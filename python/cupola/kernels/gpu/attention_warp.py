@@ -34,6 +34,9 @@ class Warp(Protocol):
     def pair(self, low: Expr, high: Expr) -> Expr:
         """As `Instructions.pair`."""
 
+    def load(self, words: Span, at: int, memory: Span, line: Expr, *, transposed: bool = False) -> None:
+        """As `Instructions.load`."""
+
     def fetch(self, source: Span, at: Expr, target: Span, places: Sequence[int]) -> None:
         """Neighbouring words (two or four, aligned) of global memory into these places of registers."""
 
@@ -90,6 +93,9 @@ class _CudaWarp:
 
     def pair(self, low: Expr, high: Expr) -> Expr:
         return self.instructions.pair(low, high)
+
+    def load(self, words: Span, at: int, memory: Span, line: Expr, *, transposed: bool = False) -> None:
+        self.instructions.load(words, at, memory, line, transposed=transposed)
 
     def fetch(self, source: Span, at: Expr, target: Span, places: Sequence[int]) -> None:
         _ptx(f"ld.global.nc.v{len(places)}.b32", *_places(target, places), _address(source, at))
