@@ -39,7 +39,7 @@ KERNELS: dict[str, tuple[tirx.PrimFunc, int, int, bool]] = {
     "q4, float16": (
         linear(Linear(MATRIX, Ending(4096, 4096, residual="float32"), "float16", "float32", gpu("float16"))),
         255,
-        20480,
+        25600,
         True,
     ),
     "sample": (sample(Rows(128256, 128256)), 48, 16384, False),
