@@ -25,7 +25,7 @@ from cupola.engine.choice import obstacle as run_obstacle
 from cupola.errors import CupolaError
 from cupola.manifest import Library
 from cupola.weights.source import open_checkpoint
-from device_checks import amd, shaders
+from device_checks import amd, nvidia, shaders
 from device_checks.arm import ArmMachine
 from tiny_models import TINY_MODELS
 
@@ -130,12 +130,24 @@ def _run(command: list[str]) -> np.ndarray:
 
 def _inspected(row: Row, target: GpuTarget, library: bytes) -> Row:
     """The row with what was found in the library's device code."""
-    inspect: dict[str, Callable[[bytes], str]] = {"rocm": _amd, "metal": _metal, "opencl": _opencl}
-    lacking = {"rocm": amd.missing, "metal": shaders.missing, "opencl": shaders.missing}
+    inspect: dict[str, Callable[[bytes], str]] = {"cuda": _cuda, "rocm": _amd, "metal": _metal, "opencl": _opencl}
+    lacking = {"cuda": lambda: None, "rocm": amd.missing, "metal": shaders.missing, "opencl": shaders.missing}
     if target.kind not in inspect:
         return row
     why = lacking[target.kind]()
     return replace(row, missing=f"not inspected: {why}") if why else replace(row, checked=inspect[target.kind](library))
+
+
+def _cuda(library: bytes) -> str:
+    codes, kernels = nvidia.read_cubins(library), [k for code in nvidia.read_cubins(library) for k in code.kernels]
+    found = (
+        f"machine code for {', '.join(code.arch for code in codes)}",
+        f"{len(nvidia.sources(library))} sources to compile",
+        f"{sum(kernel.local_bytes > 0 for kernel in kernels)} of {len(kernels)} kernels spill",
+        f"at most {max(kernel.registers for kernel in kernels)} registers "
+        f"and {max(kernel.shared_bytes for kernel in kernels)} bytes of shared memory",
+    )
+    return "; ".join(found)
 
 
 def _amd(library: bytes) -> str:

@@ -22,6 +22,7 @@ from device_checks import nvidia
 from device_checks.shapes import compile_shape
 
 ALL = bool(os.environ.get("CUPOLA_TARGET_ROWS"))
+pytestmark = pytest.mark.timeout(600)  # nvcc takes ten seconds, and minutes on a busy machine
 NEEDS_NVCC = pytest.mark.skipif(find_nvcc() is None, reason="nvcc is not installed")
 ARCHS = [architecture.name for architecture in ARCHITECTURES["cuda"]] if ALL else ["sm_90"]
 # Shape, layers that are not alike, scheme.

@@ -57,6 +57,8 @@ def test_arm_processors_are_emulated_and_compute_the_same_bits(rows: dict[str, R
 def test_cuda_compiles(rows: dict[str, Row], arch: str) -> None:
     row = rows[f"cuda:{arch}"]
     assert row.compiled or "nvcc" in row.missing
+    if row.compiled:
+        assert row.checked.startswith(f"machine code for {arch}; 0 sources to compile; ")
     assert row.error is None or row.error < 0.1
 
 
