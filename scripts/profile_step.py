@@ -74,7 +74,8 @@ def compiled(arguments: argparse.Namespace) -> Compiled:
     )
     checkpoint = open_checkpoint(arguments.model)
     _, whole = registry.read(checkpoint.config)
-    spec = replace(whole, num_layers=min(arguments.layers, whole.num_layers))
+    layers = min(arguments.layers, whole.num_layers)
+    spec = replace(whole, layers=whole.layers[:layers], experts=whole.experts[:layers])
     parameters = chosen_parameters(spec, checkpoint, arguments.quant)
     dtype = {"auto": "float32" if arguments.quant == "f32" else "int16"}.get(arguments.pages, arguments.pages)
     size = config.kv_cache.page_size
