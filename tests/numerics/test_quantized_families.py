@@ -7,6 +7,9 @@ activation by 0.4 %, independently. A logit has been through the n products of i
 quadrature, so that sqrt(n) * e is expected of a model that passes errors on as they are. Norms and softmaxes amplify
 them, in these models up to `AMPLIFIED` times; a wrong layout, scale or order of rows gives an error of 100 % or more.
 
+Of a mixture of experts it is the median token's error: one whose two best experts are nearly level goes to the other
+one after rounding, and what comes then is another answer and not a rounded one (random routers are often level).
+
 pytest -m families tests/numerics/test_quantized_families.py
 """
 
@@ -25,6 +28,8 @@ import pytest
 from compiled import compiled_folder
 from cupola.kernels.cpu.isa import AVX2, PLAIN, VNNI
 from cupola.manifest import Manifest
+from cupola.models import registry
+from cupola.models.spec import DecoderSpec
 from family_models import FAMILIES, PREFILL, golden_logits, golden_shapes, token_ids, write
 from kernels.kernel_driver import TARGETS
 from numerics.sequence import Sequences
@@ -69,10 +74,16 @@ def test_the_error_is_within_its_bound(
     sequences = Sequences(folder)
     found = np.concatenate([sequences.run(ids[:PREFILL], PREFILL), sequences.run(ids[PREFILL:], 1)])
     spread = np.sqrt(((expected - expected.mean(axis=1, keepdims=True)) ** 2).mean())
-    error = np.sqrt(((found - expected) ** 2).mean()) / spread
+    squares = ((found - expected) ** 2).mean(axis=1)
+    error = np.sqrt(np.median(squares) if _has_experts(family) else squares.mean()) / spread
     manifest = Manifest.model_validate_json((folder / "model.json").read_text())
     products = PRODUCTS * manifest.shape.num_layers + 1
     expected_error = math.sqrt(products) * ROUNDING[quant]
     record_property("error", json.dumps([float(error), expected_error]))
     print(f"{family} {quant}: {error:.4f}, expected {expected_error:.4f}")
     assert 0 < error <= AMPLIFIED[quant] * expected_error
+
+
+def _has_experts(family: str) -> bool:
+    spec = registry.read(FAMILIES[family])[1]
+    return isinstance(spec, DecoderSpec) and bool(spec.experts)
