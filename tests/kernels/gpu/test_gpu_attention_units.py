@@ -5,7 +5,6 @@ Tensors of 16-bit floats are words here, because WebGPU cannot look at one tenso
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -148,8 +147,7 @@ CASES = {
 }
 
 
-ALL = os.environ.get("CUPOLA_GPU_FAMILIES") == "all"
-MINUTES = pytest.mark.skipif(not ALL, reason="takes minutes; `make families-gpu`")
+MINUTES = pytest.mark.families  # of lavapipe's compiler: `make families-gpu`
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def emitted(spec: Attention) -> tirx.PrimFunc:
 
 @NEEDS_GPU[0]
 @NEEDS_GPU[1]
-@pytest.mark.skipif(not ALL, reason="takes minutes; `make families-gpu`")
+@pytest.mark.families  # minutes of lavapipe's compiler: `make families-gpu`
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("heads", "page_size"), [(3, 16), (20, 8)])
 def test_rows_see_what_they_should(heads: int, page_size: int) -> None:
