@@ -77,10 +77,10 @@ def test_scoring_what_was_generated_gives_its_log_probabilities() -> None:
 
 
 def test_a_long_score_does_not_hold_up_those_who_generate() -> None:
-    engine = NativeEngine(scripted(), EngineConfig(num_pages=600, max_step_tokens=4000, max_context=5000))
+    engine = NativeEngine(scripted(step_us=300), EngineConfig(num_pages=600, max_step_tokens=4000, max_context=5000))
     scored = asking(greedy(1, [7] * 2000, 0), logprobs_from=1)  # 32 steps of 64 rows of logits
     collector = Collector(engine)
-    for request in (scored, dataclasses.replace(scored, id=2), greedy(3, [1, 2], 20)):
+    for request in (greedy(3, [1, 2], 20), scored, dataclasses.replace(scored, id=2)):
         engine.add(request)
     collector.until_ended([1, 2, 3])
     assert collector.order == [3, 1, 2]
