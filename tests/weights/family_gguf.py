@@ -210,8 +210,8 @@ _SCALES: Mapping[str, int | float | str] = {
     "rope.scaling.original_context_length": 64,
 }
 
-# The component of a head of 16 that turns so often in 64 positions is 3, or just below: llama.cpp takes 1 turn, whatever
-# a file says, which is a component of 2.002, and rounds that up. gpt-oss does not round.
+# The component of a head of 16 that turns so often in 64 positions is 3, or just below: llama.cpp takes 1 turn,
+# whatever a file says, which is a component of 2.002, and rounds that up. gpt-oss does not round.
 _WHOLE = 0.32210844082948986
 
 CASES: Mapping[str, Case] = {
