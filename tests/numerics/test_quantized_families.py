@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +33,7 @@ from cupola.models.spec import DecoderSpec
 from family_models import FAMILIES, PREFILL, golden_logits, golden_shapes, token_ids, write
 from kernels.kernel_driver import TARGETS
 from numerics.sequence import Sequences
+from selected_tests import made_ahead, selected
 
 ROUNDING = {"q8": math.hypot(0.006, 0.004), "q4": math.hypot(0.073, 0.004)}
 AMPLIFIED = {"q8": 4.0, "q4": 2.5}
@@ -44,32 +45,33 @@ pytestmark = [pytest.mark.families, pytest.mark.timeout(1200)]
 @pytest.fixture(scope="module")
 def folders(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Mapping[tuple[str, str], Future[Path]]]:
-    """The families that are to be tested, compiled as many at a time as there are processors."""
-    wanted = [item.callspec.params for item in request.session.items if item.module is request.module]
+) -> Iterator[Mapping[str, Future[Path]]]:
+    """What is to be tested, compiled, under "FAMILY QUANT"."""
     checkpoints = tmp_path_factory.mktemp("families")
-    config = checkpoints / "plain.toml"
+    config = checkpoints / "isa.toml"
     # With vectors of eight outputs a kernel has fewer tiles than with sixteen, and compiles in half the time; that all
     # of them compute the same is for tests/kernels to say.
     isa = next(isa for isa in (VNNI, AVX2, PLAIN) if isa in TARGETS)
     config.write_text(f'[target]\nisa = "{isa.name}"\n')
-    for family in {params["family"] for params in wanted}:
+    families = selected(request, "family")
+    for family in families:
         write(family, golden_shapes(family), checkpoints / family)
 
-    def compiled(family: str, quant: str) -> Path:
+    def compiled(name: str) -> Path:
+        family, quant = name.split()
         return compiled_folder(str(checkpoints / family), quant, config)
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        keys = [(params["family"], params["quant"]) for params in wanted]
-        yield {key: pool.submit(compiled, *key) for key in keys}
+    names = [f"{family} {quant}" for family, quant in product(families, selected(request, "quant"))]
+    with made_ahead(names, compiled) as made:
+        yield made
 
 
 @pytest.mark.parametrize("quant", ROUNDING)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_error_is_within_its_bound(
-    folders: Mapping[tuple[str, str], Future[Path]], family: str, quant: str, record_property: pytest.RecordProperty
+    folders: Mapping[str, Future[Path]], family: str, quant: str, record_property: pytest.RecordProperty
 ) -> None:
-    folder = folders[family, quant].result()
+    folder = folders[f"{family} {quant}"].result()
     ids, expected = token_ids(family), golden_logits(family)
     sequences = Sequences(folder)
     found = np.concatenate([sequences.run(ids[:PREFILL], PREFILL), sequences.run(ids[PREFILL:], 1)])
