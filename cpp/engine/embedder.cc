@@ -8,14 +8,10 @@
 
 #include "support/clock.h"
 #include "support/failpoint.h"
-#include "support/thread_setup.h"
 
 namespace cupola {
 
 namespace {
-
-// After so many steps in a row of which no text succeeded, the next one would fail too.
-constexpr int32_t kMaxFailuresInARow = 3;
 
 double SecondsSince(int64_t begin_ns) { return static_cast<double>(WallNs() - begin_ns) * 1e-9; }
 
@@ -25,14 +21,10 @@ Embedder::Embedder(std::shared_ptr<Encoder> encoder, const EmbedderOptions& opti
     : encoder_(std::move(encoder)), options_(options), queue_(encoder_->info()) {
   ReadFailpointsOnce();
   if (!encoder_->Claim()) throw std::runtime_error("this model already serves another engine");
-  sign_of_life_ns_ = WallNs();
-  std::promise<void> started;
-  std::future<void> ready = started.get_future();
-  thread_ = std::thread(&Embedder::Run, this, std::move(started));
   try {
-    ready.get();
+    thread_.Start(
+        "cupola-encoder", [this] { encoder_->Start(options_.threads); }, [this] { Run(); });
   } catch (...) {
-    thread_.join();
     encoder_->Release();
     throw;
   }
@@ -41,8 +33,8 @@ Embedder::Embedder(std::shared_ptr<Encoder> encoder, const EmbedderOptions& opti
 Embedder::~Embedder() { Close(); }
 
 EmbedRefusal Embedder::Add(EmbedJob job) {
-  if (stop_ || dead_) return EmbedRefusal::kStopped;
-  if (draining_) return EmbedRefusal::kDraining;
+  if (thread_.closed()) return EmbedRefusal::kStopped;
+  if (thread_.draining()) return EmbedRefusal::kDraining;
   const EncoderInfo& info = encoder_->info();
   for (int64_t text = 0; text < job.num_texts(); ++text) {
     const int32_t length = job.offsets[text + 1] - job.offsets[text];
@@ -57,22 +49,18 @@ EmbedRefusal Embedder::Add(EmbedJob job) {
   if (!all_below(job.tokens, info.vocab_size) || !all_below(job.types, info.num_types)) {
     return EmbedRefusal::kBadToken;
   }
-  if (num_accepted_.fetch_add(1) - num_ended_ >= options_.max_queue) {
-    --num_accepted_;
-    return EmbedRefusal::kQueueFull;
-  }
-  // From here on a wait counts: an idle thread that does not wake up will look as old as it is.
-  if (idle_) sign_of_life_ns_ = WallNs();
-  commands_.Push({std::make_unique<EmbedJob>(std::move(job)), 0});
-  wake_.Signal();
+  if (!thread_.Admit(options_.max_queue)) return EmbedRefusal::kQueueFull;
+  Send({std::make_unique<EmbedJob>(std::move(job)), 0});
   // The thread may have ended between the check above and the push.
-  if (stopped_) EndLeftovers();
+  if (thread_.ended()) EndLeftovers();
   return EmbedRefusal::kNone;
 }
 
-void Embedder::Abort(int64_t id) {
-  commands_.Push({nullptr, id});
-  wake_.Signal();
+void Embedder::Abort(int64_t id) { Send({nullptr, id}); }
+
+void Embedder::Send(Command command) {
+  commands_.Push(std::move(command));
+  thread_.Wake();
 }
 
 std::vector<EmbedResult> Embedder::Take() {
@@ -88,46 +76,25 @@ EmbedderStats Embedder::stats() const {
     const std::lock_guard<std::mutex> lock(mutex_);
     stats = stats_;
   }
-  stats.waiting = std::max<int64_t>(0, num_accepted_ - stats.running - stats.counters.ended());
-  const int64_t last_sign_ns = sign_of_life_ns_;  // before the clock, or the age could be negative
-  stats.last_step_age = idle_ && num_accepted_ == num_ended_ ? 0 : SecondsSince(last_sign_ns);
+  stats.waiting =
+      std::max<int64_t>(0, thread_.num_accepted() - stats.running - stats.counters.ended());
+  stats.last_step_age = thread_.age();
   return stats;
 }
 
-std::string Embedder::failure() const {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  return failure_;
-}
-
 void Embedder::Close() {
-  stop_ = true;
-  wake_.Signal();
-  {
-    const std::lock_guard<std::mutex> lock(close_mutex_);
-    if (thread_.joinable()) {
-      thread_.join();
-      encoder_->Release();
-    }
-  }
+  thread_.Stop([this] { encoder_->Release(); });
   EndLeftovers();
 }
 
 // ---- The thread ---------------------------------------------------------------------------------
 
-void Embedder::Run(std::promise<void> started) {
-  SetUpThread("cupola-encoder");
-  try {
-    encoder_->Start(options_.threads);
-  } catch (...) {
-    started.set_exception(std::current_exception());
-    return;
-  }
-  started.set_value();
+void Embedder::Run() {
   // A dead one runs on: it has to answer those who were accepted while it died.
-  while (!stop_) {
+  while (!thread_.stop_asked()) {
     DrainCommands();
     if (queue_.idle()) {
-      Wait();
+      thread_.Wait();
     } else {
       Step();
     }
@@ -135,7 +102,6 @@ void Embedder::Run(std::promise<void> started) {
   encoder_->Stop();
   queue_.EndAll(EmbedEnd::kAborted, "");
   Publish();
-  stopped_ = true;
 }
 
 void Embedder::Step() {
@@ -143,13 +109,13 @@ void Embedder::Step() {
   const std::vector<EmbedQueue::Pick> picks = queue_.Schedule();
   try {
     Embed(picks);
-    num_failures_in_a_row_ = 0;
+    thread_.Succeeded();
   } catch (...) {
     EmbedOneByOne(picks);
   }
   ++num_steps_;
   step_seconds_ += SecondsSince(begin);
-  sign_of_life_ns_ = WallNs();
+  thread_.GiveSignOfLife();
   Publish();
 }
 
@@ -170,8 +136,11 @@ void Embedder::EmbedOneByOne(const std::vector<EmbedQueue::Pick>& picks) {
     queue_.End(pick.job, EmbedEnd::kFailed, error);
     last_error = std::move(error);
   }
-  num_failures_in_a_row_ = succeeded ? 0 : num_failures_in_a_row_ + 1;
-  if (num_failures_in_a_row_ >= kMaxFailuresInARow) Die(last_error);
+  if (succeeded) {
+    thread_.Succeeded();
+  } else if (thread_.FailsForGood()) {
+    Die(last_error);
+  }
 }
 
 void Embedder::Embed(const std::vector<EmbedQueue::Pick>& picks) {
@@ -191,24 +160,14 @@ void Embedder::DrainCommands() {
       queue_.End(command.abort_id, EmbedEnd::kAborted, "");
     }
   }
-  if (dead_) queue_.EndAll(EmbedEnd::kFailed, failure());
+  if (!alive()) queue_.EndAll(EmbedEnd::kFailed, failure());
   Publish();
 }
 
-void Embedder::Wait() {
-  idle_ = true;
-  wake_.Wait();
-  idle_ = false;
-  sign_of_life_ns_ = WallNs();
-}
-
 void Embedder::Die(const std::string& message) {
-  {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    failure_ = message;
-  }
+  thread_.SetFailure(message);
   queue_.EndAll(EmbedEnd::kFailed, message);
-  dead_ = true;
+  thread_.Die();
   Publish();
   output_ready_.Signal();
 }
@@ -223,19 +182,20 @@ void Embedder::Publish() {
     stats_.running = queue_.num_running();
     stats_.steps = num_steps_;
     stats_.step_seconds = step_seconds_;
-    num_ended_ = stats_.counters.ended();
+    thread_.SetSettled(stats_.counters.ended());
   }
   if (!results.empty()) output_ready_.Signal();
 }
 
 // Jobs that came while the thread ended: nobody else will answer them.
 void Embedder::EndLeftovers() {
-  const std::lock_guard<std::mutex> lock(close_mutex_);
-  for (Command& command : commands_.TakeAll()) {
-    if (command.job != nullptr) queue_.Add(std::move(*command.job));
-  }
-  queue_.EndAll(EmbedEnd::kAborted, "");
-  Publish();
+  thread_.InItsPlace([this] {
+    for (Command& command : commands_.TakeAll()) {
+      if (command.job != nullptr) queue_.Add(std::move(*command.job));
+    }
+    queue_.EndAll(EmbedEnd::kAborted, "");
+    Publish();
+  });
 }
 
 }  // namespace cupola

@@ -7,16 +7,14 @@
 #ifndef CUPOLA_ENGINE_EMBEDDER_H_
 #define CUPOLA_ENGINE_EMBEDDER_H_
 
-#include <atomic>
 #include <cstdint>
-#include <future>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "engine/embed_queue.h"
+#include "engine/service_thread.h"
 #include "model/encoder.h"
 #include "support/event_fd.h"
 #include "support/mpsc_queue.h"
@@ -62,11 +60,11 @@ class Embedder {
 
   EmbedderStats stats() const;
   // False once it has given up; `failure` then says why.
-  bool alive() const { return !dead_; }
-  std::string failure() const;
+  bool alive() const { return thread_.alive(); }
+  std::string failure() const { return thread_.failure(); }
 
   // Refuses new jobs from here on; those accepted run to their end. Returns at once.
-  void Drain() { draining_ = true; }
+  void Drain() { thread_.Drain(); }
   // Ends all jobs with kAborted, stops the thread and waits for it. May be called again.
   void Close();
 
@@ -77,12 +75,12 @@ class Embedder {
     int64_t abort_id = 0;
   };
 
-  void Run(std::promise<void> started);
+  void Send(Command command);
+  void Run();
   void Step();
   void EmbedOneByOne(const std::vector<EmbedQueue::Pick>& picks);
   void Embed(const std::vector<EmbedQueue::Pick>& picks);
   void DrainCommands();
-  void Wait();
   void Die(const std::string& message);
   void Publish();
   void EndLeftovers();
@@ -91,30 +89,17 @@ class Embedder {
   const EmbedderOptions options_;
 
   // Shared with other threads.
+  ServiceThread thread_;
   MpscQueue<Command> commands_;
-  EventFd wake_;
   EventFd output_ready_;
-  std::atomic<int64_t> num_accepted_{0};
-  std::atomic<int64_t> num_ended_{0};
-  std::atomic<int64_t> sign_of_life_ns_{0};
-  std::atomic<bool> idle_{false};
-  std::atomic<bool> draining_{false};
-  std::atomic<bool> stop_{false};
-  std::atomic<bool> stopped_{false};  // the thread takes no more commands
-  std::atomic<bool> dead_{false};
-  mutable std::mutex mutex_;  // of the three below
+  mutable std::mutex mutex_;  // of the two below
   std::vector<EmbedResult> output_;
   EmbedderStats stats_;
-  std::string failure_;
-  std::mutex close_mutex_;  // one thread at a time joins, or works for the thread that has ended
 
   // The thread's own.
   EmbedQueue queue_;
   int64_t num_steps_ = 0;
   double step_seconds_ = 0;
-  int32_t num_failures_in_a_row_ = 0;
-
-  std::thread thread_;
 };
 
 }  // namespace cupola

@@ -1,26 +1,16 @@
 #include "engine/engine.h"
 
 #include <algorithm>
-#include <chrono>
 #include <exception>
 #include <stdexcept>
 #include <utility>
 
+#include "support/clock.h"
 #include "support/failpoint.h"
-#include "support/thread_setup.h"
 
 namespace cupola {
 
 namespace {
-
-// After so many failed steps in a row, the next one would fail too.
-constexpr int32_t kMaxFailuresInARow = 3;
-
-int64_t NowNs() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(
-             std::chrono::steady_clock::now().time_since_epoch())
-      .count();
-}
 
 // Every id of a request will be an index into a row of logits or of the embedding.
 bool HasOnlyIdsBelow(int32_t vocab_size, const Request& request) {
@@ -45,15 +35,13 @@ Engine::Engine(std::shared_ptr<Model> model, const EngineOptions& options)
       device_sample_stage_(model_->info().vocab_size) {
   ReadFailpointsOnce();
   if (!model_->Claim()) throw std::runtime_error("this model already serves another engine");
-  GiveSignOfLife();
   Publish();
-  std::promise<void> started;
-  std::future<void> ready = started.get_future();
-  thread_ = std::thread(&Engine::Run, this, std::move(started));
+  const auto set_up = [this] {
+    model_->Start(options_.limits.num_pages, options_.limits.num_window_pages, options_.threads);
+  };
   try {
-    ready.get();
+    thread_.Start("cupola-engine", set_up, [this] { Run(); });
   } catch (...) {
-    thread_.join();
     model_->Release();
     throw;
   }
@@ -62,93 +50,59 @@ Engine::Engine(std::shared_ptr<Model> model, const EngineOptions& options)
 Engine::~Engine() { Close(); }
 
 Refusal Engine::Add(std::unique_ptr<Request> request) {
-  if (stop_ || dead_) return Refusal::kStopped;
-  if (draining_) return Refusal::kDraining;
+  if (thread_.closed()) return Refusal::kStopped;
+  if (thread_.draining()) return Refusal::kDraining;
   if (!HasOnlyIdsBelow(model_->info().vocab_size, *request)) return Refusal::kBadToken;
   if (request->tokens.empty() || request->max_tokens < 0) return Refusal::kTooLong;
   if (!Scheduler::CanEverFit(options_.limits, request->num_prompt, request->max_tokens)) {
     return Refusal::kTooLong;
   }
-  const int64_t waiting = num_accepted_.fetch_add(1) - num_settled_;
-  if (waiting >= options_.max_queue) {
-    --num_accepted_;
-    return Refusal::kQueueFull;
-  }
-  // From here on a wait counts: an idle thread that does not wake up will look as old as it is.
-  if (idle_) GiveSignOfLife();
-  request->arrival_ns = NowNs();
+  if (!thread_.Admit(options_.max_queue)) return Refusal::kQueueFull;
+  request->arrival_ns = WallNs();
   Command command;
   command.request = std::move(request);
-  commands_.Push(std::move(command));
-  wake_.Signal();
+  Send(std::move(command));
   // The thread may have ended between the check above and the push.
-  if (stopped_) EndLeftovers();
+  if (thread_.ended()) EndLeftovers();
   return Refusal::kNone;
 }
 
 void Engine::Abort(int64_t request_id) {
   Command command;
   command.abort_id = request_id;
-  commands_.Push(std::move(command));
-  wake_.Signal();
+  Send(std::move(command));
 }
 
 void Engine::Unpin(uint64_t seed, std::vector<int32_t> tokens) {
   Command command;
   command.unpin_seed = seed;
   command.unpinned = std::move(tokens);
+  Send(std::move(command));
+}
+
+void Engine::Send(Command command) {
   commands_.Push(std::move(command));
-  wake_.Signal();
+  thread_.Wake();
 }
 
 EngineStats Engine::stats() const {
   EngineStats stats = board_.Get();
   // Read after the snapshot, so that a request that was just accepted is never missing from it.
-  stats.waiting = std::max<int64_t>(0, num_accepted_ - stats.running - stats.counters.ended());
+  stats.waiting =
+      std::max<int64_t>(0, thread_.num_accepted() - stats.running - stats.counters.ended());
   return stats;
 }
 
-double Engine::last_step_age() const {
-  if (idle_ && num_accepted_ == num_settled_) return 0;
-  // The sign is read before the clock: the other way round, a step that ends between the two reads
-  // makes the age negative.
-  const int64_t last_sign_ns = sign_of_life_ns_;
-  return static_cast<double>(NowNs() - last_sign_ns) * 1e-9;
-}
-
-std::string Engine::failure() const {
-  const std::lock_guard<std::mutex> lock(failure_mutex_);
-  return failure_;
-}
-
-void Engine::Drain() { draining_ = true; }
-
 void Engine::Close() {
-  stop_ = true;
-  wake_.Signal();
-  {
-    const std::lock_guard<std::mutex> lock(close_mutex_);
-    if (thread_.joinable()) {
-      thread_.join();
-      model_->Release();
-    }
-  }
+  thread_.Stop([this] { model_->Release(); });
   EndLeftovers();
 }
 
 // ---- The engine thread --------------------------------------------------------------------------
 
-void Engine::Run(std::promise<void> started) {
-  SetUpThread("cupola-engine");
-  try {
-    model_->Start(options_.limits.num_pages, options_.limits.num_window_pages, options_.threads);
-  } catch (...) {
-    started.set_exception(std::current_exception());
-    return;
-  }
-  started.set_value();
+void Engine::Run() {
   // A dead engine runs on: it has to answer those who were accepted while it died.
-  while (!stop_) {
+  while (!thread_.stop_asked()) {
     try {
       Loop();
     } catch (const std::exception& error) {
@@ -158,14 +112,14 @@ void Engine::Run(std::promise<void> started) {
   model_->Stop();
   scheduler_.EndAll(FinishReason::kAbort, "", &outbox_);
   Publish();
-  stopped_ = true;
 }
 
 void Engine::Loop() {
-  while (!stop_) {
+  while (!thread_.stop_asked()) {
     DrainCommands();
     if (scheduler_.idle()) {
-      WaitForCommands();
+      scheduler_.CheckIntegrity();
+      thread_.Wait();
     } else {
       Step();
     }
@@ -173,7 +127,7 @@ void Engine::Loop() {
 }
 
 void Engine::Step() {
-  const int64_t begin = NowNs();
+  const int64_t begin = WallNs();
   try {
     Failpoint("schedule");
     const StepPlan& plan = scheduler_.Schedule();
@@ -183,10 +137,10 @@ void Engine::Step() {
     Forward(plan);
     Failpoint("sample");
     const std::vector<Sampled>& sampled = Sample(plan);
-    step_times_.Add(plan, begin, NowNs());
+    step_times_.Add(plan, begin, WallNs());
     scheduler_.Commit(sampled, &outbox_);
     if (options_.check_every_step) scheduler_.CheckIntegrity();
-    num_failures_in_a_row_ = 0;
+    thread_.Succeeded();
   } catch (const std::exception& error) {
     OnStepFailed(error.what());
   } catch (...) {
@@ -195,9 +149,9 @@ void Engine::Step() {
   ++num_steps_;
   Failpoint("publish");
   Publish();
-  GiveSignOfLife();
+  thread_.GiveSignOfLife();
   // Seen with the next step's numbers, so that the time of publishing is in it.
-  const double seconds = static_cast<double>(NowNs() - begin) * 1e-9;
+  const double seconds = static_cast<double>(WallNs() - begin) * 1e-9;
   scheduler_.Observe(seconds);
   step_seconds_ += seconds;
 }
@@ -212,8 +166,8 @@ void Engine::DrainCommands() {
       scheduler_.Abort(command.abort_id, &outbox_);
     }
   }
-  scheduler_.Expire(NowNs(), &outbox_);
-  if (dead_) scheduler_.EndAll(FinishReason::kError, failure(), &outbox_);
+  scheduler_.Expire(WallNs(), &outbox_);
+  if (!alive()) scheduler_.EndAll(FinishReason::kError, failure(), &outbox_);
   Publish();
 }
 
@@ -254,12 +208,12 @@ void Engine::Publish() {
   stats.steps = num_steps_;
   stats.step_seconds = step_seconds_;
   board_.Set(stats);
-  num_settled_ = stats.running + stats.counters.ended();
+  thread_.SetSettled(stats.running + stats.counters.ended());
   output_.Publish(&outbox_);
 }
 
 void Engine::OnStepFailed(const std::string& message) {
-  if (++num_failures_in_a_row_ >= kMaxFailuresInARow) {
+  if (thread_.FailsForGood()) {
     Die(message);
   } else {
     scheduler_.FailStep(message, &outbox_);
@@ -267,34 +221,22 @@ void Engine::OnStepFailed(const std::string& message) {
 }
 
 void Engine::Die(const std::string& message) {
-  {
-    const std::lock_guard<std::mutex> lock(failure_mutex_);
-    failure_ = message;
-  }
+  thread_.SetFailure(message);
   scheduler_.EndAll(FinishReason::kError, message, &outbox_);
-  dead_ = true;
+  thread_.Die();
   Publish();
   output_.Wake();
 }
 
-void Engine::WaitForCommands() {
-  scheduler_.CheckIntegrity();
-  idle_ = true;
-  wake_.Wait();
-  idle_ = false;
-  GiveSignOfLife();
-}
-
 // Requests that came while the thread ended: nobody else will answer them.
 void Engine::EndLeftovers() {
-  const std::lock_guard<std::mutex> lock(close_mutex_);
-  for (Command& command : commands_.TakeAll()) {
-    if (command.request != nullptr) scheduler_.Add(std::move(command.request));
-  }
-  scheduler_.EndAll(FinishReason::kAbort, "", &outbox_);
-  Publish();
+  thread_.InItsPlace([this] {
+    for (Command& command : commands_.TakeAll()) {
+      if (command.request != nullptr) scheduler_.Add(std::move(command.request));
+    }
+    scheduler_.EndAll(FinishReason::kAbort, "", &outbox_);
+    Publish();
+  });
 }
-
-void Engine::GiveSignOfLife() { sign_of_life_ns_ = NowNs(); }
 
 }  // namespace cupola

@@ -9,13 +9,9 @@
 #ifndef CUPOLA_ENGINE_ENGINE_H_
 #define CUPOLA_ENGINE_ENGINE_H_
 
-#include <atomic>
 #include <cstdint>
-#include <future>
 #include <memory>
-#include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "engine/delta.h"
@@ -25,10 +21,10 @@
 #include "engine/request.h"
 #include "engine/sample_stage.h"
 #include "engine/scheduler.h"
+#include "engine/service_thread.h"
 #include "engine/stats.h"
 #include "engine/step_times.h"
 #include "model/model.h"
-#include "support/event_fd.h"
 #include "support/mpsc_queue.h"
 
 namespace cupola {
@@ -60,13 +56,13 @@ class Engine {
   EngineStats stats() const;
   StepHistograms histograms() const { return step_times_.Get(); }
   // Seconds since the thread last gave a sign of life; 0 while it has nothing to do.
-  double last_step_age() const;
+  double last_step_age() const { return thread_.age(); }
   // False once the engine has given up; `failure` then says why.
-  bool alive() const { return !dead_; }
-  std::string failure() const;
+  bool alive() const { return thread_.alive(); }
+  std::string failure() const { return thread_.failure(); }
 
   // Refuses new requests from here on; those accepted run to their end. Returns at once.
-  void Drain();
+  void Drain() { thread_.Drain(); }
   // Ends all requests with kAbort, stops the thread and waits for it. May be called again.
   void Close();
 
@@ -79,7 +75,8 @@ class Engine {
     int64_t abort_id = 0;
   };
 
-  void Run(std::promise<void> started);
+  void Send(Command command);
+  void Run();
   void Loop();
   void Step();
   void DrainCommands();
@@ -89,30 +86,17 @@ class Engine {
   void Publish();
   void OnStepFailed(const std::string& message);
   void Die(const std::string& message);
-  void WaitForCommands();
   void EndLeftovers();
-  void GiveSignOfLife();
 
   const std::shared_ptr<Model> model_;
   const EngineOptions options_;
 
   // Shared with other threads.
+  ServiceThread thread_;
   MpscQueue<Command> commands_;
-  EventFd wake_;
   OutputQueue output_;
   StatsBoard board_;
   StepTimes step_times_;
-  std::atomic<int64_t> num_accepted_{0};
-  std::atomic<int64_t> num_settled_{0};  // accepted requests that run or have ended: not waiting
-  std::atomic<int64_t> sign_of_life_ns_{0};
-  std::atomic<bool> idle_{false};
-  std::atomic<bool> draining_{false};
-  std::atomic<bool> stop_{false};
-  std::atomic<bool> stopped_{false};  // the thread takes no more commands
-  std::atomic<bool> dead_{false};
-  mutable std::mutex failure_mutex_;
-  std::string failure_;
-  std::mutex close_mutex_;  // one thread at a time joins, or works for the thread that has ended
 
   // The thread's own.
   Scheduler scheduler_;
@@ -124,9 +108,6 @@ class Engine {
   DeltaBatch outbox_;
   int64_t num_steps_ = 0;
   double step_seconds_ = 0;
-  int32_t num_failures_in_a_row_ = 0;
-
-  std::thread thread_;
 };
 
 }  // namespace cupola
