@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from cupola.errors import RequestError
+from cupola.text.unicode import is_unicode
 
 MAX_GRAMMAR_BYTES = 1 << 20
 """Longest text of a grammar. Within it, nothing that llguidance takes costs more than seconds to compile."""
@@ -114,7 +115,7 @@ def llguidance_form(spec: GrammarSpec) -> tuple[str, str]:
     kind, text = _put_to_llguidance(spec)
     if spec.frame:
         kind, text = "lark", _framed(spec.frame, kind, text)
-    if "\0" in text or not _is_unicode(text):
+    if "\0" in text or not is_unicode(text):
         raise refused(spec, "it has characters that no text can have (NUL, or half of a surrogate pair)")
     return kind, text
 
@@ -191,11 +192,3 @@ def _from_gbnf(spec: GrammarSpec) -> str:
         raise refused(
             spec, f"it cannot be converted from GBNF ({error})", "Write it in llguidance's Lark syntax."
         ) from None
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

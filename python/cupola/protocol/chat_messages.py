@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from cupola.protocol.base import UNION_TAG, WireModel
 from cupola.protocol.conversation import ImagePart, Message, Part, Role, TextPart, Tool, ToolCall, ToolChoice
+from cupola.protocol.unions import only_functions
 
 
 class ImageUrl(WireModel):
@@ -137,22 +138,13 @@ class FunctionDefinition(WireModel):
     strict: bool | None = None
 
 
-def _name_other_tools(data: object) -> object:
-    kind = data.get("type") if isinstance(data, dict) else None
-    if isinstance(kind, str) and kind != "function":
-        raise PydanticCustomError(
-            "unsupported_content", "tools of type `{kind}` are not supported; only `function` is", {"kind": kind[:64]}
-        )
-    return data
-
-
 class ChatTool(WireModel):
     """A function that the model may call."""
 
     type: Literal["function"] = "function"
     function: FunctionDefinition
 
-    _kinds = model_validator(mode="before")(_name_other_tools)
+    _kinds = model_validator(mode="before")(only_functions)
 
     @property
     def tool(self) -> Tool:
@@ -173,7 +165,7 @@ class NamedToolChoice(WireModel):
     type: Literal["function"] = "function"
     function: FunctionName
 
-    _kinds = model_validator(mode="before")(_name_other_tools)
+    _kinds = model_validator(mode="before")(only_functions)
 
 
 def _choice_tag(value: object) -> str:

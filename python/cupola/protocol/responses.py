@@ -17,6 +17,7 @@ from cupola.protocol.conversation import MAX_TOOLS, Tool, ToolChoice
 from cupola.protocol.generation import MAX_LOGPROBS, GenerationFields, SamplingFields, not_given
 from cupola.protocol.responses_items import Id, InputItem
 from cupola.protocol.structured import JsonSchemaFormat, ResponseFormat, StructuredOutputs
+from cupola.protocol.unions import only_functions
 
 Include = Literal[
     "code_interpreter_call.outputs",
@@ -40,15 +41,6 @@ ToolName = Annotated[str, Field(min_length=1, max_length=64)]
 # --- tools ----------------------------------------------------------------------------------------------------------
 
 
-def _name_other_tools(data: object) -> object:
-    kind = data.get("type") if isinstance(data, dict) else None
-    if isinstance(kind, str) and kind != "function":
-        raise PydanticCustomError(
-            "unsupported_content", "tools of type `{kind}` are not supported; only `function` is", {"kind": kind[:64]}
-        )
-    return data
-
-
 class FunctionTool(WireModel):
     """A function that the model may call, and the JSON schema of its arguments."""
 
@@ -65,7 +57,7 @@ class FunctionTool(WireModel):
     parameters: dict[str, JsonValue] | None = None
     strict: bool | None = None
 
-    _kinds = model_validator(mode="before")(_name_other_tools)
+    _kinds = model_validator(mode="before")(only_functions)
 
     @property
     def tool(self) -> Tool:
@@ -79,7 +71,7 @@ class AllowedTool(WireModel):
     type: Literal["function"]
     name: ToolName
 
-    _kinds = model_validator(mode="before")(_name_other_tools)
+    _kinds = model_validator(mode="before")(only_functions)
 
 
 AllowedTools = Annotated[tuple[AllowedTool, ...], Field(min_length=1, max_length=MAX_TOOLS)]

@@ -38,5 +38,15 @@ def only_kinds(what: str, allowed: tuple[str, ...], kind_of: KindOf = type_of) -
     return BeforeValidator(check)
 
 
+def only_functions(data: object) -> object:
+    """Refuses by its name a tool, or a choice of one, that is no function; all else is its model's to check."""
+    kind = data.get("type") if isinstance(data, dict) else None
+    if isinstance(kind, str) and kind != "function":
+        raise PydanticCustomError(
+            "unsupported_content", "tools of type `{kind}` are not supported; only `function` is", {"kind": kind[:64]}
+        )
+    return data
+
+
 def _no_object(what: str) -> object:
     raise PydanticCustomError("object_type", f"{what} has to be an object")

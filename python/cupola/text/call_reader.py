@@ -15,6 +15,7 @@ from typing import Protocol
 
 from cupola.text.argument_values import Malformed, keyed_object, parameter_value, python_value
 from cupola.text.reply_format import CallFormat
+from cupola.text.unicode import is_unicode
 
 Steps = Generator[None, None, None]
 Schema = Mapping[str, object]
@@ -188,7 +189,7 @@ def _json_arguments(source: Source, sink: CallSink | None) -> Generator[None, No
     held: list[str] = []
     if source.text[source.at] == '"':
         text = yield from _json_string(source)
-        if not _is_unicode(text):
+        if not is_unicode(text):
             raise Malformed("the arguments are no text")
         return [text]
     if source.text[source.at] != "{":
@@ -316,19 +317,11 @@ def _read_keyed(source: Source, form: CallFormat, sink: CallSink) -> Steps:
     sink.arguments(as_json(keyed_object(source.text[begin : source.at], form.string_mark)))
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def as_json(arguments: object) -> str:
     """JSON text of values that were read from another syntax. Malformed: one of them has none."""
     try:
         text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
         # Half of a surrogate pair has no UTF-8, but JSON can escape it.
-        return text if _is_unicode(text) else json.dumps(arguments, allow_nan=False)
+        return text if is_unicode(text) else json.dumps(arguments, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         raise Malformed("an argument has no JSON") from None
