@@ -13,19 +13,53 @@ from serving import ServerProcess
 collect_ignore = ["clients", "clients_openai2"]  # they run in environments of their own: `make conformance`
 
 
-@pytest.fixture(
-    scope="session",
-    params=[pytest.param("scripted", id="scripted"), pytest.param("smollm2", id="smollm2", marks=pytest.mark.model)],
-)
-def server(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
-    """A running `cupola serve`; its model answers to the name `model` and to its alias `alias`."""
-    model = "scripted:token_us=50"
-    if request.param == "smollm2":
-        folder: Path = request.getfixturevalue("compiled_smollm2")
-        model = str(folder)
+def start(model: str) -> ServerProcess:
+    """A server whose model answers to the name `model` and to its alias `alias`."""
     names = ("--served-model-name", "model", "--served-model-name", "alias")
-    with ServerProcess(model, *names, "--log-level", "warning") as running:
+    return ServerProcess(model, *names, "--log-level", "warning")
+
+
+@pytest.fixture(scope="session")
+def scripted_server() -> Iterator[ServerProcess]:
+    """The scripted backend, nearly as fast as it can be."""
+    with start("scripted:token_us=50") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def slow_scripted_server() -> Iterator[ServerProcess]:
+    """The scripted backend, so slow that a long answer outlasts whatever a test does beside it."""
+    with start("scripted:step_us=20000") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def smollm2_server(compiled_smollm2: Path) -> Iterator[ServerProcess]:
+    """The default model."""
+    with start(str(compiled_smollm2)) as running:
+        yield running
+
+
+def servers(scripted: str) -> list[object]:
+    """The fixtures of a scripted server and of the default model, as parameters of another fixture."""
+    return [
+        pytest.param(scripted, id="scripted"),
+        pytest.param("smollm2_server", id="smollm2", marks=pytest.mark.model),
+    ]
+
+
+@pytest.fixture(scope="session", params=servers("scripted_server"))
+def server(request: pytest.FixtureRequest) -> ServerProcess:
+    """A running `cupola serve`; its model answers to the name `model` and to its alias `alias`."""
+    running: ServerProcess = request.getfixturevalue(request.param)
+    return running
+
+
+@pytest.fixture(scope="session", params=servers("slow_scripted_server"))
+def slow_server(request: pytest.FixtureRequest) -> ServerProcess:
+    """As `server`, for what has to happen while a long answer is on its way."""
+    running: ServerProcess = request.getfixturevalue(request.param)
+    return running
 
 
 @pytest.fixture

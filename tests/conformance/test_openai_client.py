@@ -23,7 +23,7 @@ def ask(client: openai.OpenAI, **options: object) -> str:
 
 
 def test_chat(client: openai.OpenAI) -> None:
-    answer = client.chat.completions.create(model="model", messages=MESSAGES, max_completion_tokens=16)
+    answer = client.chat.completions.create(model="model", messages=MESSAGES, max_completion_tokens=16, temperature=0)
     assert answer.object == "chat.completion"
     assert answer.model == "model"
     choice = answer.choices[0]
@@ -202,7 +202,7 @@ def test_harmless_parameters_are_taken(client: openai.OpenAI) -> None:
 
 
 def test_a_conversation_goes_on_with_the_messages_received(client: openai.OpenAI) -> None:
-    answer = client.chat.completions.create(model="model", messages=MESSAGES, max_tokens=8)
+    answer = client.chat.completions.create(model="model", messages=MESSAGES, max_tokens=8, temperature=0)
     messages = [*MESSAGES, answer.choices[0].message.to_dict(), {"role": "user", "content": "And three animals."}]
     assert ask(client, messages=messages)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
 
 import openai
 import pytest
@@ -11,15 +13,15 @@ import pytest
 from serving import ServerProcess
 
 KEY = "secret"
-LONG = {"model": "model", "max_tokens": 1200, "extra_body": {"ignore_eos": True}}
+LONG = {"model": "model", "max_tokens": 3900, "extra_body": {"ignore_eos": True}}  # more than a minute
 SHORT = {"model": "model", "max_tokens": 1, "prompt": "x"}
 
 
 @pytest.fixture(scope="module")
 def busy_server() -> Iterator[ServerProcess]:
-    """One request runs, one waits, the third is refused; a long one takes most of a second. Keys are checked."""
+    """One request runs, one waits, the third is refused; a long one lasts until its client leaves. Keys are checked."""
     options = ("--served-model-name", "model", "--max-batch", "1", "--max-queue", "1", "--api-key", KEY)
-    with ServerProcess("scripted:step_us=500", *options, "--log-level", "warning") as running:
+    with ServerProcess("scripted:step_us=20000", *options, "--log-level", "warning") as running:
         running.client.headers["authorization"] = f"Bearer {KEY}"
         yield running
 
@@ -30,37 +32,55 @@ def client_of(server: ServerProcess, **options: object) -> openai.AsyncOpenAI:
     return openai.AsyncOpenAI(base_url=f"{server.url}/v1", **options)
 
 
-async def fill(server: ServerProcess, client: openai.AsyncOpenAI) -> list[asyncio.Task[object]]:
-    """Two long requests: one that runs, one that waits."""
-    tasks = []
-    for gauge in ("cupola:num_requests_running", "cupola:num_requests_waiting"):
-        tasks.append(asyncio.create_task(client.completions.create(prompt="x", **LONG)))
-        await asyncio.to_thread(server.wait_for, lambda gauge=gauge: server.metric(gauge) == 1)
-    return tasks
+def num_refused(server: ServerProcess) -> float:
+    """How often the server has answered with 429."""
+    return sum(
+        map(float, re.findall(r'http_requests_total{.*status="429".*} (\S+)', server.client.get("/metrics").text))
+    )
+
+
+@asynccontextmanager
+async def full(server: ServerProcess) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Two long requests: one that runs, one that waits. What it gives ends them; they end anyway in the end."""
+    tasks: list[asyncio.Task[object]] = []
+
+    async def leave() -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(server.wait_for, server.is_idle)
+
+    async with client_of(server) as client:
+        try:
+            for gauge in ("cupola:num_requests_running", "cupola:num_requests_waiting"):
+                tasks.append(asyncio.create_task(client.completions.create(prompt="x", **LONG)))
+                await asyncio.to_thread(server.wait_for, lambda gauge=gauge: server.metric(gauge) == 1)
+            yield leave
+        finally:
+            await leave()
 
 
 async def test_a_full_queue_is_a_rate_limit_that_says_when_to_come_back(busy_server: ServerProcess) -> None:
-    client = client_of(busy_server)
-    tasks = await fill(busy_server, client)
-    with pytest.raises(openai.RateLimitError) as caught:
-        await client.completions.create(**SHORT)
+    async with full(busy_server), client_of(busy_server) as client:
+        with pytest.raises(openai.RateLimitError) as caught:
+            await client.completions.create(**SHORT)
     assert caught.value.code == "queue_full"
     assert int(caught.value.response.headers["retry-after"]) >= 1
-    await asyncio.gather(*tasks)
 
 
 async def test_the_client_comes_back_by_itself(busy_server: ServerProcess) -> None:
-    tasks = await fill(busy_server, client_of(busy_server))
-    before = busy_server.metric("cupola:generation_tokens_total")
-    answer = await client_of(busy_server, max_retries=9).completions.create(**SHORT)
-    assert answer.usage.completion_tokens == 1
-    await asyncio.gather(*tasks)
-    assert busy_server.metric("cupola:generation_tokens_total") > before
+    refused = num_refused(busy_server)
+    async with full(busy_server) as leave, client_of(busy_server, max_retries=9) as client:
+        coming_back = asyncio.create_task(client.completions.create(**SHORT))
+        await asyncio.to_thread(busy_server.wait_for, lambda: num_refused(busy_server) > refused)
+        await leave()
+        assert (await coming_back).usage.completion_tokens == 1
 
 
 async def test_a_client_that_waits_no_longer_leaves_nothing_behind(busy_server: ServerProcess) -> None:
-    with pytest.raises(openai.APITimeoutError):
-        await client_of(busy_server, timeout=0.05).completions.create(prompt="x", **LONG)
+    async with client_of(busy_server, timeout=0.05) as client:
+        with pytest.raises(openai.APITimeoutError):
+            await client.completions.create(prompt="x", **LONG)
     await asyncio.to_thread(busy_server.wait_for, busy_server.is_idle)
 
 

@@ -11,6 +11,8 @@ import pytest
 from openai.types.responses import Response, ResponseInputParam, ResponseStreamEvent, ToolParam
 from pydantic import BaseModel, TypeAdapter
 
+from serving import ServerProcess
+
 EVENT: TypeAdapter[ResponseStreamEvent] = TypeAdapter(ResponseStreamEvent)
 ITEMS: ResponseInputParam = [
     {"role": "system", "content": "You are a helpful assistant."},
@@ -28,7 +30,8 @@ TOOL: ToolParam = {
     },
     "strict": True,
 }
-SHORT = {"model": "model", "max_output_tokens": 16, "temperature": 0}
+GREEDY = {"model": "model", "temperature": 0}
+SHORT = GREEDY | {"max_output_tokens": 16}
 
 
 def valid(response: Response) -> Response:
@@ -100,9 +103,10 @@ class Colour(BaseModel):
 
 
 def test_parse(client: openai.OpenAI) -> None:
-    parsed = client.responses.parse(model="model", input="A colour, as JSON.", text_format=Colour)
+    asked = GREEDY | {"input": "A colour, as JSON."}
+    parsed = client.responses.parse(**asked, text_format=Colour)
     assert isinstance(parsed.output_parsed, Colour)
-    with client.responses.stream(model="model", input="A colour, as JSON.", text_format=Colour) as stream:
+    with client.responses.stream(**asked, text_format=Colour) as stream:
         final = stream.get_final_response()
     assert isinstance(final.output_parsed, Colour)
 
@@ -147,17 +151,18 @@ def test_stored_responses(client: openai.OpenAI) -> None:
     assert caught.value.code == "response_not_found"
 
 
-def test_a_stream_is_cancelled_by_another_request(client: openai.OpenAI) -> None:
-    events = client.responses.create(
-        model="model", input="A long story.", max_output_tokens=1500, stream=True, extra_body={"ignore_eos": True}
-    )
-    first = next(events)
-    assert first.type == "response.created"
-    assert client.responses.retrieve(first.response.id).status == "in_progress"
-    assert valid(client.responses.cancel(first.response.id)).status == "cancelled"
-    *_, last = events
-    assert last.type == "response.incomplete"
-    assert (last.response.id, last.response.status) == (first.response.id, "cancelled")
+def test_a_stream_is_cancelled_by_another_request(slow_server: ServerProcess) -> None:
+    with openai.OpenAI(base_url=f"{slow_server.url}/v1", api_key="none", max_retries=0, timeout=60) as client:
+        events = client.responses.create(
+            model="model", input="A long story.", max_output_tokens=3900, stream=True, extra_body={"ignore_eos": True}
+        )
+        first = next(events)
+        assert first.type == "response.created"
+        assert client.responses.retrieve(first.response.id).status == "in_progress"
+        assert valid(client.responses.cancel(first.response.id)).status == "cancelled"
+        *_, last = events
+        assert last.type == "response.incomplete"
+        assert (last.response.id, last.response.status) == (first.response.id, "cancelled")
 
 
 def test_log_probabilities(client: openai.OpenAI) -> None:
@@ -196,7 +201,7 @@ def test_extensions_through_extra_body(client: openai.OpenAI) -> None:
     assert response.usage is not None
     assert response.usage.output_tokens == 16
     chosen = client.responses.create(
-        model="model", input="Yes or no?", extra_body={"structured_outputs": {"choice": ["yes", "no"]}}
+        **GREEDY, input="Yes or no?", extra_body={"structured_outputs": {"choice": ["yes", "no"]}}
     )
     assert chosen.output_text in ("yes", "no")
 
@@ -208,7 +213,7 @@ class Weather(BaseModel):
 
 
 def test_a_round_trip_of_a_tool(client: openai.OpenAI) -> None:
-    first = valid(client.responses.create(model="model", input="The weather?", tools=[TOOL], tool_choice="required"))
+    first = valid(client.responses.create(**GREEDY, input="The weather?", tools=[TOOL], tool_choice="required"))
     calls = [item for item in first.output if item.type == "function_call"]
     assert calls
     for call in calls:
@@ -229,7 +234,7 @@ def test_a_round_trip_of_a_tool(client: openai.OpenAI) -> None:
 def test_a_call_is_streamed_and_parsed(client: openai.OpenAI) -> None:
     tool = openai.pydantic_function_tool(Weather)["function"] | {"type": "function"}
     choice = {"type": "function", "name": "Weather"}
-    options = {"model": "model", "input": "The weather?", "tools": [tool], "tool_choice": choice}
+    options = GREEDY | {"input": "The weather?", "tools": [tool], "tool_choice": choice}
     parsed = client.responses.parse(**options, parallel_tool_calls=False)
     [call] = [item for item in parsed.output if item.type == "function_call"]
     assert call.parsed_arguments["city"] in ("Oslo", "Rome")

@@ -61,7 +61,7 @@ def test_an_answer_can_be_stopped(chromium: webdriver.Chrome, endless_server: Se
     page.wait(lambda: not page.answering)
     assert page.rate.endswith("stopped")
     assert page.element("send").is_displayed()
-    endless_server.wait_for(endless_server.is_idle, 1.0)
+    endless_server.wait_for(endless_server.is_idle)
     stopped = page.messages
     page.reload()
     assert page.messages == stopped
