@@ -5,6 +5,7 @@ from __future__ import annotations
 import anthropic
 import pytest
 
+GREEDY = {"temperature": 0}  # the package has no such parameter any more
 USER = [{"role": "user", "content": "Name three colours."}]
 TOOL = {
     "name": "paint",
@@ -25,7 +26,7 @@ def client(url: str) -> anthropic.Anthropic:
 
 
 def test_a_message(client: anthropic.Anthropic) -> None:
-    message = client.messages.create(model="model", max_tokens=20, messages=USER)
+    message = client.messages.create(model="model", max_tokens=20, messages=USER, extra_body=GREEDY)
     assert (message.type, message.role) == ("message", "assistant")
     assert message.content[0].type == "text"
     assert message.stop_reason in ("end_turn", "max_tokens")
@@ -33,7 +34,7 @@ def test_a_message(client: anthropic.Anthropic) -> None:
 
 
 def test_the_events_of_a_stream_come_in_their_order(client: anthropic.Anthropic) -> None:
-    stream = client.messages.create(model="model", max_tokens=20, messages=USER, stream=True)
+    stream = client.messages.create(model="model", max_tokens=20, messages=USER, stream=True, extra_body=GREEDY)
     kinds = [event.type for event in stream if event.type != "ping"]
     assert kinds[:2] == ["message_start", "content_block_start"]
     assert kinds[-3:] == ["content_block_stop", "message_delta", "message_stop"]
@@ -41,21 +42,22 @@ def test_the_events_of_a_stream_come_in_their_order(client: anthropic.Anthropic)
 
 
 def test_the_stream_helper(client: anthropic.Anthropic) -> None:
-    with client.messages.stream(model="model", max_tokens=20, messages=USER) as stream:
+    with client.messages.stream(model="model", max_tokens=20, messages=USER, extra_body=GREEDY) as stream:
         text = "".join(stream.text_stream)
         final = stream.get_final_message()
     assert final.content[0].text == text
 
 
 def test_a_tool(client: anthropic.Anthropic) -> None:
-    choice = {"type": "tool", "name": "paint"}
-    message = client.messages.create(model="model", max_tokens=60, messages=USER, tools=[TOOL], tool_choice=choice)
+    asked = {"model": "model", "tools": [TOOL], "extra_body": GREEDY}
+    choice = {"type": "tool", "name": "paint", "disable_parallel_tool_use": True}
+    message = client.messages.create(**asked, max_tokens=60, messages=USER, tool_choice=choice)
     [call] = [block for block in message.content if block.type == "tool_use"]
     assert message.stop_reason == "tool_use"
     assert call.input["colour"] in ("red", "blue")
     result = {"type": "tool_result", "tool_use_id": call.id, "content": "Done."}
     turns = [*USER, {"role": "assistant", "content": message.content}, {"role": "user", "content": [result]}]
-    assert client.messages.create(model="model", max_tokens=20, messages=turns, tools=[TOOL]).content
+    assert client.messages.create(**asked, max_tokens=20, messages=turns).content
 
 
 def test_tokens_are_counted(client: anthropic.Anthropic) -> None:

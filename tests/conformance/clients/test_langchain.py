@@ -86,8 +86,8 @@ def test_a_tool_call_streams(model: ChatOpenAI) -> None:
 
 
 def test_the_responses_api(base_url: str) -> None:
-    model = ChatOpenAI(
-        model="model", base_url=base_url, api_key="none", max_tokens=40, max_retries=0, use_responses_api=True
-    )
-    assert model.invoke("Hello").text
-    assert "".join(chunk.text for chunk in model.stream("Hello"))
+    options = {"temperature": 0, "max_tokens": 40, "max_retries": 0, "use_responses_api": True}
+    model = ChatOpenAI(model="model", base_url=base_url, api_key="none", **options)
+    whole = model.invoke("Hello").text
+    assert whole
+    assert "".join(chunk.text for chunk in model.stream("Hello")) == whole

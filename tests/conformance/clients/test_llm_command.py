@@ -24,7 +24,7 @@ def run(home: Path, *words: str) -> str:
     """What the command prints."""
     command = [str(Path(sys.executable).parent / "llm"), *words]
     environment = os.environ | {"LLM_USER_PATH": str(home), "OPENAI_API_KEY": "none"}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -35,7 +35,7 @@ def test_a_prompt(home: Path, stream: tuple[str, ...]) -> None:
 
 
 def test_a_conversation_goes_on(home: Path) -> None:
-    options = ("-m", "cupola", "-o", "max_tokens", "20")
+    options = ("-m", "cupola", "-o", "max_tokens", "20", "-o", "temperature", "0")
     run(home, *options, "-s", "You are a pirate.", "Hello")
     run(home, *options, "-c", "And who am I?")
     logged = json.loads(run(home, "logs", "--json", "-n", "0"))
@@ -53,5 +53,5 @@ def test_a_schema(home: Path) -> None:
         "required": ["name", "age"],
         "additionalProperties": False,
     }
-    text = run(home, "-m", "cupola", "--schema", json.dumps(schema), "Invent a dog.")
+    text = run(home, "-m", "cupola", "-o", "temperature", "0", "--schema", json.dumps(schema), "Invent a dog.")
     assert json.loads(text).keys() == {"name", "age"}
