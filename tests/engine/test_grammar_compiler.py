@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -72,7 +71,9 @@ async def test_hostile_grammars_harm_their_own_requests_at_most(monkeypatch: pyt
         assert others >= len(hostile())
         await all_pages_back(engine)
         assert engine.healthy
-        # And the compiler is as good as before.
+        # And the compiler is as good as before; its process may have to start anew, on a busy machine.
+        monkeypatch.setattr(grammar_trial, "TRIAL_SECONDS", 100.0)
+        monkeypatch.setattr(grammar_compiler, "COMPILE_SECONDS", 100.0)
         fine = await engine.complete("x", SamplingParams(max_tokens=12, grammar=GrammarSpec.choice(["a" * 900, "b"])))
         assert fine.text in ("a" * 12, "b")
 
@@ -112,7 +113,7 @@ class Stuck:
         compile_really = GrammarCompiler._compile
 
         def compile_when_let(compiler: GrammarCompiler, spec: GrammarSpec) -> object:
-            self.gate.wait(30)
+            self.gate.wait()
             return compile_really(compiler, spec)
 
         monkeypatch.setattr(GrammarCompiler, "_compile", compile_when_let)
@@ -135,7 +136,7 @@ async def test_who_waits_too_long_is_told_and_later_ones_profit(stuck: Stuck, mo
     with pytest.raises(RequestError, match="was not compiled within"):
         compiler.compile_now(spec)
     stuck.gate.set()
-    monkeypatch.setattr(grammar_compiler, "COMPILE_SECONDS", 30.0)
+    monkeypatch.setattr(grammar_compiler, "COMPILE_SECONDS", 100.0)
     assert (await compiler.compile(spec)).spec == spec
 
 
@@ -151,14 +152,12 @@ async def test_a_queue_of_grammars_is_bounded(stuck: Stuck, monkeypatch: pytest.
     assert (await compiler.compile(GrammarSpec.regex("a4"))).spec.text == "a4"
 
 
-@pytest.mark.usefixtures("stuck")
-async def test_an_engine_closes_while_a_grammar_is_compiled() -> None:
+async def test_an_engine_closes_while_a_grammar_is_compiled(stuck: Stuck) -> None:
     engine = AsyncEngine("scripted")
     work = asyncio.ensure_future(engine.complete("x", SamplingParams(grammar=GrammarSpec.regex("a"))))
     await asyncio.sleep(0)
-    begin = time.monotonic()
     await engine.close()
-    assert time.monotonic() - begin < 5
+    assert not stuck.gate.is_set(), "it has not waited for the grammar"
     work.cancel()
 
 

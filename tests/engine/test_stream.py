@@ -22,13 +22,13 @@ async def test_a_bell_that_rang_before_does_not_let_its_reader_wait() -> None:
     bell = Bell()
     bell.ring()
     bell.ring()
-    await asyncio.wait_for(bell.wait(), 5)
+    await asyncio.wait_for(bell.wait(), 100)
     waiting = asyncio.create_task(bell.wait())
     await asyncio.sleep(0)
     assert not waiting.done(), "it rings once for all that came before"
     bell.ring()
     bell.ring()
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 100)
 
 
 async def test_a_reader_that_gave_up_waiting_hears_the_next_ring() -> None:
@@ -38,7 +38,7 @@ async def test_a_reader_that_gave_up_waiting_hears_the_next_ring() -> None:
     waiting.cancel()
     await asyncio.wait((waiting,))
     bell.ring()
-    await asyncio.wait_for(bell.wait(), 5)
+    await asyncio.wait_for(bell.wait(), 100)
 
 
 async def test_a_failure_that_comes_with_tokens_is_told_after_them() -> None:
@@ -46,9 +46,9 @@ async def test_a_failure_that_comes_with_tokens_is_told_after_them() -> None:
     mailbox.put(Delta(1, (65,)))
     mailbox.put(Delta(1, (), FinishReason.ERROR, "the device is gone"))
     stream = stream_of(mailbox)
-    assert (await asyncio.wait_for(anext(stream), 5)).token_ids == (65,)
+    assert (await asyncio.wait_for(anext(stream), 100)).token_ids == (65,)
     with pytest.raises(EngineError, match="the device is gone"):
-        await asyncio.wait_for(anext(stream), 5)
+        await asyncio.wait_for(anext(stream), 100)
 
 
 async def test_one_bell_wakes_the_reader_of_many_streams_once() -> None:
@@ -58,7 +58,7 @@ async def test_one_bell_wakes_the_reader_of_many_streams_once() -> None:
     for mailbox in mailboxes[:2]:
         mailbox.put(Delta(mailbox.request_id, (65,)))
         mailbox.put(Delta(mailbox.request_id, (66, 67)))
-    await asyncio.wait_for(bell.wait(), 5)
+    await asyncio.wait_for(bell.wait(), 100)
     deltas = [stream.poll() for stream in streams]
     assert [delta and delta.token_ids for delta in deltas] == [(65, 66, 67), (65, 66, 67), None]
     assert [stream.poll() for stream in streams] == [None] * 3

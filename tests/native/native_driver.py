@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from cupola.engine.native import NativeEngine
 from cupola.engine.request import Delta, EngineStats, GenerateRequest, PositionLogprobs, SamplingParams
 
-PATIENCE = 30.0  # seconds: far more than anything here takes
+PATIENCE = 100.0  # seconds: far more than anything here takes, also on a slow machine
 
 
 @dataclass
@@ -66,6 +66,14 @@ class Collector:
     def until_stats(self, holds: Callable[[EngineStats], bool]) -> None:
         """Take until the engine's statistics satisfy a condition."""
         self.until(lambda: holds(self.engine.stats()))
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    """Look again and again until the condition holds."""
+    deadline = time.monotonic() + PATIENCE
+    while not holds():
+        assert time.monotonic() < deadline, f"not so in {PATIENCE} s"
+        time.sleep(0.001)
 
 
 def greedy(

@@ -13,6 +13,7 @@ from cupola.engine.request import EngineConfig
 from cupola.errors import EngineError, OverloadedError, RequestError
 
 POISON, FAIL = 500, 501
+PATIENCE = 100.0  # seconds: far more than anything here takes, also on a slow machine
 
 
 def expected(text: list[int], types: list[int] | None = None) -> list[float]:
@@ -38,7 +39,7 @@ def embedder() -> Iterator[NativeEmbedder]:
 def wait(embedder: NativeEmbedder, count: int) -> list[EmbedResult]:
     found: list[EmbedResult] = []
     while len(found) < count:
-        assert select.select([embedder.event_fd], [], [], 10)[0], f"only {len(found)} of {count} jobs ended"
+        assert select.select([embedder.event_fd], [], [], PATIENCE)[0], f"only {len(found)} of {count} jobs ended"
         found += embedder.take()
     return found
 
@@ -85,10 +86,12 @@ def test_a_step_is_full_before_the_next_begins() -> None:
 
 
 def test_a_small_job_passes_a_large_one() -> None:
-    embedder = start(step_us=2000)
-    embedder.add(1, [[7] * 64] * 200)
+    embedder = start(step_us=20_000)
+    embedder.add(1, [[7] * 64] * 4000)  # more than half a minute
     embedder.add(2, [[8]])
-    assert [result.job_id for result in wait(embedder, 2)] == [2, 1]
+    assert [result.job_id for result in wait(embedder, 1)] == [2]
+    embedder.abort(1)
+    assert [(result.job_id, result.aborted) for result in wait(embedder, 1)] == [(1, True)]
     embedder.close()
 
 
@@ -124,7 +127,7 @@ def test_what_is_refused(embedder: NativeEmbedder) -> None:
 
 
 def test_aborts_and_a_full_queue() -> None:
-    embedder = start(max_queue=2, step_us=1000)
+    embedder = start(max_queue=2, step_us=20_000)
     embedder.add(1, [[1] * 64] * 1000)
     embedder.add(2, [[1] * 64] * 1000)
     with pytest.raises(OverloadedError, match="2 requests"):

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from native_driver import Collector, greedy, run
+from native_driver import PATIENCE, Collector, greedy, run, wait_until
 
 from cupola.engine.native import NativeEngine, scripted
 from cupola.engine.request import EngineConfig, GenerateRequest, SamplingParams
@@ -82,9 +82,8 @@ def test_sampled_tokens_do_not_depend_on_the_company() -> None:
         for request in random_requests(24, seed=2, longest=60)
     ]
     alone = NativeEngine(scripted(**SCRIPT), EngineConfig(num_pages=8, max_batch=1, max_step_tokens=9))
-    together = NativeEngine(
-        scripted(**SCRIPT), EngineConfig(num_pages=20, max_batch=16, admission="optimistic"), check_every_step=True
-    )
+    crowded = EngineConfig(num_pages=20, max_batch=16, admission="optimistic")
+    together = NativeEngine(scripted(**SCRIPT, step_us=300), crowded, check_every_step=True)
     first, second = run(alone, requests), run(together, requests)
     assert together.stats().preemptions > 0
     assert {i: r.tokens for i, r in first.items()} == {i: r.tokens for i, r in second.items()}
@@ -170,12 +169,12 @@ def test_64_at_once_from_several_threads() -> None:
 
 
 def test_abort_in_queue_prefill_and_decode_gives_all_pages_back() -> None:
-    engine = NativeEngine(scripted(step_us=1000), EngineConfig(num_pages=200, max_batch=2, max_step_tokens=8))
+    engine = NativeEngine(scripted(step_us=50_000), EngineConfig(num_pages=500, max_batch=2, max_step_tokens=8))
     collector = Collector(engine)
     engine.add(greedy(1, range(4), 2000))
     collector.until(lambda: 1 in collector.results)  # it decodes
-    engine.add(greedy(2, range(200), 500))
-    collector.until_stats(lambda stats: stats.running == 2)  # in its prompt: 29 steps long
+    engine.add(greedy(2, [7] * 1500, 500))
+    collector.until_stats(lambda stats: stats.running == 2)  # in its prompt: 200 steps long
     engine.add(greedy(3, range(4), 10))
     collector.until_stats(lambda stats: stats.waiting == 1)  # no room in the batch
     for request_id in (3, 2, 1):
@@ -184,7 +183,7 @@ def test_abort_in_queue_prefill_and_decode_gives_all_pages_back() -> None:
     assert [results[i].reasons for i in (1, 2, 3)] == [["abort"]] * 3
     assert results[2].tokens == results[3].tokens == []
     stats = engine.stats()
-    assert (stats.pages_free, stats.running, stats.waiting, stats.aborted) == (200, 0, 0, 3)
+    assert (stats.pages_free, stats.running, stats.waiting, stats.aborted) == (500, 0, 0, 3)
     engine.close()
 
 
@@ -300,10 +299,10 @@ def test_a_draining_engine_finishes_what_it_has() -> None:
 
 
 def test_close_ends_what_runs_and_what_waits() -> None:
-    engine = NativeEngine(scripted(step_us=1000), EngineConfig(num_pages=100, max_batch=2))
+    engine = NativeEngine(scripted(step_us=20_000), EngineConfig(num_pages=100, max_batch=2))
     for request_id in range(10):
-        engine.add(greedy(request_id, [request_id], 500))
-    assert select.select([engine.event_fd], [], [], 30)[0]
+        engine.add(greedy(request_id, [request_id], 1500))
+    assert select.select([engine.event_fd], [], [], PATIENCE)[0]
     engine.close()
     engine.close()
     collector = Collector(engine)
@@ -347,8 +346,9 @@ def test_adding_while_closing_never_loses_a_request() -> None:
 def test_an_idle_engine_burns_no_processor_time_and_looks_alive() -> None:
     engine = NativeEngine(scripted(), EngineConfig(num_pages=4))
     run(engine, [greedy(1, [1], 5)])
+    Collector(engine).until_stats(lambda stats: stats.last_step_age == 0.0)
     begin = time.process_time()
-    select.select([engine.event_fd], [], [], 0.2)
+    time.sleep(0.2)
     assert time.process_time() - begin < 0.1
     assert engine.stats().last_step_age == 0.0
     engine.close()
@@ -368,7 +368,8 @@ def test_engines_come_and_go_without_a_trace() -> None:
     threads, descriptors = count("task"), count("fd")
     for _ in range(100):
         live_once()
-    assert (count("task"), count("fd")) == (threads, descriptors)
+    # The system's list of threads may hold one for a moment after it was joined.
+    wait_until(lambda: count("task") <= threads and count("fd") <= descriptors)
 
 
 def test_a_model_serves_one_engine_at_a_time() -> None:
@@ -406,6 +407,6 @@ for i in range(8):
 @pytest.mark.parametrize("ending", ["", "import sys; sys.exit(0)", "del engine", "import os; os._exit(0)"])
 def test_a_process_ends_without_close(ending: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", EXIT_SCRIPT.format(ending=ending)], timeout=60, capture_output=True, check=False
+        [sys.executable, "-c", EXIT_SCRIPT.format(ending=ending)], timeout=300, capture_output=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")

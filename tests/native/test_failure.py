@@ -6,7 +6,7 @@ import contextlib
 import select
 
 import pytest
-from native_driver import Collector, greedy, run
+from native_driver import PATIENCE, Collector, greedy, run
 
 from cupola.engine.native import NativeEngine, scripted
 from cupola.engine.request import EngineConfig
@@ -73,7 +73,7 @@ def test_the_descriptor_tells_of_the_engines_death() -> None:
     for i in range(3):
         engine.add(greedy(i, [i], 3))
     while engine.alive:
-        assert select.select([engine.event_fd], [], [], 30)[0], "no sign of its death"
+        assert select.select([engine.event_fd], [], [], PATIENCE)[0], "no sign of its death"
         engine.take()
     engine.close()
 
