@@ -63,13 +63,19 @@ ffi::Array<ffi::Tensor> DeviceMemory::Copies(const ffi::Array<ffi::Tensor>& tens
     copies.push_back(Empty(tensor.shape(), tensor.dtype()));
     Upload(tensor.data_ptr(), copies.back());
   }
+  Wait();
   return copies;
+}
+
+void DeviceMemory::Wait() const {
+  api_->StreamSync(device_, api_->GetCurrentStream(device_));
+  ++num_waits_;
 }
 
 void DeviceMemory::Download(const ffi::Tensor& from, void* to) const {
   const DLTensor& tensor = *from.GetDLTensorPtr();
   CopyBytes(tensor, OnHost(to), static_cast<int64_t>(ffi::GetDataSize(tensor)));
-  api_->StreamSync(device_, api_->GetCurrentStream(device_));
+  Wait();
 }
 
 void DeviceMemory::Copy(const ffi::Tensor& tensor, int64_t from, int64_t to, int64_t bytes) const {

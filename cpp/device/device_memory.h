@@ -32,8 +32,13 @@ class DeviceMemory {
   // Whether a tensor may begin within another one's memory.
   bool has_addresses() const { return api_->SupportsDevicePointerArithmeticsOnHost(); }
 
-  // All of `to`, from host memory, which may change as soon as this returns.
+  // All of `to`, from host memory, which has to stay as it is until somebody has waited: CUDA may
+  // read it later.
   void Upload(const void* from, const tvm::ffi::Tensor& to) const;
+  // Until everything that was asked of the device is done.
+  void Wait() const;
+  // How often somebody has waited, downloads included.
+  int64_t num_waits() const { return num_waits_; }
   // Tensors of the device with the values of these.
   tvm::ffi::Array<tvm::ffi::Tensor> Copies(const tvm::ffi::Array<tvm::ffi::Tensor>& tensors) const;
   // All of `from`; waits for the kernels that write it.
@@ -46,6 +51,7 @@ class DeviceMemory {
 
   DLDevice device_;
   DeviceApi* api_;
+  mutable int64_t num_waits_ = 0;
 };
 
 }  // namespace cupola

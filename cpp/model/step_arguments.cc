@@ -66,6 +66,8 @@ std::vector<ffi::Tensor> StepArguments::OnHost(
 
 std::vector<ffi::Tensor> StepArguments::InOnePiece(
     const std::vector<const std::vector<int32_t>*>& arguments) {
+  // The device may not have read what it was given last: a step without results waits for nobody.
+  if (unread_since_ == memory_->num_waits()) memory_->Wait();
   packed_.clear();
   std::vector<int64_t> begins;
   for (const auto* values : arguments) {
@@ -80,6 +82,7 @@ std::vector<ffi::Tensor> StepArguments::InOnePiece(
     ++num_moves_;
   }
   memory_->Upload(packed_.data(), Front(*storages_[0], size));
+  unread_since_ = memory_->num_waits();
   std::vector<ffi::Tensor> tensors;
   for (size_t i = 0; i < arguments.size(); ++i) {
     const auto length = static_cast<int64_t>(arguments[i]->size());

@@ -40,6 +40,7 @@ class StepArguments {
   const DeviceMemory* memory_;
   std::vector<Storage> storages_;  // one an argument, or one
   std::vector<int32_t> packed_;
+  int64_t unread_since_ = -1;  // waits for the device when `packed_` was given to it
   int64_t num_moves_ = 0;
 };
 
