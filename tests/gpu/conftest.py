@@ -11,6 +11,9 @@ from cupola.errors import EngineError
 
 _HERE = Path(__file__).parent
 
+for _cases in ("engine_cases", "family_cases", "recording_cases", "window_cases"):
+    pytest.register_assert_rewrite(_cases)
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     ours = [item for item in items if _HERE in item.path.parents]

@@ -1,5 +1,4 @@
-"""The engine with few pages for the layers with a window, on a model compiled for WebGPU: what was given back and dealt
-out again must not be seen. Compared with the processor's library, which has pages for everything.
+"""The engine with few pages for the layers with a window, on a model compiled for WebGPU.
 
 All tests run a model that has layers of both kinds; `make families-gpu` also one whose layers all have a window.
 """
@@ -7,25 +6,22 @@ All tests run a model that has layers of both kinds; `make families-gpu` also on
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
+from window_cases import (  # noqa: F401 -- pytest finds them here
+    engine,
+    model,
+    on_cpu,
+    test_pages_of_both_kinds_of_layers_are_found_and_copied,
+    test_texts_far_longer_than_the_window,
+)
 
 from compiled import compiled_folder
-from cupola.engine.native import NativeEngine, NativeModel, load_compiled
-from cupola.engine.request import EngineConfig, GenerateRequest, SamplingParams
-from family_models import VOCABULARY, golden_shapes, write
-from native.native_driver import run
-from numerics.sequence import read_manifest
+from family_models import golden_shapes, write
 
 CONFIG = Path(__file__).resolve().parents[2] / "compile_configs" / "webgpu.toml"
 CHOSEN = ("gemma3", "mistral") if os.environ.get("CUPOLA_GPU_FAMILIES") == "all" else ("gemma3",)
-FEWEST = 2 * 3 + 2 + 1  # two sequences with a window of 16, a step of 32 rows, and one to copy from
-MANY = EngineConfig(num_pages=200, num_window_pages=200, max_batch=2, max_step_tokens=32, max_context=256)
-FEW = EngineConfig(num_pages=40, num_window_pages=FEWEST, max_batch=2, max_step_tokens=32, max_context=256)
 
 
 @pytest.fixture(scope="module", params=CHOSEN)
@@ -34,51 +30,3 @@ def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp("windows") / request.param
     write(request.param, golden_shapes(request.param), folder)
     return compiled_folder(str(folder), "f32", CONFIG), compiled_folder(str(folder), "f32")
-
-
-@pytest.fixture(scope="module")
-def model(folders: tuple[Path, Path]) -> NativeModel:
-    return load_compiled(folders[0], read_manifest(folders[0]))
-
-
-@pytest.fixture
-def engine(model: NativeModel) -> Iterator[NativeEngine]:
-    with closing(NativeEngine(model, FEW, check_every_step=True)) as engine:
-        yield engine
-
-
-@pytest.fixture(scope="module")
-def on_cpu(folders: tuple[Path, Path]) -> NativeModel:
-    return load_compiled(folders[1], read_manifest(folders[1]))
-
-
-def prompt(seed: int, length: int) -> tuple[int, ...]:
-    return tuple(int(i) for i in np.random.default_rng(seed).integers(3, VOCABULARY, length))
-
-
-def request(number: int, token_ids: tuple[int, ...], length: int) -> GenerateRequest:
-    sampling = SamplingParams(temperature=0.0, seed=number, max_tokens=length)
-    return GenerateRequest(id=number, token_ids=token_ids, sampling=sampling)
-
-
-def expected(model: NativeModel, requests: list[GenerateRequest]) -> dict[int, list[int]]:
-    with closing(NativeEngine(model, MANY, check_every_step=True)) as engine:
-        return {number: result.tokens for number, result in run(engine, requests).items()}
-
-
-def test_texts_far_longer_than_the_window(engine: NativeEngine, model: NativeModel, on_cpu: NativeModel) -> None:
-    requests = [request(i, prompt(i, 20 + 25 * i), 100) for i in range(1, 5)]
-    results = run(engine, requests)
-    assert model.step_counts()[0].replayed > 100  # most of them
-    assert all(result.reasons == ["length"] for result in results.values()), results
-    assert {i: result.tokens for i, result in results.items()} == expected(on_cpu, requests)
-
-
-def test_pages_of_both_kinds_of_layers_are_found_and_copied(engine: NativeEngine, on_cpu: NativeModel) -> None:
-    first = prompt(9, 70)
-    requests = [request(1, first, 16), request(2, first, 6), request(3, (*first[:67], 5, 6), 6)]
-    found = {}
-    for one in requests:
-        found |= {number: result.tokens for number, result in run(engine, [one]).items()}
-    assert found == expected(on_cpu, requests)
-    assert engine.stats().prefix_hits == 69 + 67  # four whole pages each, and what agrees of the fifth is copied
