@@ -12,6 +12,8 @@ PORT ?= 8000
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 PIP ?= $(BIN)/python -m pip
+PINNED := scripts/constraints.txt
+GOLDENS_PINNED := scripts/goldens/constraints.txt
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -30,7 +32,7 @@ CONFORMANCE_READY := $(patsubst %,$(CONFORMANCE)/%/.installed,clients clients-op
 
 CPP := $(shell find cpp -name '*.h' -o -name '*.cc')
 
-.PHONY: help venv install serve test test-families chaos families-gpu conformance lint format bench goldens goldens-check sanitize check-install check-serve clean
+.PHONY: help venv environments install serve test test-families chaos families-gpu conformance lint format bench goldens goldens-check sanitize check-install check-serve clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | \
@@ -54,18 +56,19 @@ $(MADE):
 	@touch $@
 
 # Without build isolation the build folder is good for the next time, so that an edit compiles one file and not all.
-$(INSTALLED): pyproject.toml CMakeLists.txt $(CPP) | $(MADE)
+$(INSTALLED): pyproject.toml CMakeLists.txt $(PINNED) $(CPP) | $(MADE)
 	@echo "Installing Cupola and what it needs into $(VENV)"
-	@$(PIP) install --disable-pip-version-check --quiet -r <($(BIN)/python scripts/requirements.py build)
-	@$(PIP) install --disable-pip-version-check --quiet --no-build-isolation -e .
+	@$(PIP) install --disable-pip-version-check --quiet -c $(PINNED) -r <($(BIN)/python scripts/requirements.py build)
+	@$(PIP) install --disable-pip-version-check --quiet -c $(PINNED) --no-build-isolation -e .
 	@touch $@
 
-$(TOOLS): pyproject.toml | $(INSTALLED)
+$(TOOLS): pyproject.toml $(PINNED) | $(INSTALLED)
 	@echo "Installing the tools for tests and checks into $(VENV)"
-	@$(PIP) install --disable-pip-version-check --quiet -r <($(BIN)/python scripts/requirements.py test dev)
+	@$(PIP) install --disable-pip-version-check --quiet -c $(PINNED) -r <($(BIN)/python scripts/requirements.py test dev)
 	@touch $@
 
 venv: $(MADE)  ## make the virtual environment
+environments: $(INSTALLED) $(TOOLS) $(GOLDENS_READY) $(CONFORMANCE_READY)  ## make all environments of all checks
 install: $(INSTALLED)  ## install Cupola into it (again only when pyproject.toml, CMakeLists.txt or cpp/ changed)
 
 # --- use ------------------------------------------------------------------------------------------------------------
@@ -147,10 +150,12 @@ $(CONFORMANCE)/jsonschema/.unpacked: $(CONFORMANCE)/clients/.installed
 
 # --- goldens: what transformers and torch compute, in an environment of their own -----------------------------------
 
-$(GOLDENS_READY): scripts/goldens/requirements.txt
+# By the environment, because some of these packages are built, where pip looks for nothing on the command line.
+$(GOLDENS_READY): scripts/goldens/requirements.txt $(GOLDENS_PINNED)
 	@$(PYTHON) -m venv $(GOLDENS_VENV)
 	@echo "Installing torch and transformers into $(GOLDENS_VENV)"
-	@$(GOLDENS_VENV)/bin/python -m pip install --disable-pip-version-check --quiet -r scripts/goldens/requirements.txt
+	@PIP_CONSTRAINT=$(abspath $(GOLDENS_PINNED)) PIP_BUILD_CONSTRAINT=$(abspath $(GOLDENS_PINNED)) \
+	  $(GOLDENS_VENV)/bin/python -m pip install --disable-pip-version-check --quiet -r scripts/goldens/requirements.txt
 	@touch $@
 
 .PHONY: goldens-new bench-embeddings

@@ -18,9 +18,15 @@ from cupola.weights.source import open_checkpoint
 
 MODEL = "smollm2"
 
-settings.register_profile("default", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("ci" if os.environ.get("CI") else "default")
+# The same examples in every run; `--hypothesis-profile explore` looks for others.
+UNHURRIED = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("same", derandomize=True, **UNHURRIED)
+settings.register_profile("explore", **UNHURRIED)
+settings.load_profile("same")
+
+# What tests talk to is on this machine, and no proxy's business.
+for name in ("NO_PROXY", "no_proxy"):
+    os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost")))
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Shells start jobs in the background so, and every process that a test starts would be as deaf to Ctrl-C.

@@ -94,7 +94,7 @@ def post() -> Iterator[Post]:
 
 
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_json(post: Post, path: str, data: st.DataObject) -> None:
     body = data.draw(bodies("messages" if path == CHAT else "prompt"))
@@ -102,7 +102,7 @@ def test_any_json(post: Post, path: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(content=st.binary(max_size=64) | st.text(alphabet='{}[]",:\\u0d8ntrue1.e-', max_size=40).map(str.encode))
 def test_any_bytes(post: Post, path: str, content: bytes) -> None:
     check(post(path, content))

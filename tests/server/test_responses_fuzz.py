@@ -83,7 +83,7 @@ def post() -> Iterator[Post]:
         runner.run(exits.aclose())
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(body=BODIES)
 def test_any_json(post: Post, body: object) -> None:
     answer = post(json.dumps(body).encode())
