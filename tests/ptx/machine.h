@@ -30,7 +30,8 @@ class Ranges {
  public:
   void Add(const void* begin, size_t bytes);
   void Remove(const void* begin);
-  bool Contain(uint64_t address, size_t bytes) const;
+  // (begin, end) of each, in order.
+  std::vector<std::pair<uint64_t, uint64_t>> List() const;
 
  private:
   mutable std::shared_mutex mutex_;
