@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -69,9 +70,17 @@ def test_what_is_no_url_is_refused(url: str) -> None:
     assert "http://127.0.0.1:8000" in (error.value.hint or "")
 
 
-async def test_nobody_listens(unused_tcp_port: int) -> None:
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """A port that is taken, so that nobody else gets it, and at which nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield taken.getsockname()[1]
+
+
+async def test_nobody_listens(silent_port: int) -> None:
     with pytest.raises(EngineError, match="cannot be reached") as error:
-        await Client(f"http://127.0.0.1:{unused_tcp_port}").connect()
+        await Client(f"http://127.0.0.1:{silent_port}").connect()
     assert "Is the server running" in (error.value.hint or "")
 
 
@@ -164,8 +173,8 @@ async def test_a_key_and_a_path_before_v1_are_used() -> None:
     assert b"Authorization: Bearer secret\r\n" in seen[0]
 
 
-async def test_a_server_that_is_not_ready_is_asked_again_later(unused_tcp_port: int) -> None:
-    assert await Client(f"http://127.0.0.1:{unused_tcp_port}").try_complete("hello", 1) is None
+async def test_a_server_that_is_not_ready_is_asked_again_later(silent_port: int) -> None:
+    assert await Client(f"http://127.0.0.1:{silent_port}").try_complete("hello", 1) is None
     async with server(lambda _: [http(b"", "503 Service Unavailable")]) as url:
         assert await Client(url).try_complete("hello", 1) is None
     async with server(models_or(lambda _: [http(TEXT + END + USAGE + DONE)])) as url:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 
 import psutil
 import pytest
@@ -89,8 +92,22 @@ def test_children_are_ended_too() -> None:
     code = f'import subprocess, sys; subprocess.run([sys.executable, "-c", "{sleep}"])'
     with SpawnedServer(quoted(code)) as server:
         parent = psutil.Process(server.pid)
-        while not parent.children():
-            pass
+        wait_until(parent.children)
         child = parent.children()[0]
-        assert resident_bytes(server.pid) > parent.memory_info().rss
-    assert not child.is_running()
+        wait_until(lambda: resident_bytes(server.pid) > parent.memory_info().rss)  # once it is more than begun
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_child_that_ends_meanwhile_has_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def children(_process: psutil.Process, **_options: object) -> list[psutil.Process]:
+        with subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE) as ended:
+            return [psutil.Process(ended.pid)]
+
+    monkeypatch.setattr(psutil.Process, "children", children)
+    assert resident_bytes(os.getpid()) > 1e6
+
+
+def wait_until(holds: Callable[[], object]) -> None:
+    """Look again and again; the time limit is the test's own."""
+    while not holds():
+        time.sleep(0.01)

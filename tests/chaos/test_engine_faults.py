@@ -12,7 +12,7 @@ from load import Record, expected_text
 
 from cupola.engine.options import EngineOptions
 from serving import ServerProcess
-from stand import COMPLETIONS, open_stand
+from stand import COMPLETIONS, open_stand, until
 
 MODEL = "scripted:step_us=300"
 
@@ -31,9 +31,11 @@ async def test_a_fault_gives_its_batch_a_500_and_the_next_request_succeeds(
 
         for number in range(rounds):
             prompts = [f"Round {number}, request {i}" for i in range(16)]
+            failpoints("forward=sleep:100ms")  # slow until a whole batch runs
             work = [asyncio.ensure_future(ask(prompt)) for prompt in prompts]
-            await asyncio.sleep(0.002)
+            await until(lambda: stand.engine.stats().running == 8)
             failpoints(f"{place}=throw*1")
+            failed_before = failed
             for prompt, answer in zip(prompts, await asyncio.gather(*work), strict=True):
                 assert answer.headers["x-request-id"]
                 if answer.status_code == 500:
@@ -43,12 +45,12 @@ async def test_a_fault_gives_its_batch_a_500_and_the_next_request_succeeds(
                 else:
                     assert answer.json()["choices"][0]["text"] == expected_text(MODEL, prompt, 24)
                     served += 1
+            assert failed > failed_before
             after = await ask("after")
             assert after.json()["choices"][0]["text"] == expected_text(MODEL, "after", 24)
         assert stand.engine.healthy
         stats = stand.engine.stats()
         assert (stats.running, stats.waiting, stats.pages_free) == (0, 0, stats.pages_total)
-    assert failed > 0
     record_property("steps that failed", rounds)
     record_property("requests: 500, exact 200", f"{failed}, {served}")
 

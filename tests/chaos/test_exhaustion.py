@@ -6,6 +6,7 @@ import asyncio
 import random
 import statistics
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 from load import Record, expected_text
@@ -19,14 +20,14 @@ from grammar_oracle import byte_compiler, constrained
 from oracle import Oracle
 
 MODEL = "scripted"
-SLOW = "scripted:step_us=500"  # slower than requests arrive, so that they meet
+SLOW = "scripted:step_us=500"
 GREEDY = SamplingParams(temperature=0.0)
 GRAMMAR = GrammarSpec.regex('("[a-m]{2,9}", ){2}"the end of it"')
 
 
 @pytest.mark.parametrize("admission", ["predicted", "optimistic", "conservative"])
 async def test_five_times_the_pool_with_mixed_priorities(
-    admission: AdmissionPolicy, full: bool, record_property: Record
+    admission: AdmissionPolicy, full: bool, failpoints: Callable[[str], None], record_property: Record
 ) -> None:
     rng = random.Random(2)
     count = 320 if full else 64
@@ -54,6 +55,7 @@ async def test_five_times_the_pool_with_mixed_priorities(
 
     options = EngineOptions(num_pages=pages, max_batch=64, max_step_tokens=128, admission=admission)
     async with AsyncEngine(SLOW, config=options) as engine:
+        failpoints("schedule=sleep:1000ms*1")  # so that all are there when the first step is planned
         texts = await asyncio.wait_for(asyncio.gather(*(ask(engine, *request) for request in requests)), 300)
         stats = engine.stats()
     for (prompt, length, _), text in zip(requests, texts, strict=True):
@@ -90,7 +92,7 @@ async def test_no_seed_comes_to_a_halt(full: bool, record_property: Record) -> N
                 prompt = "".join(rng.choices("ab", k=rng.randint(1, min(200, most - length))))
                 priority = rng.choice((-2, 0, 0, 5))
                 work.append(exact(engine, prompt, length, priority, bound if rng.random() < 0.3 else None))
-            await asyncio.wait_for(asyncio.gather(*work), 60)
+            await asyncio.wait_for(asyncio.gather(*work), 100)
             stats = engine.stats()
             assert (stats.running, stats.waiting, stats.pages_free) == (0, 0, pages), f"seed {seed}"
             preemptions += stats.preemptions

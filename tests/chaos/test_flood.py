@@ -9,7 +9,7 @@ from load import Exchange, Record, expected_text, percentile
 
 from serving import ServerProcess
 
-MODEL = "scripted:step_us=5000"
+MODEL = "scripted:step_us=20000"  # ten requests a second: slower than any machine asks
 SENDERS = 8
 
 
@@ -19,7 +19,7 @@ async def test_a_flood_is_answered_at_once_and_what_was_accepted_ends(full: bool
     refused: list[float] = []
     numbers = iter(range(count))
 
-    with ServerProcess(MODEL, "--max-batch", "8", "--max-queue", "128", "--log-level", "warning") as server:
+    with ServerProcess(MODEL, "--max-batch", "8", "--max-queue", "32", "--log-level", "warning") as server:
 
         async def read(exchange: Exchange, prompt: str) -> None:
             assert await exchange.streamed_text() == expected_text(MODEL, prompt, 40)

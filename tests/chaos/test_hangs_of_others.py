@@ -68,7 +68,7 @@ async def test_row_4_whatever_is_accepted_ends_up_to_the_last_slot_of_the_pool(p
                         await engine.complete(prompt, params)
                     continue
                 beside = asyncio.ensure_future(engine.complete("x", SamplingParams(temperature=0.0, max_tokens=15)))
-                completion = await asyncio.wait_for(engine.complete(prompt, params), 20)
+                completion = await asyncio.wait_for(engine.complete(prompt, params), 100)
                 assert completion.text == expected_text("scripted", prompt, max_tokens)
                 await beside
         assert engine.stats().pages_free == pages

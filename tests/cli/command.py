@@ -27,7 +27,7 @@ def cupola(*arguments: str, stdin: str = "", env: Mapping[str, str] | None = Non
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
         env={**os.environ, "TERM": "dumb", **(env or {})},
     )

@@ -136,7 +136,7 @@ async def test_a_second_run_goes_on_where_the_first_ended(tmp_path: Path, torn: 
 def test_a_killed_run_loses_nothing_that_it_had_written(tmp_path: Path) -> None:
     source = write(tmp_path / "in.jsonl", [completion_line(f"r{n}", f"{n}", max_tokens=40) for n in range(60)])
     target = tmp_path / "out.jsonl"
-    command = [*CUPOLA, "batch", str(source), str(target), "--model", "scripted:step_us=2000", "--max-batch", "2"]
+    command = [*CUPOLA, "batch", str(source), str(target), "--model", "scripted:step_us=5000", "--max-batch", "2"]
     command += ["--served-model-name", "scripted"]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         while not target.exists() or target.read_bytes().count(b"\n") < 5:

@@ -27,7 +27,7 @@ def test_in_process(tmp_path: Path) -> None:
 
 def test_a_server_against_one_that_it_starts(tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
-    command = f"{sys.executable} -m cupola serve scripted:step_us=2000 --port {{port}}"
+    command = f"{sys.executable} -m cupola serve scripted:step_us=10000 --port {{port}}"
     with ServerProcess("scripted:step_us=200") as server:
         outcome = cupola(
             *("bench", "--url", server.url, "--pid", str(server.process.pid), "--vs-spawn", command),
@@ -50,7 +50,7 @@ def test_sigterm_leaves_no_server_behind() -> None:
     assert bench.wait() == 128 + signal.SIGTERM
     assert bench.stderr is not None
     assert b"Traceback" not in bench.stderr.read()
-    assert not psutil.wait_procs(children, timeout=20)[1]
+    assert not psutil.wait_procs(children, timeout=100)[1]
 
 
 @pytest.mark.parametrize(

@@ -141,7 +141,7 @@ def test_a_conversation() -> None:
         chat.type("/fly\n")
         assert "no command /fly" in chat.read_until(">>> ")
         chat.type("/exit\n")
-        assert chat.process.wait(10) == 0
+        assert chat.process.wait(100) == 0
 
 
 def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on() -> None:
@@ -160,7 +160,7 @@ def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on() -> None:
         assert "/exit leaves" in chat.interrupt_until("/exit leaves")
         chat.read_until(">>> ")  # before it the terminal would take the key for its own end of file
         chat.type("\x04")
-        assert chat.process.wait(10) == 0
+        assert chat.process.wait(100) == 0
 
 
 def test_a_conversation_that_outgrows_the_context_can_begin_anew() -> None:

@@ -79,7 +79,7 @@ def server() -> Iterator[ServerProcess]:
 def exchange(server: ServerProcess, *chunks: bytes, pause: float = 0.0) -> tuple[int, dict[str, dict[str, str]], bytes]:
     """Sends bytes, a pause behind each piece, and reads to the end of the connection: status, body, head."""
     host, port = server.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with socket.create_connection((host, int(port)), timeout=100) as connection:
         try:
             for chunk in chunks:
                 connection.sendall(chunk)

@@ -172,7 +172,7 @@ async def test_metrics_show_the_engine_and_the_requests(stand: Stand) -> None:
 
 
 async def test_a_drain_refuses_new_work_and_lets_the_rest_finish() -> None:
-    async with open_stand("scripted:step_us=1000") as stand:
+    async with open_stand("scripted:step_us=10000") as stand:
         running = asyncio.create_task(stand.client.post(COMPLETIONS, json=BODY | {"max_tokens": 100}))
         await until(lambda: stand.engine.stats().running == 1)
         stand.lifecycle.begin_drain()
@@ -183,7 +183,7 @@ async def test_a_drain_refuses_new_work_and_lets_the_rest_finish() -> None:
         assert refused.json()["error"]["code"] == "draining"
         assert int(refused.headers["retry-after"]) >= 1
         assert (await stand.client.get("/health")).status_code == 200
-        assert await stand.lifecycle.wait_idle(10)
+        assert await stand.lifecycle.wait_idle(100)
         assert len((await running).json()["choices"][0]["text"]) == 100
 
 
@@ -203,7 +203,7 @@ async def test_stopping_ends_what_runs_with_an_error(stream: bool) -> None:
             assert json.loads(error.removeprefix("data: "))["error"]["code"] == "draining"
         else:
             assert answer.status_code == 503
-        assert await stand.lifecycle.wait_idle(1)
+        assert await stand.lifecycle.wait_idle(100)
         await until(lambda: stand.engine.stats().running == 0)
         assert stand.engine.stats().pages_free == 512
 

@@ -310,7 +310,7 @@ async def test_a_streamed_response_can_be_found_and_cancelled(
 ) -> None:
     stand, url = slow_stand, f"{RESPONSES}/resp_known"
     monkeypatch.setattr("cupola.protocol.responses_object.new_id", lambda prefix: f"{prefix}_known")
-    body = PLAIN | {"stream": True, "max_output_tokens": 400, "ignore_eos": True}
+    body = PLAIN | {"stream": True, "max_output_tokens": 4000, "ignore_eos": True}
     task = asyncio.create_task(stand.client.post(RESPONSES, json=body))
     while (found := await stand.client.get(url)).status_code == 404:
         assert not task.done()
@@ -334,12 +334,12 @@ async def test_what_has_ended_cannot_be_cancelled(stand: Stand) -> None:
 
 async def test_a_response_that_runs_out_of_time_has_failed(slow_stand: Stand) -> None:
     answer = await slow_stand.client.post(
-        RESPONSES, json=PLAIN | {"stream": True, "max_output_tokens": 400, "ignore_eos": True, "timeout": 0.1}
+        RESPONSES, json=PLAIN | {"stream": True, "max_output_tokens": 4000, "ignore_eos": True, "timeout": 0.1}
     )
     *_, error, failed = (json.loads(line[6:]) for line in answer.text.split("\n") if line.startswith("data: "))
     assert (error["type"], error["code"], error["param"]) == ("error", "timeout", "timeout")
     assert (failed["type"], failed["response"]["error"]["code"]) == ("response.failed", "server_error")
     kept = await slow_stand.client.get(f"{RESPONSES}/{failed['response']['id']}")
     assert kept.json() == failed["response"]
-    whole = PLAIN | {"max_output_tokens": 400, "ignore_eos": True, "timeout": 0.1}
+    whole = PLAIN | {"max_output_tokens": 4000, "ignore_eos": True, "timeout": 0.1}
     refused(await slow_stand.client.post(RESPONSES, json=whole), 504, "timeout", "timeout")

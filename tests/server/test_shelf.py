@@ -38,7 +38,7 @@ class Opener:
         self._script = script
 
     def __call__(self) -> ServedModel:
-        assert self.gate.wait(10)
+        assert self.gate.wait(100)
         if self.error is not None:
             raise self.error
         engine = AsyncEngine(self._script, config=EngineOptions(num_pages=64))

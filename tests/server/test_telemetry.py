@@ -87,14 +87,16 @@ async def test_what_a_request_leaves_behind(stand: Stand) -> None:
 
 async def test_the_gauges_while_a_request_runs() -> None:
     options = EngineOptions(num_pages=8, max_batch=1, max_context=128)
-    async with open_stand("scripted:step_us=2000", options) as stand:
+    async with open_stand("scripted:step_us=100000", options) as stand:  # so slow that both are there for seconds
         requests = [asyncio.create_task(stand.client.post(COMPLETIONS, json=BODY | {"max_tokens": 60})) for _ in "ab"]
         await until(lambda: stand.engine.stats().running == 1 and stand.engine.stats().waiting == 1)
         samples = await scrape(stand)
         assert samples["cupola:num_requests_running", MODEL] == 1
         assert samples["cupola:num_requests_waiting", MODEL] == 1
         assert samples["cupola:kv_cache_usage_perc", MODEL] in {n / 8 for n in range(1, 5)}
-        await asyncio.gather(*requests)
+        for request in requests:
+            request.cancel()
+        await until(lambda: stand.engine.stats().running == stand.engine.stats().waiting == 0)
 
 
 async def test_refusals_are_counted_by_reason() -> None:

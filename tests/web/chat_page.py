@@ -13,7 +13,7 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.select import Select
 from selenium.webdriver.support.wait import WebDriverWait
 
-_PATIENCE = 20.0  # seconds; only a failing test waits so long
+_PATIENCE = 100.0  # seconds; only a failing test waits so long
 
 
 class ChatPage:

@@ -32,13 +32,14 @@ def test_a_message_is_answered_as_a_stream(chromium: webdriver.Chrome, chat_serv
     assert page.model == "a-model-with-a-rather-long-name-that-has-to-be-cut"
     assert page.element("welcome").is_displayed()
     page.screenshot(ARTIFACTS / "chat-welcome.png")
-    page.send("Hello there")
+    question = "What is 338 plus one?"  # the scripted model's answer to it takes two seconds
+    page.send(question)
     page.wait(lambda: page.answering and len(page.messages[-1][1]) > 3)
     early = page.messages[-1][1]
     assert not page.element("welcome").is_displayed()
     page.wait(lambda: not page.answering)
-    (role, question), (other, answer) = page.messages
-    assert (role, question, other) == ("user", "Hello there", "assistant")
+    (role, said), (other, answer) = page.messages
+    assert (role, said, other) == ("user", question, "assistant")
     assert answer.startswith(early)
     assert len(answer) > len(early), "the answer did not grow before it was complete"
     shown = re.fullmatch(r"(\d+) tokens, \d+\.\d tokens/s", page.rate)

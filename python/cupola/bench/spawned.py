@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from random import SystemRandom
 from types import TracebackType
 
 import psutil  # type: ignore[import-untyped]
@@ -115,12 +116,19 @@ def resident_bytes(pid: int) -> int:
     """
     try:
         root = psutil.Process(pid)
-        return sum(process.memory_info().rss for process in [root, *root.children(recursive=True)])
+        total = int(root.memory_info().rss)
+        for child in root.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+                total += child.memory_info().rss
+        return total
     except psutil.NoSuchProcess as error:
         raise EngineError(f"There is no process {pid} whose memory could be measured") from error
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A free port below those that the system gives away, so that nobody gets it before the server has started."""
+    for port in SystemRandom().sample(range(15_000, 32_000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise EngineError("There is no free port below 32000 on this machine")
