@@ -5,6 +5,7 @@ Most of what tests of kernels take is LLVM's time, and most kernels are those of
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -24,7 +25,7 @@ KEPT_DAYS = 7  # after the last use
 
 def path_of(function: tirx.PrimFunc, target: CpuTarget) -> Path:
     """Where the library of this kernel is, or has to be."""
-    key = hashlib.sha256(_lowering())
+    key = hashlib.sha256(lowering().encode())
     for part in (tvm.ir.save_json(function), str(target.tvm_target())):
         key.update(part.encode())
     return FOLDER / f"{key.hexdigest()[:40]}.so"
@@ -41,14 +42,16 @@ def keep(module: tvm.runtime.Module, library: Path) -> None:
 def forget_unused() -> None:
     """Removes what no run of the last days has used."""
     oldest = time.time() - KEPT_DAYS * 24 * 3600
-    for library in FOLDER.glob("*.so"):
-        if library.stat().st_atime < oldest:
-            library.unlink(missing_ok=True)
+    for file in (*FOLDER.glob("*.so"), *FOLDER.glob("*.ptx")):
+        with contextlib.suppress(FileNotFoundError):  # another process has given it its name, or removed it
+            if file.stat().st_atime < oldest:
+                file.unlink()
 
 
 @cache
-def _lowering() -> bytes:
-    return Path(pipeline.__file__).read_bytes() + tvm.__version__.encode()
+def lowering() -> str:
+    """What decides, beside a kernel and its target, what is compiled."""
+    return Path(pipeline.__file__).read_text() + tvm.__version__
 
 
 def _link(library: str, objects: list[str], _options: object = None) -> None:
