@@ -18,6 +18,7 @@ from numerics.sequence import Sequences
 from selected_tests import made_ahead, selected
 
 TOLERANCE = 1e-3
+ROUNDING = 1e-4
 # Between them: every placement of norms, every kind of norm, of positions, of windows, of experts, of attention.
 EACH_KIND = frozenset(
     {
@@ -75,7 +76,11 @@ def test_prefill_and_decode_are_those_of_transformers(sequences: Sequences, fami
     sequences.restart()
     found = np.concatenate([sequences.run(ids[:PREFILL], PREFILL), sequences.run(ids[PREFILL:], 1)])
     assert np.abs(found - expected).max() < TOLERANCE
-    np.testing.assert_array_equal(found.argmax(axis=1), expected.argmax(axis=1))
+    # Which of two logits is the greater one has to be the same where rounding, another on each processor, leaves it so.
+    first, second = np.sort(expected, axis=1)[:, ::-1][:, :2].T
+    clear = first - second > ROUNDING
+    assert clear.sum() >= len(ids) - 1
+    np.testing.assert_array_equal(found.argmax(axis=1)[clear], expected.argmax(axis=1)[clear])
 
 
 def test_chunks_and_company_change_nothing(sequences: Sequences, family: str, expected: np.ndarray) -> None:
