@@ -97,7 +97,7 @@ class Program:
         shared: int = 0,
         seed: int = 0,
         threads: int = 0,
-        limited: bool = True,
+        touched: Sequence[np.ndarray] | None = None,
     ) -> Counts:
         """Runs a kernel.
 
@@ -105,12 +105,12 @@ class Program:
             shared: bytes of dynamic shared memory of a block.
             seed: of the order of warps and blocks; 0 is their natural one.
             threads: of this machine; 0: all.
-            limited: only the arrays may be touched.
+            touched: all that may be touched, if it is more or less than the arrays among the arguments.
 
         Raises:
             PtxError: the kernel did what it may not.
         """
-        arrays = [argument for argument in arguments if isinstance(argument, np.ndarray)]
+        arrays = [a for a in arguments if isinstance(a, np.ndarray)] if touched is None else touched
         values = [argument.ctypes.data if isinstance(argument, np.ndarray) else argument for argument in arguments]
         bytes_of = [np.uint64(v).tobytes() if isinstance(v, int) else v.tobytes() for v in values]
         sizes = self.parameters(entry)
@@ -119,7 +119,7 @@ class Program:
         buffers = [ctypes.create_string_buffer(value, len(value)) for value in bytes_of]
         places = (ctypes.c_void_p * len(buffers))(*(ctypes.addressof(buffer) for buffer in buffers))
         spans = [place for array in arrays for place in (array.ctypes.data, array.ctypes.data + array.nbytes)]
-        ranges = (ctypes.c_uint64 * len(spans))(*spans) if limited else None
+        ranges = (ctypes.c_uint64 * max(len(spans), 1))(*spans)
         counts = (ctypes.c_uint64 * 2)()
         launch = _Launch(
             entry=entry.encode(),
@@ -128,7 +128,7 @@ class Program:
             dynamic_shared=shared,
             arguments=places,
             ranges=ranges,
-            num_ranges=len(arrays) if limited else 0,
+            num_ranges=len(arrays),
             seed=seed,
             threads=threads,
             races=1,
