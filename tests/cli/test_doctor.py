@@ -33,6 +33,7 @@ def test_all_is_well_here(tmp_path: Path) -> None:
         "processor",
         "cores",
         "memory",
+        "GPUs",
         "webgpu",
         "C++ compiler",
         "cache",

@@ -130,6 +130,23 @@ def webgpu() -> Finding:
     return Finding("webgpu", "ok", text)
 
 
+def gpus() -> Finding:
+    """The GPUs that their makers' drivers tell of, and what is missing for those that models for CUDA run on."""
+    from cupola import devices
+    from cupola.engine.native_model import load_runtime
+
+    found = devices.find()
+    if not found:
+        return Finding("GPUs", "ok", "none that NVIDIA's or AMD's drivers tell of")
+    text = "; ".join(f"{device.name} ({device.kind}, {device.arch})" for device in found)
+    if any(device.kind == "cuda" for device in found):
+        try:
+            load_runtime("cuda")
+        except CupolaError as error:
+            return Finding("GPUs", "note", f"{text}; but {error}", error.hint or "")
+    return Finding("GPUs", "ok", text)
+
+
 def compiler() -> Finding:
     """What links a compiled model."""
     for name in (os.environ.get("CXX"), "g++", "clang++"):
@@ -194,7 +211,17 @@ def hub() -> Finding:
     return Finding("hub", "ok", f"{address} can be reached")
 
 
-CHECKS: tuple[Callable[[], Finding], ...] = (versions, native_library, cpu, cores, memory, webgpu, compiler, cache)
+CHECKS: tuple[Callable[[], Finding], ...] = (
+    versions,
+    native_library,
+    cpu,
+    cores,
+    memory,
+    gpus,
+    webgpu,
+    compiler,
+    cache,
+)
 """Those that need no argument and no network."""
 
 
