@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 
 def compiled_folder(
-    model: str, quant: str | None = None, config: Path | None = None, target: str | None = None
+    model: str,
+    quant: str | None = None,
+    config: Path | None = None,
+    target: str | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Path:
     """Runs `cupola compile MODEL --cached --print-path [--quant QUANT] [--config CONFIG] [--target TARGET]`.
+
+    Args:
+        variables: of its environment, beside those of this process.
 
     Raises:
         RuntimeError: the command failed; the message holds what it said.
@@ -22,7 +31,8 @@ def compiled_folder(
         command += ["--config", str(config)]
     if target is not None:
         command += ["--target", target]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **(variables or {})}
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if result.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} exited with {result.returncode}:\n{result.stderr}")
     return Path(result.stdout.splitlines()[-1])

@@ -1,6 +1,6 @@
 // The functions of CUDA's runtime library that record and replay. TVM's runtime for CUDA has loaded
 // the library, so that building needs no CUDA. Names and arguments are those of
-// cuda_runtime_api.h, without `cuda`; tests/native compares them where that header is installed.
+// cuda_runtime_api.h, without `cuda`; tests/cuda compares them where that header is installed.
 #ifndef CUPOLA_DEVICE_CUDA_CUDA_RUNTIME_H_
 #define CUPOLA_DEVICE_CUDA_CUDA_RUNTIME_H_
 

@@ -1,0 +1,56 @@
+"""The whole engine on a model compiled for CUDA in float32, on TVM's own runtime over an interpreter of PTX: what the
+other GPUs' engines have to do, by the same cases.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cuda_stand_in import folder_with_ptx
+from engine_cases import (  # noqa: F401 -- pytest finds them here
+    TINY,
+    TOLERANCE,
+    an_engine,
+    test_a_cancelled_request_gives_its_pages_back,
+    test_logits_are_those_of_the_processors_library,
+    test_tokens_are_those_of_the_processor_whatever_surrounds_a_request,
+    test_what_requests_ask_of_their_logits_is_done_on_the_device,
+    test_what_was_computed_is_found_again_and_copied,
+)
+
+from compiled import compiled_folder
+from cupola.engine.native import NativeModel, load_compiled
+from numerics.sequence import read_manifest
+
+
+@pytest.fixture(scope="module")
+def tolerance() -> float:
+    return TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("tiny") / TINY.name
+    TINY.write(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def on_gpu(checkpoint: str) -> Path:
+    return folder_with_ptx(checkpoint, "f32")
+
+
+@pytest.fixture(scope="module")
+def on_cpu(checkpoint: str) -> Path:
+    return compiled_folder(checkpoint, "f32")
+
+
+@pytest.fixture(scope="module")
+def model(on_gpu: Path) -> NativeModel:
+    return load_compiled(on_gpu, read_manifest(on_gpu))
+
+
+@pytest.fixture(scope="module")
+def cpu_model(on_cpu: Path) -> NativeModel:
+    return load_compiled(on_cpu, read_manifest(on_cpu))
