@@ -88,7 +88,7 @@ test: $(INSTALLED) $(TOOLS)  ## all fast tests, also those on the real model
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 families-gpu: $(INSTALLED) $(TOOLS)  ## every family and encoder, compiled for WebGPU, against transformers
-	@CUPOLA_GPU_FAMILIES=all $(BIN)/python -m pytest -m '' tests/gpu/test_gpu_families.py tests/gpu/test_webgpu_windows.py \
+	@CUPOLA_GPU_FAMILIES=all $(BIN)/python -m pytest -m '' tests/gpu/test_gpu_families.py tests/gpu/test_gpu_windows.py \
 	  tests/gpu/test_webgpu_encoders.py tests/kernels/gpu/test_gpu_attention_units.py \
 	  tests/kernels/gpu/test_cuda_attention.py tests/kernels/gpu/test_gpu_latent_units.py $(PYTEST_ARGS)
 

@@ -1,5 +1,5 @@
 // TVM's interface to a device's memory and queue (its class tvm::runtime::DeviceAPI), as it is in
-// the vtable: what we implement for WebGPU and call for every device.
+// the vtable: what we implement for WebGPU and OpenCL, and call for every device.
 //
 // It is declared here, and not taken from TVM's headers, so that building needs tvm_ffi alone. The
 // order of the functions is TVM's; CheckDeviceAbi compares it with the loaded runtime library.

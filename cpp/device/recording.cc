@@ -1,7 +1,8 @@
 #include "device/recording.h"
 
 #include "device/cuda/graph_recorder.h"
-#include "device/webgpu/recorder.h"
+#include "device/device_plugin.h"
+#include "device/launch_recorder.h"
 
 namespace cupola {
 
@@ -9,8 +10,9 @@ std::unique_ptr<Recorder> RecorderOf(DLDevice device) {
   switch (device.device_type) {
     case kDLCUDA:
       return MakeGraphRecorder(device);
+    case kDLOpenCL:
     case kDLWebGPU:
-      return wgpu::MakeRecorder(device.device_id);
+      return MakeLaunchRecorder(PluginOf(device.device_type)->ContextOf(device.device_id));
     default:
       return nullptr;
   }

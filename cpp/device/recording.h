@@ -1,8 +1,8 @@
 // What is launched on a device once, to be launched again without the cost of calling it.
 //
 // The host asks a device for hundreds of kernels a step; where a step repeats with the same grids
-// and addresses, the device can be told all of them at once. CUDA has graphs for that, WebGPU gets
-// the same from cpp/device/webgpu. It knows no models.
+// and addresses, the device can be told all of them at once. CUDA has graphs for that, devices of
+// our own (WebGPU, OpenCL) have launch_recorder.h. It knows no models.
 #ifndef CUPOLA_DEVICE_RECORDING_H_
 #define CUPOLA_DEVICE_RECORDING_H_
 

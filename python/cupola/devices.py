@@ -21,10 +21,10 @@ class Device:
     """One accelerator.
 
     Args:
-        kind: as in a compile configuration: cuda, rocm, or webgpu, which the engine asks for by its own library.
-        arch: sm_90, gfx1100; "" for webgpu.
+        kind: as in a compile configuration: cuda, rocm; or webgpu, opencl, whose libraries the engine asks.
+        arch: sm_90, gfx1100; "" for webgpu and opencl.
         name: what its maker calls it.
-        software: it is drawn by the processor, so it serves tests and nothing else.
+        software: it is the processor, so it serves tests and nothing else.
     """
 
     kind: str

@@ -35,6 +35,7 @@ def test_all_is_well_here(tmp_path: Path) -> None:
         "memory",
         "GPUs",
         "webgpu",
+        "opencl",
         "C++ compiler",
         "cache",
         "port 8000",

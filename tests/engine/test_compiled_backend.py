@@ -116,7 +116,7 @@ def test_another_versions_library_is_refused(folder: Path) -> None:
 def test_it_is_the_users_choice_whether_steps_are_recorded(
     compiled_smollm2: Path, record: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the choice does on a device, tests/gpu/test_webgpu_recordings.py says; a processor records nothing."""
+    """What the choice does on a device, tests/gpu/test_gpu_recordings.py says; a processor records nothing."""
     asked: list[bool] = []
 
     def load(folder: Path, manifest: Manifest, *, record_steps: bool) -> NativeModel:

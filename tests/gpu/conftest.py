@@ -1,4 +1,4 @@
-"""Tests of this folder need a device that WebGPU can use; without one they are skipped, which is a failure in CI."""
+"""Tests of this folder need a device; without one they are skipped, which is a failure in CI. See `kinds.py`."""
 
 from __future__ import annotations
 
@@ -6,26 +6,27 @@ from pathlib import Path
 
 import pytest
 
-from cupola.engine.native_webgpu import webgpu_adapters
-from cupola.errors import EngineError
+from gpu.kinds import KINDS, chosen, obstacle
 
 _HERE = Path(__file__).parent
 
-for _cases in ("engine_cases", "family_cases", "recording_cases", "window_cases"):
-    pytest.register_assert_rewrite(_cases)
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    ours = [item for item in items if _HERE in item.path.parents]
-    missing = _obstacle() if ours else None
-    for item in ours:
+    for item in items:
+        if _HERE not in item.path.parents:
+            continue
         item.add_marker(pytest.mark.gpu)
+        missing = obstacle(_kind_of(item))
         if missing:
             item.add_marker(pytest.mark.skip(reason=missing))
 
 
-def _obstacle() -> str | None:
-    try:
-        return None if webgpu_adapters() else "no driver that WebGPU can use (apt-get install mesa-vulkan-drivers)"
-    except EngineError as error:
-        return str(error)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "kind" in metafunc.fixturenames:
+        metafunc.parametrize("kind", chosen(metafunc.module.__name__), scope="session")
+
+
+def _kind_of(item: pytest.Item) -> str:
+    """Tests that do not take a kind are WebGPU's."""
+    call = getattr(item, "callspec", None)
+    return call.params.get("kind", KINDS[0]) if call else KINDS[0]

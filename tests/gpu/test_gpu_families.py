@@ -1,4 +1,4 @@
-"""Tiny models of every family, compiled for WebGPU, against transformers.
+"""Tiny models of every family, compiled for a device, against transformers.
 
 All tests run the families that have most between them: windows and soft caps, sinks and experts, learned positions.
 `make families-gpu` (CUPOLA_GPU_FAMILIES=all) runs every one.
@@ -14,12 +14,12 @@ from family_cases import check_family
 
 from compiled import compiled_folder
 from family_models import FAMILIES, golden_shapes, write
+from gpu.kinds import config
 
-CONFIG = Path(__file__).resolve().parents[2] / "compile_configs" / "webgpu.toml"
 CHOSEN = tuple(FAMILIES) if os.environ.get("CUPOLA_GPU_FAMILIES") == "all" else ("gemma2", "gpt-oss", "gpt2")
 
 
 @pytest.mark.parametrize("family", CHOSEN)
-def test_prefill_and_decode_are_those_of_transformers(family: str, tmp_path: Path) -> None:
+def test_prefill_and_decode_are_those_of_transformers(family: str, tmp_path: Path, kind: str) -> None:
     write(family, golden_shapes(family), tmp_path / family)
-    check_family(family, compiled_folder(str(tmp_path / family), "f32", CONFIG))
+    check_family(family, compiled_folder(str(tmp_path / family), "f32", config(kind)))

@@ -1,4 +1,4 @@
-"""WebGPU as a device of TVM's runtime: launches and copies; and every error is an exception, never an abort."""
+"""What only WebGPU has as a device of TVM's runtime: errors that it tells of later, and a device that is lost."""
 
 from __future__ import annotations
 
@@ -9,69 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tvm
-from driver import build_kernel, device, run, to_device
-from tvm.script import tirx as T  # noqa: N812 -- as TVMScript is written
+from driver import build_kernel, to_device
+from engine_cases import TINY
+from test_gpu_device import scale
 
+from compiled import compiled_folder
 from cupola.engine import native_webgpu
-from cupola.engine.native_library import native
 from cupola.engine.native_webgpu import webgpu_adapters
 from cupola.errors import EngineError
-
-
-@T.prim_func(s_tir=True)
-def scale(a: T.handle, b: T.handle, factor: T.float32, offset: T.int32):
-    T.func_attr({"tirx.is_scheduled": True, "tirx.noalias": True})
-    n = T.int64()
-    a_buffer = T.match_buffer(a, (n,), "float32")
-    b_buffer = T.match_buffer(b, (n,), "float32")
-    for block in T.thread_binding((n + 63) // 64, thread="blockIdx.x"):
-        for thread in T.thread_binding(64, thread="threadIdx.x"):
-            with T.sblock("scale"):
-                i = T.axis.spatial(n, block * 64 + thread)
-                T.where(block * 64 + thread < n)
-                b_buffer[i] = a_buffer[i] * factor + T.Cast("float32", offset)
-
-
-@T.prim_func(s_tir=True)
-def count(a: T.handle):
-    """Adds one where each block says; a block too many would be seen at the last place, where WGSL clamps to."""
-    T.func_attr({"tirx.is_scheduled": True, "tirx.noalias": True})
-    n = T.int64()
-    a_buffer = T.match_buffer(a, (n,), "int32")
-    for block in T.thread_binding(n, thread="blockIdx.x"):
-        for _ in T.thread_binding(1, thread="threadIdx.x"):
-            with T.sblock("count"):
-                i = T.axis.spatial(n, block)
-                a_buffer[i] = a_buffer[i] + 1
-
-
-def test_scalars_and_tensors_reach_the_kernel() -> None:
-    a, b = np.arange(1000, dtype=np.float32), np.zeros(1000, np.float32)
-    run(scale, a, b, 0.5, -3)
-    np.testing.assert_array_equal(b, a * 0.5 - 3)
-
-
-@pytest.mark.parametrize("blocks", [0, 1, 65535, 65536, 65537, 140001])
-def test_a_grid_of_any_size_runs_each_block_once(blocks: int) -> None:
-    counts = np.zeros(blocks, np.int32)
-    run(count, counts)
-    assert (counts == 1).all()
-
-
-@pytest.mark.parametrize(("dtype", "size"), [("float32", 0), ("int8", 1), ("int8", 7), ("float16", 3), ("uint32", 5)])
-def test_copies_of_any_length_come_back(dtype: str, size: int) -> None:
-    array = np.arange(size).astype(dtype)
-    there = to_device(array)
-    again = tvm.runtime.empty((size,), dtype, device())
-    there.copyto(again)
-    np.testing.assert_array_equal(again.numpy(), array)
-
-
-def test_a_tensor_that_no_binding_can_hold_is_refused_with_both_sizes() -> None:
-    most = webgpu_adapters()[0].max_tensor_bytes
-    with pytest.raises(RuntimeError, match=rf"a tensor of {most + 16} bytes is too large .* {most}"):
-        tvm.runtime.empty((most + 16,), "uint8", device())
+from gpu.kinds import config
 
 
 def test_a_kernel_that_the_driver_refuses_is_an_error_and_the_next_one_runs() -> None:
@@ -85,20 +31,11 @@ def test_a_kernel_that_the_driver_refuses_is_an_error_and_the_next_one_runs() ->
     assert (b.numpy() == 2).all()
 
 
-def test_memory_is_given_back() -> None:
-    device().sync()
-    before = native("webgpu.allocated_bytes")(0)
-    tensor = tvm.runtime.empty((1 << 20,), "float32", device())
-    assert native("webgpu.allocated_bytes")(0) == before + (4 << 20)
-    del tensor
-    assert native("webgpu.allocated_bytes")(0) == before
-
-
 LOST = """
 import numpy as np
 import tvm
 from driver import build_kernel, device, to_device
-from test_webgpu_device import scale
+from test_gpu_device import scale
 from cupola.engine.native_library import native
 
 kernel, a, b = build_kernel(scale)["kernel"], to_device(np.ones(64, np.float32)), to_device(np.ones(64, np.float32))
@@ -119,6 +56,38 @@ def test_a_lost_device_is_an_error_of_every_call() -> None:
         [sys.executable, "-c", LOST], capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": path}
     )
     assert result.stdout.splitlines() == 4 * ["the WebGPU device is lost: Device lost"]
+
+
+LOST_IN_A_STEP = """
+import sys
+from pathlib import Path
+from cupola.engine.native import NativeEngine, load_compiled
+from cupola.engine.native_library import native
+from cupola.engine.request import EngineConfig, GenerateRequest, SamplingParams
+from gpu.kinds import config
+from native.native_driver import Collector
+from numerics.sequence import read_manifest
+
+folder = Path(sys.argv[1])
+engine = NativeEngine(load_compiled(folder, read_manifest(folder)), EngineConfig(num_pages=40))
+collector = Collector(engine)
+sampling = SamplingParams(temperature=0.0, seed=0, max_tokens=500)
+engine.add(GenerateRequest(id=1, token_ids=(3, 4, 5), sampling=sampling))
+collector.until(lambda: 1 in collector.results)
+native("webgpu.lose")(0)
+print(collector.until_ended([1])[1].reasons, collector.results[1].error)
+engine.close()
+"""
+
+
+def test_a_lost_device_ends_the_requests_with_its_name_and_not_the_process(tmp_path: Path) -> None:
+    TINY.write(tmp_path / TINY.name)
+    on_gpu = compiled_folder(str(tmp_path / TINY.name), "f32", config("webgpu"))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    command = [sys.executable, "-c", LOST_IN_A_STEP, str(on_gpu)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert result.stdout.startswith("['error'] ")
+    assert "the WebGPU device is lost" in result.stdout
 
 
 def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

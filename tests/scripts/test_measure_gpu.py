@@ -10,25 +10,17 @@ import pytest
 
 from cupola.engine.backends.scripted import scripted_manifest
 from cupola.engine.native_model import map_tensors
-from cupola.engine.native_webgpu import webgpu_adapters
-from cupola.errors import EngineError
 from cupola.manifest import Weight
 from cupola.quantize.formats import Format
 from cupola.quantize.layouts import packed_dtype, unpack, words_dtype, words_shape
+from gpu.kinds import obstacle
 from gpu_speed.cases import CONTEXT, Case, Figures, Roofline, Work, table
 from gpu_speed.weights import write_weights
 from measure_gpu import PARTLY, main
 
 
-def _obstacle() -> str:
-    try:
-        return "" if webgpu_adapters() else "no driver that WebGPU can use (apt-get install mesa-vulkan-drivers)"
-    except EngineError as error:
-        return str(error)
-
-
 @pytest.mark.gpu
-@pytest.mark.skipif(bool(_obstacle()), reason=_obstacle())
+@pytest.mark.skipif(bool(obstacle("webgpu")), reason=obstacle("webgpu"))
 def test_everything_but_torch_is_measured_and_torch_is_missed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

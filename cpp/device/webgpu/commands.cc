@@ -49,7 +49,7 @@ void Commands::Add(const Dispatch& dispatch) {
   const ComputePassEncoder pass = Pass(*dispatch.kernel);
   const Grid& grid = dispatch.grid;
   api.ComputePassEncoderSetPipeline(pass, dispatch.pipeline);
-  api.ComputePassEncoderSetBindGroup(pass, 0, dispatch.arguments, 1, &uniform);
+  api.ComputePassEncoderSetBindGroup(pass, 0, dispatch.arguments.get(), 1, &uniform);
   api.ComputePassEncoderDispatchWorkgroups(pass, grid.x, grid.y, grid.z);
 }
 

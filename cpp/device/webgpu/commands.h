@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "device/webgpu/gpu.h"
@@ -22,11 +23,14 @@ struct Grid {
   uint32_t x, y, z;
 };
 
+// Released with its last owner.
+using SharedGroup = std::shared_ptr<std::remove_pointer_t<BindGroup>>;
+
 // A call of a kernel.
 struct Dispatch {
   const std::string* kernel;  // its name, which lives as long as the library
   ComputePipeline pipeline;
-  BindGroup arguments;
+  SharedGroup arguments;
   std::vector<uint32_t> scalars;  // at most Commands::kMaxUniformBytes
   Grid grid;
 };

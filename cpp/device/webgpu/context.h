@@ -1,21 +1,34 @@
-// Everything that belongs to one WebGPU device in use, and the lock around it.
+// Everything that belongs to one WebGPU device in use, and the kind of device that it is one of.
 #ifndef CUPOLA_DEVICE_WEBGPU_CONTEXT_H_
 #define CUPOLA_DEVICE_WEBGPU_CONTEXT_H_
 
-#include <mutex>
+#include <cstdint>
 #include <string>
+#include <vector>
 
+#include "device/device_plugin.h"
 #include "device/webgpu/commands.h"
 #include "device/webgpu/gpu.h"
 #include "device/webgpu/memory.h"
 
 namespace cupola::wgpu {
 
-struct Context {
+struct Context final : DeviceContext {
   Context(const Adapters& adapters, size_t index)
       : gpu(adapters, index), memory(&gpu), commands(&gpu) {}
 
-  std::mutex mutex;  // around memory and commands
+  tvm::ffi::Any Attribute(DeviceAttr attr) const final;
+  void* Alloc(uint64_t bytes) final { return memory.Alloc(bytes); }
+  void Free(void* address) final;
+  uint64_t allocated_bytes() const final { return memory.allocated_bytes(); }
+  void Copy(const void* from, void* to, uint64_t bytes) final;
+  void Upload(const void* from, void* to, uint64_t bytes) final;
+  void Download(const void* from, void* to, uint64_t bytes) final;
+  void Wait() final { commands.Wait(); }
+  void Abandon() final { commands.Abandon(); }
+  void StartProfile() final { commands.StartProfile(); }
+  std::vector<KernelTime> StopProfile() final { return commands.StopProfile(); }
+
   Gpu gpu;
   Memory memory;
   Commands commands;
@@ -24,13 +37,8 @@ struct Context {
 // Loads wgpu-native from `path` unless that is done. Throws std::runtime_error with one sentence.
 const Adapters& LoadAdapters(const std::string& path);
 
-// The device with this number, opened on first use. Throws ffi::Error if there is none, or if
-// LoadAdapters was not called. It lives as long as the process.
-Context* ContextOf(int index);
-
-// The device that the calling thread's kernels run on.
-int CurrentDevice();
-void SetCurrentDevice(int index);
+// Its contexts are of the type above.
+DevicePlugin* Plugin();
 
 }  // namespace cupola::wgpu
 

@@ -1,29 +1,10 @@
 #include "device/webgpu/gpu.h"
 
-#include <tvm/ffi/error.h>
-
 #include <vector>
 
 namespace cupola::wgpu {
 
 namespace {
-
-// What wgpu says in several lines, as one: the first names the call, the last the cause.
-std::string OneLine(const std::string& message) {
-  std::string line;
-  bool space = false;
-  for (const char c : message) {
-    if (c == '\n' || c == ' ' || c == '\t') {
-      space = !line.empty();
-      continue;
-    }
-    if (space) line += ' ';
-    space = false;
-    line += c;
-  }
-  constexpr size_t kMost = 600;
-  return line.size() <= kMost ? line : line.substr(0, kMost) + "...";
-}
 
 const char* ErrorName(ErrorType type) {
   switch (type) {
@@ -43,10 +24,6 @@ struct Opened {
 };
 
 }  // namespace
-
-void Raise(const std::string& message) {
-  throw tvm::ffi::Error("RuntimeError", message, TVMFFIBacktrace(nullptr, 0, nullptr, 0));
-}
 
 Gpu::Gpu(const Adapters& adapters, size_t index)
     : api_(adapters.api()), description_(adapters.Describe(index)) {

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <string>
 
+#include "device/device_error.h"
 #include "device/webgpu/adapters.h"
 #include "device/webgpu/wgpu_native.h"
 
@@ -47,9 +48,6 @@ class Gpu {
   std::string error_;  // the first one since Check; empty: none
   std::string lost_;   // why the device is lost; empty: it is not
 };
-
-// Throws ffi::Error "RuntimeError" with one sentence.
-[[noreturn]] void Raise(const std::string& message);
 
 }  // namespace cupola::wgpu
 

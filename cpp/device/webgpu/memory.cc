@@ -8,12 +8,8 @@ namespace cupola::wgpu {
 
 namespace {
 
-constexpr int kOffsetBits = 40;
-constexpr uint64_t kOffsetMask = (uint64_t{1} << kOffsetBits) - 1;
 // Sizes are multiples of the largest element that a kernel reads at once.
 constexpr uint64_t kGranule = 16;
-
-void* Address(uint64_t number) { return reinterpret_cast<void*>((number + 1) << kOffsetBits); }
 
 }  // namespace
 
@@ -56,37 +52,12 @@ void* Memory::Alloc(uint64_t bytes) {
     Raise("a tensor of " + std::to_string(bytes) + " bytes is too large for " +
           gpu_->description().name + ", where one may have " + std::to_string(most));
   }
-  auto allocation = std::make_unique<Allocation>(Allocation{
-      OwnedBuffer(gpu_, kUsageStorage | kUsageCopySrc | kUsageCopyDst, rounded), next_serial_++});
-  allocated_bytes_ += rounded;
-  if (free_numbers_.empty()) {
-    free_numbers_.push_back(static_cast<uint32_t>(allocations_.size()));
-    allocations_.emplace_back();
-  }
-  const uint32_t number = free_numbers_.back();
-  free_numbers_.pop_back();
-  allocations_[number] = std::move(allocation);
-  return Address(number);
+  return table_.Add(OwnedBuffer(gpu_, kUsageStorage | kUsageCopySrc | kUsageCopyDst, rounded));
 }
 
-void Memory::Free(void* address) {
-  At(address);
-  const uint64_t number = (reinterpret_cast<uint64_t>(address) >> kOffsetBits) - 1;
-  allocated_bytes_ -= allocations_[number]->buffer.bytes();
-  allocations_[number] = nullptr;
-  free_numbers_.push_back(static_cast<uint32_t>(number));
-}
-
-Place Memory::At(const void* address, uint64_t offset) const {
-  const uint64_t value = reinterpret_cast<uint64_t>(address) + offset;
-  const uint64_t number = (value >> kOffsetBits) - 1;
-  const Allocation* allocation =
-      number < allocations_.size() ? allocations_[number].get() : nullptr;
-  const uint64_t begin = value & kOffsetMask;
-  if (allocation == nullptr || begin > allocation->buffer.bytes()) {
-    Raise("a kernel or a copy was given an address that is not on the WebGPU device");
-  }
-  return {allocation->buffer.get(), allocation->serial, begin, allocation->buffer.bytes() - begin};
+Place Memory::At(const void* address) const {
+  const auto place = table_.At(address);
+  return {place.buffer->get(), place.serial, place.offset, place.bytes};
 }
 
 }  // namespace cupola::wgpu

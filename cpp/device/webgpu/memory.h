@@ -1,15 +1,13 @@
 // Memory on a WebGPU device: buffers, behind addresses that can be added to.
 //
-// WebGPU has buffers where TVM has pointers. An address here is the number of an allocation and an
-// offset in it, so that a tensor may begin anywhere in a buffer that bindings may begin at.
+// A tensor may begin anywhere in a buffer that bindings may begin at.
 // For one thread at a time; commands that use a buffer have to be submitted before it is freed.
 #ifndef CUPOLA_DEVICE_WEBGPU_MEMORY_H_
 #define CUPOLA_DEVICE_WEBGPU_MEMORY_H_
 
 #include <cstdint>
-#include <memory>
-#include <vector>
 
+#include "device/address_table.h"
 #include "device/webgpu/gpu.h"
 #include "device/webgpu/wgpu_native.h"
 
@@ -47,22 +45,14 @@ class Memory {
 
   // Throws ffi::Error with one sentence when the device has no room, or not in one piece.
   void* Alloc(uint64_t bytes);
-  void Free(void* address);
+  void Free(const void* address) { table_.Remove(address); }
   // Throws ffi::Error if nothing is there.
-  Place At(const void* address, uint64_t offset = 0) const;
-  uint64_t allocated_bytes() const { return allocated_bytes_; }
+  Place At(const void* address) const;
+  uint64_t allocated_bytes() const { return table_.allocated_bytes(); }
 
  private:
-  struct Allocation {
-    OwnedBuffer buffer;
-    uint64_t serial;
-  };
-
   Gpu* gpu_;
-  std::vector<std::unique_ptr<Allocation>> allocations_;  // by number; null: free
-  std::vector<uint32_t> free_numbers_;
-  uint64_t next_serial_ = 0;
-  uint64_t allocated_bytes_ = 0;
+  AddressTable<OwnedBuffer> table_;
 };
 
 }  // namespace cupola::wgpu

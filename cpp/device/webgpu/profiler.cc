@@ -1,7 +1,5 @@
 #include "device/webgpu/profiler.h"
 
-#include <algorithm>
-
 namespace cupola::wgpu {
 
 Profiler::Profiler(Gpu* gpu)
@@ -33,20 +31,9 @@ void Profiler::Resolve(CommandEncoder encoder) {
 void Profiler::Add(const std::vector<std::string>& kernels, const std::vector<uint64_t>& ticks) {
   const double us_per_tick = gpu_->api().QueueGetTimestampPeriod(gpu_->queue()) / 1e3;
   for (size_t i = 0; i < kernels.size(); ++i) {
-    KernelTime& total = totals_[kernels[i]];
-    total.kernel = kernels[i];
-    total.calls += 1;
-    total.microseconds += static_cast<double>(ticks[2 * i + 1] - ticks[2 * i]) * us_per_tick;
+    const auto elapsed = static_cast<double>(ticks[2 * i + 1] - ticks[2 * i]);
+    totals_.Add(kernels[i], elapsed * us_per_tick);
   }
-}
-
-std::vector<KernelTime> Profiler::Times() const {
-  std::vector<KernelTime> times;
-  for (const auto& [name, time] : totals_) times.push_back(time);
-  std::sort(times.begin(), times.end(), [](const KernelTime& a, const KernelTime& b) {
-    return a.microseconds > b.microseconds;
-  });
-  return times;
 }
 
 }  // namespace cupola::wgpu

@@ -5,21 +5,15 @@
 #define CUPOLA_DEVICE_WEBGPU_PROFILER_H_
 
 #include <cstdint>
-#include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "device/kernel_times.h"
 #include "device/webgpu/gpu.h"
 #include "device/webgpu/memory.h"
 
 namespace cupola::wgpu {
-
-struct KernelTime {
-  std::string kernel;
-  int64_t calls = 0;
-  double microseconds = 0;
-};
 
 class Profiler {
  public:
@@ -45,7 +39,7 @@ class Profiler {
              ticks.size() * sizeof(ticks[0]));
     Add(kernels, ticks);
   }
-  std::vector<KernelTime> Times() const;
+  std::vector<KernelTime> Times() const { return totals_.Sorted(); }
 
  private:
   static constexpr size_t kMostKernels = 2048;  // of a submission; a set has 4096 clock readings
@@ -55,7 +49,7 @@ class Profiler {
   OwnedBuffer times_;
   QuerySet queries_;
   std::vector<std::string> kernels_;  // recorded since the last submission
-  std::map<std::string, KernelTime> totals_;
+  KernelTimes totals_;
 };
 
 }  // namespace cupola::wgpu

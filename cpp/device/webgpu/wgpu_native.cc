@@ -59,7 +59,6 @@ Api LoadApi(const std::string& path) {
   CUPOLA_FIND(DeviceCreateComputePipeline);
   CUPOLA_FIND(ComputePipelineRelease);
   CUPOLA_FIND(DeviceCreateBindGroup);
-  CUPOLA_FIND(BindGroupAddRef);
   CUPOLA_FIND(BindGroupRelease);
   CUPOLA_FIND(DeviceCreateCommandEncoder);
   CUPOLA_FIND(CommandEncoderRelease);

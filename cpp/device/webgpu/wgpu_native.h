@@ -306,7 +306,6 @@ struct Api {
   ComputePipeline (*DeviceCreateComputePipeline)(Device, const ComputePipelineDescriptor*);
   void (*ComputePipelineRelease)(ComputePipeline);
   BindGroup (*DeviceCreateBindGroup)(Device, const BindGroupDescriptor*);
-  void (*BindGroupAddRef)(BindGroup);
   void (*BindGroupRelease)(BindGroup);
   CommandEncoder (*DeviceCreateCommandEncoder)(Device, const void* descriptor);
   void (*CommandEncoderRelease)(CommandEncoder);

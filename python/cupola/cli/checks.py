@@ -130,6 +130,25 @@ def webgpu() -> Finding:
     return Finding("webgpu", "ok", text)
 
 
+def opencl() -> Finding:
+    """The devices that models for OpenCL run on, the first of which is used."""
+    from cupola.engine.native_opencl import opencl_devices
+
+    try:
+        found = opencl_devices()
+    except CupolaError as error:
+        return Finding("opencl", "note", f"{error}", error.hint or "")
+    if not found:
+        hint = "install a driver for OpenCL; one for processors is in Debian's package pocl-opencl-icd"
+        return Finding("opencl", "note", "no device", hint)
+    text = "; ".join(
+        f"{device.name} ({device.type}, {device.platform}, tensors up to {device.max_tensor_bytes / GIB:.1f} GiB"
+        f"{', 16-bit floats' if device.f16 else ''})"
+        for device in found
+    )
+    return Finding("opencl", "ok", text)
+
+
 def gpus() -> Finding:
     """The GPUs that their makers' drivers tell of, and what is missing for those that models for CUDA run on."""
     from cupola import devices
@@ -219,6 +238,7 @@ CHECKS: tuple[Callable[[], Finding], ...] = (
     memory,
     gpus,
     webgpu,
+    opencl,
     compiler,
     cache,
 )

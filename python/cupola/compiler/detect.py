@@ -13,6 +13,7 @@ from cupola.devices import Device, capability
 from cupola.errors import UsageError
 
 _HINT = "`cupola targets` lists them; for example auto, cpu:x86-64-v3, aarch64, cuda:sm_90, webgpu"
+_DRIVEN = {"webgpu": "WebGPU", "opencl": "OpenCL"}  # kinds whose one library serves every device
 
 
 def parse(name: str, find: Callable[[], Sequence[Device]]) -> tuple[TargetConfig, str | None]:
@@ -49,9 +50,9 @@ def choose(present: Sequence[Device]) -> tuple[str, str]:
             if arch:
                 return f"cuda:{arch}", f"the CUDA driver tells of {device.name}, which is {device.arch}"
             reasons.append(f"{device.name} is {device.arch}, older than what is compiled for")
-        elif device.kind == "webgpu" and not device.software:
-            return "webgpu", f"WebGPU tells of {device.name}"
-        elif device.kind == "webgpu":
+        elif device.kind in _DRIVEN and not device.software:
+            return device.kind, f"{_DRIVEN[device.kind]} tells of {device.name}"
+        elif device.kind in _DRIVEN:
             reasons.append(f"{device.name} is this processor in disguise")
         else:
             reasons.append(f"{device.name} has no driver in the installed TVM")

@@ -12,7 +12,7 @@ from cupola.errors import IncompatibleError
 from cupola.manifest import Library, Manifest
 
 PROCESSOR_KINDS = ("llvm", "scripted")
-RUNTIMES = ("cuda", "webgpu")  # kinds of devices that TVM's wheel, or Cupola itself, can drive
+RUNTIMES = ("cuda", "webgpu", "opencl")  # kinds of devices that TVM's wheel, or Cupola itself, can drive
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 import tvm_ffi
 
+from cupola.engine.native_devices import PLUGINS, TensorLimit, tensor_limit
 from cupola.engine.native_library import first_line, load_tvm_runtime, native
-from cupola.engine.native_webgpu import WebGpuAdapter, load_webgpu, webgpu_adapters
 from cupola.engine.room import DeviceRoom
 from cupola.errors import EngineError, IncompatibleError, ModelError, StorageError
 
@@ -106,8 +106,7 @@ def load_library(folder: Path, manifest: Manifest, function: str, *arguments: ob
     """
     check_stamp(manifest)
     load_runtime(device_kind(manifest))
-    if device_kind(manifest) == "webgpu":
-        check_sizes(manifest, webgpu_adapters()[0])
+    check_sizes(manifest, tensor_limit(device_kind(manifest)))
     weights = map_tensors(folder, manifest.weights)
     library = folder / manifest.library.file
     if not library.is_file():
@@ -155,15 +154,14 @@ def load_compiled(folder: Path, manifest: Manifest, *, record_steps: bool = True
     return NativeModel(handle, page_size=manifest.kv_cache.page_size, vocab_size=manifest.shape.vocab_size)
 
 
-def check_sizes(manifest: Manifest, adapter: WebGpuAdapter) -> None:
-    """ModelError: the adapter does not take a tensor of the size of some weight."""
-    most = adapter.max_tensor_bytes
+def check_sizes(manifest: Manifest, limit: TensorLimit | None) -> None:
+    """ModelError: a device with this limit does not take a tensor of the size of some weight."""
     for weight in manifest.weights:
-        if weight.bytes > most:
+        if limit and weight.bytes > limit.bytes:
             raise ModelError(
                 f"the weight `{weight.name}` has {weight.bytes} bytes, "
-                f"but a tensor of {adapter.name} has at most {most}",
-                hint=_smaller(weight, most),
+                f"but a tensor of {limit.device} has at most {limit.bytes}",
+                hint=_smaller(weight, limit.bytes),
             )
 
 
@@ -198,8 +196,8 @@ def load_runtime(kind: str) -> None:
                 f"TVM's runtime for CUDA cannot be loaded: {error}",
                 hint="NVIDIA's driver (libcuda.so.1) and CUDA's runtime (libcudart.so.13) have to be installed",
             ) from error
-    elif kind == "webgpu":
-        load_webgpu()
+    elif kind in PLUGINS:
+        PLUGINS[kind]()
 
 
 def device_room(manifest: Manifest) -> DeviceRoom | None:
@@ -212,8 +210,8 @@ def device_room(manifest: Manifest) -> DeviceRoom | None:
         available = native("device.available_memory")(tvm_ffi.device(kind, 0))
     except Exception as error:
         raise EngineError(f"the device {kind}:0 cannot be used: {first_line(error)}") from error
-    largest = webgpu_adapters()[0].max_tensor_bytes if kind == "webgpu" else None
-    return DeviceRoom(available=available, largest=largest)
+    limit = tensor_limit(kind)
+    return DeviceRoom(available=available, largest=limit.bytes if limit else None)
 
 
 def scripted(

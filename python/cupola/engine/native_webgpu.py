@@ -47,15 +47,6 @@ class WebGpuAdapter:
         return min(self.max_buffer_bytes, self.max_binding_bytes)
 
 
-@dataclass(frozen=True, slots=True)
-class KernelTime:
-    """What a kernel took, by the device's clock."""
-
-    kernel: str
-    calls: int
-    microseconds: float
-
-
 def webgpu_adapters() -> tuple[WebGpuAdapter, ...]:
     """The adapters of this machine, in the order of their device numbers: GPUs first, software last.
 
@@ -88,26 +79,6 @@ def load_webgpu() -> None:
         native("webgpu.register")()
     except Exception as error:
         raise EngineError(f"WebGPU cannot be used: {first_line(error)}") from error
-
-
-class WebGpuProfile:
-    """Measures each kernel that runs while it is open; slows them down, since each is a pass of its own.
-
-    with WebGpuProfile() as profile:
-        ...
-    print(profile.times)
-    """
-
-    def __init__(self, device: int = 0) -> None:
-        self._device = device
-        self.times: tuple[KernelTime, ...] = ()
-
-    def __enter__(self) -> WebGpuProfile:
-        native("webgpu.start_profile")(self._device)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.times = tuple(KernelTime(*time) for time in native("webgpu.stop_profile")(self._device))
 
 
 def _library_path() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -11,24 +12,22 @@ from tvm import tirx
 
 from cupola.compiler import pipeline
 from cupola.compiler.cuda import source_only
-from cupola.engine.native_webgpu import webgpu_adapters
-from cupola.errors import EngineError
 from cupola.kernels.gpu.pages import GpuPages
 from cupola.quantize.formats import Format
 from cupola.quantize.layouts import pack, unpack, words_dtype
-from gpu.driver import TARGET, loaded, to_device
+from gpu.driver import loaded, target_of, to_device
+from gpu.kinds import KINDS
 
 Kernel = Callable[..., None]
 
 
-def _obstacle() -> str:
-    try:
-        return "" if webgpu_adapters() else "no driver that WebGPU can use (apt-get install mesa-vulkan-drivers)"
-    except EngineError as error:
-        return str(error)
+NEEDS_GPU = pytest.mark.gpu
 
 
-NEEDS_GPU = [pytest.mark.gpu, pytest.mark.skipif(bool(_obstacle()), reason=_obstacle())]
+class Executing:
+    """The kind of device that `build` builds for, which the fixture `executing` of this folder sets."""
+
+    kind: ClassVar[str] = KINDS[0]
 
 
 def compiled(function: tirx.PrimFunc, target: tvm.target.Target) -> tvm.runtime.Module:
@@ -46,11 +45,12 @@ def source(module: tvm.runtime.Module) -> str:
 
 
 def build(function: tirx.PrimFunc) -> Kernel:
-    """The kernel for WebGPU; it writes into the arrays that it is called with."""
-    kernel = loaded(compiled(function, TARGET))["kernel"]
+    """The kernel for the device that is tested; it writes into the arrays that it is called with."""
+    kind = Executing.kind
+    kernel = loaded(compiled(function, target_of(kind)), kind)["kernel"]
 
     def call(*arrays: np.ndarray) -> None:
-        tensors = [to_device(array) for array in arrays]
+        tensors = [to_device(array, kind) for array in arrays]
         kernel(*tensors)
         for array, tensor in zip(arrays, tensors, strict=True):
             array[...] = tensor.numpy()

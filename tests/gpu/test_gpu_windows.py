@@ -1,4 +1,4 @@
-"""The engine with few pages for the layers with a window, on a model compiled for WebGPU.
+"""The engine with few pages for the layers with a window, on a model compiled for a device.
 
 All tests run a model that has layers of both kinds; `make families-gpu` also one whose layers all have a window.
 """
@@ -19,14 +19,14 @@ from window_cases import (  # noqa: F401 -- pytest finds them here
 
 from compiled import compiled_folder
 from family_models import golden_shapes, write
+from gpu.kinds import config
 
-CONFIG = Path(__file__).resolve().parents[2] / "compile_configs" / "webgpu.toml"
 CHOSEN = ("gemma3", "mistral") if os.environ.get("CUPOLA_GPU_FAMILIES") == "all" else ("gemma3",)
 
 
 @pytest.fixture(scope="module", params=CHOSEN)
-def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """(compiled for WebGPU, compiled for the processor)."""
+def folders(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, kind: str) -> tuple[Path, Path]:
+    """(compiled for the device, compiled for the processor)."""
     folder = tmp_path_factory.mktemp("windows") / request.param
     write(request.param, golden_shapes(request.param), folder)
-    return compiled_folder(str(folder), "f32", CONFIG), compiled_folder(str(folder), "f32")
+    return compiled_folder(str(folder), "f32", config(kind)), compiled_folder(str(folder), "f32")

@@ -1,4 +1,4 @@
-"""Steps that are recorded once and replayed, on a model compiled for WebGPU."""
+"""Steps that are recorded once and replayed, on a model compiled for a device."""
 
 from __future__ import annotations
 
@@ -24,35 +24,35 @@ from recording_cases import (  # noqa: F401 -- pytest finds them here
 
 from compiled import compiled_folder
 from cupola.engine.native import NativeEngine, NativeModel, load_compiled, native
+from cupola.engine.native_devices import allocated_bytes
 from cupola.engine.request import EngineConfig
+from gpu.kinds import config
 from native.native_driver import run
 from numerics.sequence import read_manifest
 
-CONFIG = Path(__file__).resolve().parents[2] / "compile_configs" / "webgpu.toml"
-
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, kind: str) -> Path:
     checkpoint = tmp_path_factory.mktemp("tiny") / TINY.name
     TINY.write(checkpoint)
-    return compiled_folder(str(checkpoint), "f32", CONFIG)
+    return compiled_folder(str(checkpoint), "f32", config(kind))
 
 
-def test_lengths_of_prompts_and_contexts_take_no_memory_each(model: NativeModel) -> None:
+def test_lengths_of_prompts_and_contexts_take_no_memory_each(model: NativeModel, kind: str) -> None:
     with closing(NativeEngine(model, EngineConfig(num_pages=100, max_batch=2, prefix_cache=False))) as engine:
         run(engine, [request(0, 400, 2), request(1, 400, 40)])
-        before = native("webgpu.allocated_bytes")(0)
+        before = allocated_bytes(kind)
         for number in range(2, 12):
             run(engine, [request(number, 35 * number - 20, 3), request(100 + number, 30 * number, 3)])
-        assert native("webgpu.allocated_bytes")(0) == before
+        assert allocated_bytes(kind) == before
 
 
-def test_what_cannot_be_repeated_is_refused_and_leaves_the_device_as_it_was(folder: Path) -> None:
+def test_what_cannot_be_repeated_is_refused_and_leaves_the_device_as_it_was(folder: Path, kind: str) -> None:
     model = load_compiled(folder, read_manifest(folder))
     model.alloc_kv_cache(4)
     arguments = ([3, 4, 5], [0, 1, 2], [0, 1, 2], [0, 3], [0, 1], [0], [3], [2])
     step = {name: np.array(values) for name, values in zip(NAMES, arguments, strict=True)}
     expected = model.forward(**step)
     with pytest.raises(RuntimeError, match="a copy cannot be recorded"):
-        native("testing.record")(tvm_ffi.device("webgpu", 0), lambda: model.forward(**step))
+        native("testing.record")(tvm_ffi.device(kind, 0), lambda: model.forward(**step))
     np.testing.assert_array_equal(model.forward(**step), expected)
