@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import httpx
 
 from cupola.engine.async_engine import AsyncEngine
 from cupola.engine.options import EngineOptions
 from cupola.server.app import create_app
+from cupola.server.chat_style import ChatStyle
 from cupola.server.lifecycle import Lifecycle
 from cupola.server.served_model import ServedModel
 from cupola.server.services import ServerSettings
@@ -37,10 +38,13 @@ async def open_stand(
     options: EngineOptions | None = None,
     settings: ServerSettings | None = None,
     reply_format: str = "auto",
+    restyle: Callable[[ChatStyle], ChatStyle] = lambda style: style,
 ) -> AsyncIterator[Stand]:
-    """Builds one; `script` is a name of the scripted model, whose replies are read in this format."""
+    """Builds one; `script` is a name of the scripted model, whose replies are read in this format, or in that which
+    `restyle` makes of it."""
     async with AsyncEngine(script, config=options or EngineOptions(num_pages=512)) as engine:
-        model = ServedModel.of(engine, ["scripted", "alias"], reply_format)
+        found = ServedModel.of(engine, ["scripted", "alias"], reply_format)
+        model = replace(found, style=restyle(found.style))
         lifecycle = Lifecycle()
         app = create_app(ModelShelf.holding(model), settings or ServerSettings(), lifecycle)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)

@@ -55,6 +55,11 @@ void DeviceSampleStage::AskToSample(size_t i, Request* request) {
   const SamplingParams& params = request->sampling;
   const int32_t row = rows_.num_rows();
   if (request->num_logprobs >= 0) AskToReport(request->num_logprobs);
+  const int32_t due = request->thinking.due();
+  if (due != kNoToken) {
+    rows_.AddRow(0.0f, 1.0f, 0.0f, 0.0f, 0, AskedRows::kAll, due);
+    return;
+  }
   AddEdits(request);
   const int32_t mask = AddMask(i, *request);
   if (IsGreedy(params)) {

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "sampling/sampling_params.h"
+#include "sampling/thinking_limit.h"
 #include "sampling/token_counts.h"
 
 namespace cupola {
@@ -51,6 +52,7 @@ struct Request {
   int32_t num_passed = 0;  // younger requests that were admitted before it, because they fitted
   int32_t num_cached = 0;  // tokens of the prompt that were found in the prefix cache
   TokenCounts counts;      // for penalties; may lag behind `tokens`
+  ThinkingLimit thinking;  // what was asked, and how much of it is spent
   // When it came, was first computed and last got a token, by the steady clock; 0: not yet.
   int64_t arrival_ns = 0;
   int64_t first_step_ns = 0;

@@ -46,6 +46,8 @@ void SampleStage::SampleRow(size_t i, Request* request, float* row) {
   Sampled* sampled = &sampled_[i];
   const float* raw = row;
   const bool constrained = request->grammar != nullptr;
+  const int32_t due = request->thinking.due();
+  if (due != kNoToken) return TakeDue(due, *request, row, sampled);
   const bool changes = constrained || ChangesRow(request->sampling, ContextOf(*request));
   if (changes) {
     if (!sampler_.IsFinite(row, vocab_size_)) {
@@ -73,6 +75,19 @@ void SampleStage::SampleRow(size_t i, Request* request, float* row) {
                          &sampled->logprobs);
   }
   if (constrained) grammar_stage_.Accept(*request, sampled);
+}
+
+// The token that has to come, whatever the row says.
+void SampleStage::TakeDue(int32_t due, const Request& request, const float* row, Sampled* sampled) {
+  if (!sampler_.IsFinite(row, vocab_size_)) {
+    sampled->error = kNotFinite;
+    return;
+  }
+  sampled->token = due;
+  if (request.num_logprobs >= 0) {
+    logprob_reader_.Read(row, vocab_size_, due, request.num_logprobs, &sampled->logprobs);
+  }
+  if (request.grammar != nullptr) grammar_stage_.Accept(request, sampled);
 }
 
 }  // namespace cupola

@@ -31,6 +31,7 @@ class SampleStage {
  private:
   void ScoreRow(const Request& request, int32_t position, const float* row, Sampled* sampled);
   void SampleRow(size_t i, Request* request, float* row);
+  void TakeDue(int32_t due, const Request& request, const float* row, Sampled* sampled);
 
   const int32_t vocab_size_;
   GrammarStage grammar_stage_;

@@ -283,6 +283,7 @@ bool Scheduler::Append(Request* request, int32_t token, bool completes,
     return false;
   }
   request->tokens.push_back(token);
+  request->thinking.Accept(token);
   const bool last = request->num_generated() >= request->max_tokens;
   const FinishReason finish = completes ? FinishReason::kStop
                               : last    ? FinishReason::kLength

@@ -28,6 +28,13 @@ class RequestReader {
     return lists;
   }
 
+  ThinkingLimit Thinking() {
+    const std::vector<int32_t> open = Ints();
+    const int32_t close = Int();
+    const int32_t budget = Int();
+    return ThinkingLimit(open, close, budget, Bool());
+  }
+
   void CheckEnd() const {
     if (at_ != end_) throw std::logic_error("request: there is more in it than was read");
   }
@@ -90,6 +97,7 @@ std::unique_ptr<Request> ReadRequest(const ffi::Bytes& packed) {
   request->cache_seed = static_cast<uint64_t>(reader.Word());
   request->pin_prefix = reader.Bool();
   request->deadline_ns = reader.Word();
+  request->thinking = reader.Thinking();
   reader.CheckEnd();
   return request;
 }

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from cupola.engine.native import NativeEngine, NativeModel
-from cupola.engine.request import EngineConfig, GenerateRequest, SamplingParams
+from cupola.engine.request import EngineConfig, GenerateRequest, SamplingParams, ThinkingLimit
 from native.native_driver import Collector, Result, run
 from numerics.sequence import Sequences
 from tiny_models import TINY_MODELS, TinyModel
@@ -86,7 +86,7 @@ def test_tokens_are_those_of_the_processor_whatever_surrounds_a_request(
 
 
 def test_what_requests_ask_of_their_logits_is_done_on_the_device(model: NativeModel, cpu_model: NativeModel) -> None:
-    """Bias, penalties, lists of tokens, and every log-probability: as the processor's sampler has them."""
+    """Bias, penalties, lists of tokens, forced ones, and every log-probability: as the processor's sampler has them."""
     asked = [
         SamplingParams(
             presence_penalty=1.0, frequency_penalty=0.5, repetition_penalty=1.3, logit_bias={3: 2.0, 4: -5.0}
@@ -94,6 +94,7 @@ def test_what_requests_ask_of_their_logits_is_done_on_the_device(model: NativeMo
         SamplingParams(allowed_token_ids=tuple(range(0, TINY.vocab, 3)), prompt_logprobs=3),
         SamplingParams(temperature=0.0, min_tokens=5, prompt_logprobs=0, logit_bias={7: 30.0}),
         SamplingParams(top_k=20, top_p=0.8, min_p=0.01),
+        SamplingParams(thinking_limit=ThinkingLimit((), 9, budget=5, begun=True), presence_penalty=1.0),
     ]
 
     def results(on: NativeModel) -> dict[int, Result]:

@@ -46,6 +46,10 @@ def conversations(draw: st.DrawFn) -> Conversation:
         Tool(name, draw(st.none() | TEXT), {"type": "object", "properties": draw(OBJECT)}, draw(st.booleans()))
         for name in sorted(draw(st.sets(NAME, max_size=3)))
     )
+    thinking, budget = draw(
+        st.sampled_from([({}, None), ({"enable_thinking": True}, None), ({"enable_thinking": False}, None)])
+        | st.tuples(st.just({"enable_thinking": True}), st.integers(1, 2**31 - 1))
+    )
     modes = ["auto", "none", "required", "named"] if tools else ["auto"]
     mode = draw(st.sampled_from(modes))
     return Conversation(
@@ -54,7 +58,8 @@ def conversations(draw: st.DrawFn) -> Conversation:
         ToolChoice(mode, tools[0].name if mode == "named" else None),
         draw(st.booleans()) if tools else True,
         draw(st.sampled_from([None, "low", "medium", "high"])),
-        draw(st.sampled_from([{}, {"enable_thinking": True}, {"enable_thinking": False}])),
+        budget,
+        thinking,
     )
 
 

@@ -56,6 +56,7 @@ conversations = st.builds(
     st.builds(ToolChoice, st.sampled_from(["none", "auto", "required", "named"]), st.none() | st.text(max_size=3)),
     st.booleans(),
     st.none() | st.just("low"),
+    st.none() | st.integers(0, 9),
     schemas,
 )
 

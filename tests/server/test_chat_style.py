@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from cupola.engine.backends.scripted import CHAT_TEMPLATE, byte_tokenizer
+from cupola.engine.request import ThinkingLimit
 from cupola.errors import RequestError, UsageError
 from cupola.protocol.conversation import Conversation, Message, TextPart, Tool, ToolCall, ToolChoice, text_message
 from cupola.server.chat_style import ChatStyle
@@ -142,6 +143,22 @@ def test_effort_means_something_to_templates_that_know_on_and_off(
     assert reading.inside_reasoning == (ending == "<think>\n")
     state = {"<think>\n": "begun", "assistant\n": "possible"}.get(ending, "none")
     assert found.plan(reading, prompt).reasoning == state
+
+
+def test_a_budget_of_reasoning_counts_from_where_it_begins() -> None:
+    found = replace(style(QWEN), marks=((300,), (301,)))
+    assert found.thinking_limit("assistant\n", 7) == ThinkingLimit((300,), 301, 7)
+    assert found.thinking_limit("assistant\n<think>\n", 7) == ThinkingLimit((300,), 301, 7, begun=True)
+    assert found.thinking_limit("<think>\n\n</think>\n\n", 7) is None
+    assert found.thinking_limit("assistant\n", None) is None
+    assert style(MISTRAL).thinking_limit("", 7) is None, "it does not reason"
+
+
+def test_a_budget_needs_a_token_that_ends_reasoning() -> None:
+    assert style(QWEN).marks == (tuple(b"<think>"), tuple(b"</think>"))
+    with pytest.raises(RequestError, match="budget of 7 tokens") as caught:
+        style(QWEN).thinking_limit("assistant\n", 7)
+    assert caught.value.param == "thinking_token_budget"
 
 
 def test_special_tokens_of_delimiters_are_shown_and_others_not() -> None:

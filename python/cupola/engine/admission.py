@@ -15,7 +15,14 @@ from dataclasses import replace
 from typing import cast
 
 from cupola.engine.grammar import CompiledGrammar, check_grammar
-from cupola.engine.request import MAX_LOGPROBS, EngineConfig, GenerateRequest, RequestOptions, SamplingParams
+from cupola.engine.request import (
+    MAX_LOGPROBS,
+    EngineConfig,
+    GenerateRequest,
+    RequestOptions,
+    SamplingParams,
+    ThinkingLimit,
+)
 from cupola.errors import ContextLengthError, RequestError
 from cupola.manifest import Manifest
 
@@ -94,6 +101,8 @@ def check_params(params: SamplingParams, manifest: Manifest) -> None:
     _check_bad_words(params.bad_words, vocab_size)
     if params.grammar is not None:
         check_grammar(params.grammar)
+    if params.thinking_limit is not None:
+        _check_thinking(params.thinking_limit, vocab_size)
 
 
 def _check_penalties(params: SamplingParams) -> None:
@@ -107,6 +116,11 @@ def _check_logprobs(params: SamplingParams) -> None:
         if value is not None:
             _check_integer(field, value, 0, MAX_LOGPROBS)
     _check_integer("prompt_logprobs_from", params.prompt_logprobs_from, 1, 2**31 - 1)
+
+
+def _check_thinking(limit: ThinkingLimit, vocab_size: int) -> None:
+    _check_integer("thinking_limit", limit.budget, 0, 2**31 - 1)
+    _check_ids("thinking_limit", (*limit.open, limit.close), vocab_size)
 
 
 def _check_bias(logit_bias: Mapping[int, float], vocab_size: int) -> None:

@@ -11,7 +11,14 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import cast
 
-from cupola.engine.request import Delta, FinishReason, GenerateRequest, PositionLogprobs, TokenLogprob
+from cupola.engine.request import (
+    Delta,
+    FinishReason,
+    GenerateRequest,
+    PositionLogprobs,
+    ThinkingLimit,
+    TokenLogprob,
+)
 from cupola.errors import RequestError
 
 _WORD = 0xFFFF_FFFF_FFFF_FFFF
@@ -62,8 +69,15 @@ def pack_request(request: GenerateRequest) -> bytes:
             _word(request.cache_seed),
             _int(request.pin_prefix),
             _int(0 if request.deadline is None else int(request.deadline * 1e9)),
+            _thinking(sampling.thinking_limit),
         )
     )
+
+
+def _thinking(limit: ThinkingLimit | None) -> bytes:
+    if limit is None:
+        return _ints(()) + _int(_NONE) + _int(0) + _int(False)
+    return _ints(limit.open) + _int(limit.close) + _int(limit.budget) + _int(limit.begun)
 
 
 def _int(value: int) -> bytes:

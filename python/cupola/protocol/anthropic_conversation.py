@@ -29,6 +29,7 @@ from cupola.protocol.anthropic import (
     TextBlock,
     ThinkingBlock,
     ThinkingDisabled,
+    ThinkingEnabled,
     ToolResultBlock,
     ToolUseBlock,
     UrlSource,
@@ -72,6 +73,7 @@ def conversation_of(request: MessagesContext) -> tuple[Conversation, tuple[str, 
         tool_choice=ToolChoice() if choice is None else ToolChoice(_MODES[choice.type], choice.name),
         parallel_tool_calls=choice is None or not choice.disable_parallel_tool_use,
         reasoning_effort=None if request.output_config is None else request.output_config.effort,
+        thinking_budget=request.thinking.budget_tokens if isinstance(request.thinking, ThinkingEnabled) else None,
         template_arguments=arguments,
     )
     return conversation, tuple(field for _, field in found)
@@ -205,7 +207,9 @@ def context_of(conversation: Conversation) -> dict[str, JsonValue]:
         fields["tool_choice"] = _choice(conversation)
     if conversation.reasoning_effort in _EFFORTS:
         fields["output_config"] = {"effort": conversation.reasoning_effort}
-    if "enable_thinking" in conversation.template_arguments:
+    if conversation.thinking_budget:
+        fields["thinking"] = {"type": "enabled", "budget_tokens": conversation.thinking_budget}
+    elif "enable_thinking" in conversation.template_arguments:
         enabled = conversation.template_arguments["enable_thinking"]
         fields["thinking"] = {"type": "adaptive" if enabled else "disabled"}
     return fields

@@ -45,6 +45,7 @@ class ChatCompletionRequest(GenerationFields):
     reasoning_effort: ReasoningEffort | None = None
     chat_template_kwargs: dict[str, JsonValue] | None = None
     enable_thinking: bool | None = None
+    thinking_token_budget: int | None = Field(None, ge=0, le=2**31 - 1)
 
     @property
     def conversation(self) -> Conversation:
@@ -58,6 +59,7 @@ class ChatCompletionRequest(GenerationFields):
             tool_choice=tool_choice(self.tool_choice),
             parallel_tool_calls=self.parallel_tool_calls is not False,
             reasoning_effort=self.reasoning_effort,
+            thinking_budget=self.thinking_token_budget,
             template_arguments=arguments,
         )
 

@@ -128,6 +128,7 @@ class Conversation:
         tools: functions that it may call; their names differ.
         parallel_tool_calls: several calls in one answer are welcome.
         reasoning_effort: how much it shall think, in the words of its chat template.
+        thinking_budget: most tokens of thinking; None: as many as it wants.
         template_arguments: further variables of the chat template, such as `enable_thinking`.
     """
 
@@ -136,6 +137,7 @@ class Conversation:
     tool_choice: ToolChoice = ToolChoice()
     parallel_tool_calls: bool = True
     reasoning_effort: str | None = None
+    thinking_budget: int | None = None
     template_arguments: dict[str, JsonValue] = field(default_factory=dict)
 
     @property

@@ -205,7 +205,7 @@ class ContextFields(WireModel):
     """What the model reads: the fields that `/v1/responses` and `/v1/responses/input_tokens` share.
 
     truncation: `auto` drops the oldest turns of a conversation that does not fit, `disabled` refuses it.
-    chat_template_kwargs, enable_thinking: further variables of the chat template, as `/v1/chat/completions` takes them.
+    chat_template_kwargs, enable_thinking, thinking_token_budget: as `/v1/chat/completions` takes them.
     """
 
     NEUTRAL: ClassVar[Mapping[str, tuple[JsonValue, ...]]] = {"conversation": ()}
@@ -222,6 +222,7 @@ class ContextFields(WireModel):
     truncation: Literal["auto", "disabled"] | None = None
     chat_template_kwargs: dict[str, JsonValue] | None = None
     enable_thinking: bool | None = None
+    thinking_token_budget: int | None = Field(None, ge=0, le=2**31 - 1)
 
     @model_validator(mode="after")
     def _has_input(self) -> ContextFields:

@@ -53,6 +53,7 @@ def conversation_of(request: ContextFields, items: Sequence[Item]) -> Conversati
         tool_choice=ToolChoice() if choice is None else choice.choice,
         parallel_tool_calls=request.parallel_tool_calls is not False,
         reasoning_effort=None if request.reasoning is None else request.reasoning.effort,
+        thinking_budget=request.thinking_token_budget,
         template_arguments=arguments,
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from cupola.engine.reply_grammar import ReplyPlan, reasoning_state
+from cupola.engine.request import ThinkingLimit
 from cupola.errors import RequestError
 from cupola.protocol.conversation import Conversation, Message
 from cupola.protocol.conversation_forms import tools_as_text, weaker_forms
@@ -32,12 +33,14 @@ class ChatStyle:
         form: what the template takes.
         format: what its replies are made of.
         special_tokens: those of the tokenizer, with their ids.
+        marks: the ids of the delimiters of reasoning, in order; none where it does not think.
     """
 
     template: ChatTemplate | None
     form: TemplateForm
     format: ReplyFormat
     special_tokens: Mapping[str, int]
+    marks: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
 
     @classmethod
     def of(cls, template: ChatTemplate | None, tokenizer: Tokenizer, reply_format: str = "auto") -> ChatStyle:
@@ -47,7 +50,8 @@ class ChatStyle:
         if not form.tools:
             found = replace(found, calls=format_table().calls[GENERIC_CALLS])
         tokens = {tokenizer.token(token_id) or "": token_id for token_id in sorted(tokenizer.special_ids)}
-        return cls(template, form, found, {token: token_id for token, token_id in tokens.items() if token})
+        special = {token: token_id for token, token_id in tokens.items() if token}
+        return cls(template, form, found, special, _marks(found, tokenizer))
 
     def render(self, conversation: Conversation, *, add_generation_prompt: bool = True) -> str:
         """The prompt's text, by default up to where the assistant's next message begins.
@@ -97,6 +101,24 @@ class ChatStyle:
         tokens = {token: self.special_tokens[token] for token in reading.hidden}
         return ReplyPlan(reading.format, tokens, reasoning_state(reading.format, prompt))
 
+    def thinking_limit(self, prompt: str, budget: int | None) -> ThinkingLimit | None:
+        """What keeps the reply to a prompt within a budget of tokens of reasoning; None: nothing has to.
+
+        Raises:
+            RequestError: reasoning does not end with one token in this model's format, so that nothing can.
+        """
+        state = reasoning_state(self.format, prompt)
+        if budget is None or state == "none":
+            return None
+        start, end = self.marks
+        if len(end) != 1:
+            raise RequestError(
+                f"A budget of {budget} tokens cannot be kept: its reasoning ends with words, not with one token",
+                param="thinking_token_budget",
+                hint="Leave the limit out, or turn reasoning off.",
+            )
+        return ThinkingLimit(start, end[0], budget, begun=state == "begun")
+
     def _rules(self, conversation: Conversation, guaranteed: bool) -> CallRules:
         schemas = {tool.name: tool.parameters for tool in conversation.callable_tools}
         return CallRules(schemas, guaranteed, single=not conversation.parallel_tool_calls)
@@ -125,12 +147,12 @@ class ChatStyle:
         return arguments | conversation.template_arguments
 
 
-def _documents(given: object) -> list[Mapping[str, object]] | None:
-    if given is None:
-        return None
-    if not isinstance(given, list) or not all(isinstance(document, Mapping) for document in given):
-        raise RequestError("`documents` is not a list of objects", param="chat_template_kwargs")
-    return given
+def _marks(found: ReplyFormat, tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    if found.reasoning is None:
+        return (), ()
+    start, end = found.reasoning.start.strip(), found.reasoning.end.strip()
+    start_ids, end_ids = (tokenizer.encode(text, add_special_tokens=False) for text in (start, end))
+    return tuple(start_ids), tuple(end_ids)
 
 
 def _with_short_ids(message: Message) -> Message:

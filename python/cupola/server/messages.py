@@ -29,7 +29,11 @@ from cupola.server.reply import Answer, Reply, open_reply, renamed
 from cupola.server.served_model import ServedModel
 from cupola.server.services import Services
 
-_NAMES: Mapping[str, str] = {"stop": "stop_sequences", "grammar": "output_config.format"}
+_NAMES: Mapping[str, str] = {
+    "stop": "stop_sequences",
+    "grammar": "output_config.format",
+    "thinking_token_budget": "thinking.budget_tokens",
+}
 _PLACE = re.compile(r"(messages|tools)\.(\d+)(.*)")
 
 

@@ -103,12 +103,13 @@ async def open_reply(
     reading = model.style.reading(conversation, text, guaranteed=calls_are_guaranteed(conversation, content))
     try:
         grammar = reply_grammar(model.style.plan(reading, text), conversation, content)
+        limit = model.style.thinking_limit(text, conversation.thinking_budget)
     except RequestError as error:
         raise renamed(error, names) from None
     if content is None:
         names["grammar"] = names.get("tools", "tools")
     shown = model.style.shown_ids(reading)
-    samplings = tuple(replace(one, grammar=grammar, shown_ids=shown) for one in samplings)
+    samplings = tuple(replace(one, grammar=grammar, shown_ids=shown, thinking_limit=limit) for one in samplings)
     options = request_options(fields)
     jobs = [Job(0, prompt, sampling, options) for sampling in samplings]
     return Reply(Generation(model.engine, jobs, names), reading, model.engine.tokenizer)
