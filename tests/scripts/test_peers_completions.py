@@ -21,13 +21,22 @@ from stand import until
 
 
 class Spelling:
-    """An engine whose answer spells a text, a byte a step, round and round; every request in the batch gets a byte."""
+    """An engine whose answer spells a text, a byte a step, round and round; every request in the batch gets a byte.
 
-    def __init__(self, text: bytes, patience: float = 0.0) -> None:
-        self.patience = patience
+    Args:
+        company: how many requests it waits for.
+    """
+
+    def __init__(self, text: bytes, company: int = 1) -> None:
+        self._company = company
         self.batches: list[int] = []
         self._text = text
         self._sent: dict[Request, int] = {}
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which it waits for another request."""
+        return 100.0 if len(self._sent) < self._company else 0.0
 
     def add(self, request: Request) -> None:
         self._sent[request] = 0
@@ -97,7 +106,7 @@ async def test_a_character_comes_with_its_last_byte(tokenizer: Path) -> None:
 
 
 async def test_requests_share_a_batch(tokenizer: Path) -> None:
-    engine = Spelling(b"x", patience=0.2)
+    engine = Spelling(b"x", company=4)
     async with serving(tokenizer, lambda: engine) as url:
         client = Client(url, "spelling")
         await asyncio.gather(*(client.complete("hello", 5) for _ in range(4)))
