@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
+import ml_dtypes
 import numpy as np
 import pytest
 import tvm
@@ -33,6 +34,7 @@ from kernels import kernel_cache
 from ptx.interpreter import Argument, Counts, Program
 
 NEEDS_NVCC = pytest.mark.skipif(find_nvcc() is None, reason="nvcc is not installed: CUDA's kernels are not executed")
+LARGE = pytest.mark.cuda_executed
 ARCHITECTURES = ("sm_80", "sm_90")
 SEEDS = (0, 1)  # orders of warps and blocks
 NO_DEVICE = "cupola.tests.no_device"  # in place of setting CUDA's device
@@ -44,6 +46,18 @@ def gpu(dtype: str) -> Gpu:
     if dtype == "float32":
         return Gpu(1024, 49152, 32, dtype, half=True)
     return Gpu(1024, 49152, 32, dtype, half=True, matrix=of_cuda(dtype))
+
+
+def stored(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Numbers as kernels have them: float32, float16, or bfloat16 as uint16."""
+    if dtype != "bfloat16":
+        return values.astype(dtype)
+    return values.astype(ml_dtypes.bfloat16).view(np.uint16)
+
+
+def floats(array: np.ndarray, dtype: str) -> np.ndarray:
+    """The same as float64."""
+    return (array.view(ml_dtypes.bfloat16) if dtype == "bfloat16" else array).astype(np.float64)
 
 
 class Executed:
