@@ -21,6 +21,8 @@ from tvm import relax, tirx
 from tvm.script.ir_builder import IRBuilder
 from tvm.tirx.script.builder import ir
 
+from cupola.kernels.cpu.emit import TILED
+
 REGION = "pragma_parallel_launch_point"
 BARRIER = "pragma_parallel_barrier_when_finish"
 STAGE = "cupola.stage"  # marks a subroutine
@@ -104,7 +106,8 @@ class _Stage:
         for key, value in (("device_id", 0), ("device_type", CPU_DEVICE)):
             body = tirx.AttrStmt(0, key, tirx.IntImm("int32", value), body)
         function = tirx.PrimFunc([worker, workers, *self.extents, *pointers], body, ret_type=INT32)
-        return function.with_attr({"tirx.noalias": True, STAGE: True})
+        kept = {TILED: True} if TILED in self.kernel.attrs else {}
+        return function.with_attr({"tirx.noalias": True, STAGE: True, **kept})
 
 
 class _Stages:

@@ -11,6 +11,7 @@ from tvm import tirx
 from tvm.s_tir.pipeline import finalize_device_passes, finalize_host_passes
 
 from cupola.compiler.target import CpuTarget, Target
+from cupola.kernels.cpu.emit import TILED
 
 CPU_PIPELINE = "cupola_cpu"
 GPU_PIPELINE = "cupola_gpu"
@@ -28,7 +29,7 @@ def of(target: Target) -> str:
 
 
 def _cpu_pipeline() -> tuple[tvm.transform.Pass, object, object]:
-    return to_functions(), finalize_host_passes, finalize_device_passes
+    return to_functions(), _finalize_cpu_passes, finalize_device_passes
 
 
 def _gpu_pipeline() -> tuple[tvm.transform.Pass, object, object]:
@@ -54,3 +55,52 @@ def to_functions() -> tvm.transform.Pass:
 def _finalize_gpu_passes() -> tvm.transform.Pass:
     """TVM's own would simplify too, which writes every named value out wherever it is used: ten times the source."""
     return tirx.transform.LowerIntrin()
+
+
+def _finalize_cpu_passes() -> tvm.transform.Pass:
+    """TVM's own, and what spares its code generator the histories of indices."""
+    return tvm.transform.Sequential([finalize_host_passes(), _indices_without_history()])
+
+
+def _indices_without_history() -> tvm.transform.Pass:
+    """In kernels with tiles every named index is read back from the stack, which LLVM's first passes remove again.
+
+    TVM's code generator simplifies the value of every name, with each name in it replaced by its own value. Where rows
+    are covered by tiles of eight, of seven, ... of one, each index has the one before twice in it, so that this took
+    minutes for a mixture of experts. A load has no history. It has no known alignment either, which attention's copies
+    of vectors profit from and products do not: theirs are the same instructions.
+    """
+
+    def of_function(
+        function: tirx.PrimFunc, _module: tvm.IRModule, _context: tvm.transform.PassContext
+    ) -> tirx.PrimFunc:
+        return function.with_body(_without_history(function.body)) if TILED in function.attrs else function
+
+    return tirx.transform.prim_func_pass(of_function, opt_level=0, name="cupola.indices_without_history")
+
+
+def _without_history(statement: tirx.stmt.Stmt) -> tirx.stmt.Stmt:
+    """The statement with a load as the value of every index that it names."""
+    if isinstance(statement, tirx.SeqStmt):
+        return tirx.SeqStmt([new for part in statement.seq for new in _parts(part)])
+    if isinstance(statement, tirx.For):
+        bounds = (statement.loop_var, statement.min, statement.extent, statement.kind)
+        return tirx.For(*bounds, _without_history(statement.body), statement.thread_binding, statement.annotations)
+    if isinstance(statement, tirx.AttrStmt):
+        return tirx.AttrStmt(statement.node, statement.attr_key, statement.value, _without_history(statement.body))
+    if isinstance(statement, tirx.IfThenElse):
+        otherwise = None if statement.else_case is None else _without_history(statement.else_case)
+        return tirx.IfThenElse(statement.condition, _without_history(statement.then_case), otherwise)
+    return statement
+
+
+def _parts(statement: tirx.stmt.Stmt) -> list[tirx.stmt.Stmt]:
+    """A statement of a sequence, or what stands in the place of one that names an index."""
+    if not isinstance(statement, tirx.Bind):
+        return [_without_history(statement)]
+    variable = statement.var
+    if str(getattr(variable.ty, "dtype", "")) != "int64":
+        return [statement]
+    cell, first = tirx.decl_buffer((1,), "int64", variable.name), tirx.IntImm("int64", 0)
+    load = tirx.Bind(variable, tirx.BufferLoad(cell, [first]))
+    return [tirx.AllocBuffer(cell), tirx.BufferStore(cell, statement.value, [first]), load]

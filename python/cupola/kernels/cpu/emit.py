@@ -45,6 +45,7 @@ from cupola.kernels.emit import (
 __all__ = [
     "LANES",
     "ROUND",
+    "TILED",
     "Arg",
     "Expr",
     "Index",
@@ -79,6 +80,8 @@ __all__ = [
     "tiles",
     "while_",
 ]
+
+TILED = "cupola.tiled"  # marks a kernel that covers rows by tiles of many sizes; `compiler.pipeline` says what for
 
 
 def size_var(name: str) -> tirx.Var:

@@ -20,6 +20,7 @@ from tvm import tirx
 
 from cupola.kernels.cpu.emit import (
     LANES,
+    TILED,
     Arg,
     Expr,
     Span,
@@ -100,7 +101,7 @@ def linear_experts(spec: ExpertsSpec, isa: Isa) -> tirx.PrimFunc:
                 expert = let(cast(spans["busy"].at(tirx.floormod(task, in_use)), "int64"))
                 _run(spec, isa, spans, expert, let(run * spec.run))
 
-    return kernel(each.name.replace("linear", "experts"), args, body)
+    return kernel(each.name.replace("linear", "experts"), args, body).with_attr(TILED, True)
 
 
 def _run(spec: ExpertsSpec, isa: Isa, spans: dict[str, Span], expert: Expr, first: Expr) -> None:

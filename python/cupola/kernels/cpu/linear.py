@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from cupola.kernels.cpu.emit import Arg, Expr, Span, kernel, let, parallel, region, serial, size_var
+from cupola.kernels.cpu.emit import TILED, Arg, Expr, Span, kernel, let, parallel, region, serial, size_var
 from cupola.kernels.cpu.isa import Isa
 from cupola.kernels.cpu.linear_finish import Sink
 from cupola.kernels.cpu.linear_float import float_product
@@ -47,7 +47,7 @@ def linear(spec: LinearSpec, isa: Isa) -> tirx.PrimFunc:
                 with parallel(spec.blocks) as block:
                     block_product(block, sink.store(block))
 
-    return kernel(spec.name, args, body)
+    return kernel(spec.name, args, body).with_attr(TILED, True)
 
 
 def input_args(fmt: Format, rows: Expr, width: int) -> dict[str, Arg]:
