@@ -10,27 +10,32 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import cuda_stand_in
 import numpy as np
 
+from compiled import compiled_folder
 from cupola.compiler.compile import compile_model
 from cupola.compiler.config import CompileConfig
 from cupola.compiler.support import obstacle
 from cupola.compiler.target import CpuTarget, GpuTarget, Target
 from cupola.engine.choice import Machine
 from cupola.engine.choice import obstacle as run_obstacle
+from cupola.engine.native_devices import PLUGINS
 from cupola.errors import CupolaError
 from cupola.manifest import Library
 from cupola.weights.source import open_checkpoint
 from device_checks import amd, nvidia, shaders
 from device_checks.arm import ArmMachine
+from numerics.rounded import write_rounded
 from tiny_models import TINY_MODELS
 
 FORWARD = Path(__file__).with_name("forward.py")
 REFERENCE = "cpu:x86-64-v3"
+INTERPRETER = "our interpreter of PTX (`tests/ptx`), not a GPU"
 ARM_PROCESSORS = {"plain": "cortex-a72", "dotprod": "neoverse-n1", "i8mm": "max"}  # qemu's names, each without the next
 
 
@@ -68,7 +73,7 @@ class Bench:
 
     def row(self, target: Target) -> Row:
         """Measures one target."""
-        scheme = "f32" if isinstance(target, GpuTarget) and target.kind == "webgpu" else "q4"
+        scheme = "f32" if isinstance(target, GpuTarget) and target.kind in PLUGINS else "q4"
         row = Row(target.name, scheme)
         why = obstacle(target)
         if why:
@@ -108,11 +113,22 @@ class Bench:
 
     def _on_gpu(self, row: Row, target: GpuTarget, folder: Path) -> Row:
         why = run_obstacle(Library(file="lib.so", target=target.describe()), Machine.here())
+        if why is not None and target.kind == "cuda":
+            row = replace(row, executed=INTERPRETER, error=self._interpreted(target.arch, row.scheme))
         if why is not None:
             return replace(row, missing=f"{row.missing}; {why}".removeprefix("; "))
         names = {device.name for device in Machine.here().devices if device.kind == target.kind}
         logits = _run([sys.executable, str(FORWARD), str(folder)])
         return replace(row, executed=", ".join(sorted(names)), error=self._error(row.scheme, logits))
+
+    def _interpreted(self, arch: str, scheme: str) -> float:
+        """The error of the same kernels as PTX, from float32 with rounded weights: the processor rounds activations too."""
+        rounded = self._folder / f"rounded-{scheme}"
+        write_rounded(TINY_MODELS[0], scheme, rounded)
+        expected = _run([sys.executable, str(FORWARD), str(compiled_folder(str(rounded), "f32"))])
+        folder = cuda_stand_in.folder_with_ptx(str(self._source), scheme, arch)
+        found = _run([sys.executable, str(FORWARD), str(folder)], cuda_stand_in.environment(arch))
+        return float(np.abs(found - expected).max())
 
     def _error(self, scheme: str, logits: np.ndarray) -> float:
         if scheme not in self._references:
@@ -123,8 +139,8 @@ class Bench:
         return float(np.abs(logits - self._references[scheme]).max())
 
 
-def _run(command: list[str]) -> np.ndarray:
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+def _run(command: list[str], environment: Mapping[str, str] | None = None) -> np.ndarray:
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
     return np.array(json.loads(done.stdout)["logits"])
 
 

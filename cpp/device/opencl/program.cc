@@ -1,7 +1,10 @@
 #include "device/opencl/program.h"
 
+#include <algorithm>
 #include <memory>
+#include <sstream>
 #include <type_traits>
+#include <vector>
 
 #include "device/device_error.h"
 
@@ -11,11 +14,30 @@ namespace {
 
 using OwnedProgram = std::shared_ptr<std::remove_pointer_t<Program>>;
 
-// pocl 3.1 loses branches that have barriers in them when a kernel is optimized before it becomes
-// loops over threads, which it does on processors.
-const char* OptionsFor(const DeviceDescription& device) {
+bool StartsWith(const std::string& line, const char* text) { return line.rfind(text, 0) == 0; }
+
+// Whether threads of a block wait for each other within a branch. TVM writes a statement a line.
+bool WaitsInBranch(const std::string& source) {
+  std::istringstream lines(source);
+  std::vector<bool> is_branch;  // of each block of statements around the line
+  for (std::string line; std::getline(lines, line);) {
+    line.erase(0, line.find_first_not_of(' '));
+    if (StartsWith(line, "}") && !is_branch.empty()) is_branch.pop_back();
+    if (StartsWith(line, "barrier(") && std::count(is_branch.begin(), is_branch.end(), true)) {
+      return true;
+    }
+    if (!line.empty() && line.back() == '{') {
+      is_branch.push_back(StartsWith(line, "if ") || StartsWith(line, "} else"));
+    }
+  }
+  return false;
+}
+
+// On processors pocl makes loops of a block's threads. Version 3.1 loses branches with barriers in
+// them when it optimizes a kernel before that.
+const char* OptionsFor(const DeviceDescription& device, const std::string& source) {
   const bool loops = device.platform == "Portable Computing Language" && device.type & kTypeCpu;
-  return loops ? "-cl-opt-disable" : "";
+  return loops && WaitsInBranch(source) ? "-cl-opt-disable" : "";
 }
 
 std::string BuildLog(const Gpu& gpu, Program program) {
@@ -40,8 +62,8 @@ KernelHandle BuildKernel(const Gpu& gpu, const std::string& name, const std::str
                              });
   Check(status, "compiling the kernel " + name);
   const Device device = gpu.device();
-  status =
-      api.BuildProgram(program.get(), 1, &device, OptionsFor(gpu.description()), nullptr, nullptr);
+  status = api.BuildProgram(program.get(), 1, &device, OptionsFor(gpu.description(), source),
+                            nullptr, nullptr);
   if (status == kBuildProgramFailure) {
     Raise(gpu.description().name + " cannot compile the kernel " + name + ": " +
           BuildLog(gpu, program.get()));
