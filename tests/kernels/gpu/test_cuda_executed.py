@@ -83,7 +83,7 @@ class TestRows:
 class TestSampling:
     @EITHER
     def test_tokens_are_those_of_the_engines_own_sampler(self, arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sampling, "kernel", cache(lambda: Executed(sample(sampling.ROWS), arch)))
+        monkeypatch.setattr(sampling, "kernel_on", cache(lambda _: Executed(sample(sampling.ROWS), arch)))
         sampling.test_rows_are_changed_as_asked_and_reported_as_they_were()
         sampling.test_the_lower_of_equals_comes_first()
         sampling.test_what_cannot_be_sampled_is_said()
@@ -92,7 +92,7 @@ class TestSampling:
     @BOTH
     @pytest.mark.parametrize("spread", [0.05, 4.0])
     def test_flat_and_steep_rows(self, spread: float, arch: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(sampling, "kernel", cache(lambda: Executed(sample(sampling.ROWS), arch)))
+        monkeypatch.setattr(sampling, "kernel_on", cache(lambda _: Executed(sample(sampling.ROWS), arch)))
         sampling.test_tokens_are_those_of_the_engines_own_sampler(spread)
 
 
