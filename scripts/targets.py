@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(REPOSITORY / "scripts"), str(REPOSITORY / "tests")]
+sys.path[:0] = [str(REPOSITORY / folder) for folder in ("scripts", "tests", "tests/cuda")]
 
 from cupola.compiler.support import every_target  # noqa: E402
 from device_checks.rows import REFERENCE, Bench, Row  # noqa: E402

@@ -122,7 +122,7 @@ class Bench:
         return replace(row, executed=", ".join(sorted(names)), error=self._error(row.scheme, logits))
 
     def _interpreted(self, arch: str, scheme: str) -> float:
-        """The error of the same kernels as PTX, from float32 with rounded weights: the processor rounds activations too."""
+        """The error of the same kernels as PTX, from float32 with rounded weights: q4 on a processor rounds more."""
         rounded = self._folder / f"rounded-{scheme}"
         write_rounded(TINY_MODELS[0], scheme, rounded)
         expected = _run([sys.executable, str(FORWARD), str(compiled_folder(str(rounded), "f32"))])

@@ -8,7 +8,6 @@ Elsewhere they are left out, because a process that has loaded CUDA's libraries 
 from __future__ import annotations
 
 import ctypes
-import sys
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,6 @@ import pytest
 from cupola.compiler.cuda import find_nvcc
 
 _HERE = Path(__file__).parent
-_TESTS = _HERE.parents[1]
-sys.path[:0] = [str(_TESTS / "cuda"), str(_TESTS / "gpu")]
 
 for _cases in ("engine_cases", "family_cases", "recording_cases", "window_cases"):
     pytest.register_assert_rewrite(_cases)

@@ -58,6 +58,6 @@ def test_tokens_of_replayed_graphs_are_those_of_calls(folder: Path) -> None:
     # A recorded kernel runs as often as a called one: being recorded is no launch, and each replay is one.
     assert all(after[name] - between[name] == between[name] - before.get(name, 0) for name in after)
     decodes, samples = recorded.step_counts()
-    assert decodes.recorded == 1  # its shape is that of all later ones
-    assert decodes.replayed + decodes.called == sum(map(len, expected)) - len(expected)
+    assert (decodes.called, decodes.recorded) == (1, 1)  # the shape of the first is that of all later ones
+    assert decodes.replayed >= sum(map(len, expected)) - len(expected) - 1
     assert samples.replayed > samples.called

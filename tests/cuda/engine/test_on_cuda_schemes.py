@@ -12,43 +12,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cuda_stand_in import folder_with_ptx
-from safetensors.numpy import load_file, save_file
 
 from compiled import compiled_folder
-from cupola.quantize.formats import Format
-from cupola.quantize.rounding import dequantize, quantize
+from numerics.rounded import write_rounded
 from numerics.sequence import Sequences
 from tiny_models import TINY_MODELS
 
 TINY = TINY_MODELS[0]
 PROMPT = TINY.token_ids()
 TOLERANCE = {"f16": 0.1, "q8": 0.1, "q4": 0.1, "bf16": 0.8}
-LAYERS = {"q8": Format.Q8, "q4": Format.Q4}  # other matrices are q8 then
-
-
-def write_rounded(folder: Path, quant: str) -> None:
-    """The tiny model with weights as the scheme rounds them, in float32."""
-    TINY.write(folder)
-    weights = load_file(folder / "model.safetensors")
-    for name, matrix in weights.items():
-        if matrix.ndim == 2:
-            weights[name] = _rounded(matrix, quant, in_layer="layers" in name)
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def _rounded(matrix: np.ndarray, quant: str, in_layer: bool) -> np.ndarray:
-    if quant == "f16":
-        return matrix.astype(np.float16).astype(np.float32)
-    if quant == "bf16":
-        bits = matrix.view(np.uint32)
-        return ((bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
-    return dequantize(quantize(matrix, LAYERS[quant] if in_layer else Format.Q8))
 
 
 @pytest.mark.parametrize("quant", TOLERANCE)
 def test_logits_are_those_of_the_rounded_weights(quant: str, tmp_path: Path) -> None:
     TINY.write(tmp_path / "tiny")
-    write_rounded(tmp_path / "rounded", quant)
+    write_rounded(TINY, quant, tmp_path / "rounded")
     gpu = Sequences(folder_with_ptx(str(tmp_path / "tiny"), quant), count=2)
     cpu = Sequences(compiled_folder(str(tmp_path / "rounded"), "f32"), count=2)
     tolerance = TOLERANCE[quant]
