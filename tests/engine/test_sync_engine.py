@@ -149,7 +149,7 @@ def test_an_interrupt_at_any_moment_ends_the_stream_and_nothing_else() -> None:
 
     before = signal.signal(signal.SIGUSR1, interrupt)
     try:
-        with Engine("scripted:step_us=200") as engine:
+        with Engine("scripted:step_us=2000") as engine:
             for n in range(100):
                 with pytest.raises(KeyboardInterrupt):
                     read_until_interrupted(engine, 0.001 + n * 0.00003)
