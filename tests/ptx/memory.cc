@@ -53,11 +53,31 @@ void SharedMemory::NoteByte(Word* word, unsigned byte, uint64_t address, unsigne
   word->writer[byte] = self;
 }
 
+bool SharedMemory::NoteWord(Word* word, unsigned warp, Access access) {
+  const uint32_t own = 0x01010101u * (warp + 1), reader = 1u << warp;
+  uint32_t writers;
+  std::memcpy(&writers, word->writer, sizeof(writers));
+  if (access == Access::kAtomic || (writers != 0 && writers != own)) return false;
+  if (access == Access::kRead) {
+    for (uint32_t& readers : word->readers) readers |= reader;
+    return true;
+  }
+  uint32_t readers = 0;
+  for (const uint32_t of_byte : word->readers) readers |= of_byte;
+  if (readers & ~reader) return false;
+  std::memcpy(word->writer, &own, sizeof(own));
+  return true;
+}
+
 void SharedMemory::Note(uint64_t address, size_t bytes, unsigned warp, Access access) {
   for (uint64_t at = address; at < address + bytes;) {
     Word& word = words_[at / 4];
     if (word.epoch != epoch_) word = Word{epoch_, {}, {}};
     const uint64_t end = std::min(address + bytes, at / 4 * 4 + 4);
+    if (end - at == 4 && NoteWord(&word, warp, access)) {
+      at = end;
+      continue;
+    }
     for (; at < end; ++at) NoteByte(&word, at % 4, at, warp, access);
   }
 }

@@ -51,6 +51,8 @@ class SharedMemory {
   static constexpr uint8_t kAtomics = 255;
 
   void Note(uint64_t address, size_t bytes, unsigned warp, Access access);
+  // Of a whole word that nobody else touched. False: it has to be looked at by bytes.
+  bool NoteWord(Word* word, unsigned warp, Access access);
   void NoteByte(Word* word, unsigned byte, uint64_t address, unsigned warp, Access access);
 
   std::vector<uint8_t> data_;

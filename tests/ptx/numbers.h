@@ -4,6 +4,10 @@
 #ifndef CUPOLA_TESTS_PTX_NUMBERS_H_
 #define CUPOLA_TESTS_PTX_NUMBERS_H_
 
+#ifdef __F16C__
+#include <immintrin.h>
+#endif
+
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -30,13 +34,25 @@ inline double AddToOdd(double a, double b) {
   return ToOdd(sum, (a - (sum - other)) + (b - other));
 }
 
+// A float64 to the float32 that is rounded to odd.
+inline float ToOddFloat(double value) {
+  const auto rounded = static_cast<float>(value);
+  if (!std::isfinite(value) || rounded == value || (Bits<uint32_t>(rounded) & 1)) return rounded;
+  return std::nextafterf(rounded, value > rounded ? HUGE_VALF : -HUGE_VALF);
+}
+
 struct F16 {
   static constexpr const char* kName = "f16";
   uint16_t bits;
   F16() = default;
-  explicit F16(double value) : bits(Bits<uint16_t>(static_cast<_Float16>(value))) {}
+  explicit F16(double value) : F16(ToOddFloat(value)) {}
+#ifdef __F16C__
+  explicit F16(float value) : bits(_cvtss_sh(value, _MM_FROUND_TO_NEAREST_INT)) {}
+  operator float() const { return _cvtsh_ss(bits); }
+#else
   explicit F16(float value) : bits(Bits<uint16_t>(static_cast<_Float16>(value))) {}
   operator float() const { return static_cast<float>(Bits<_Float16>(bits)); }
+#endif
 };
 
 struct BF16 {
@@ -48,14 +64,7 @@ struct BF16 {
     bits =
         value != value ? 0x7fff : static_cast<uint16_t>((code + 0x7fff + ((code >> 16) & 1)) >> 16);
   }
-  // By a float32 that is rounded to odd.
-  explicit BF16(double value) {
-    float rounded = static_cast<float>(value);
-    if (std::isfinite(value) && rounded != value && !(Bits<uint32_t>(rounded) & 1)) {
-      rounded = std::nextafterf(rounded, value > rounded ? HUGE_VALF : -HUGE_VALF);
-    }
-    bits = BF16(rounded).bits;
-  }
+  explicit BF16(double value) : BF16(ToOddFloat(value)) {}
   operator float() const { return Bits<float>(static_cast<uint32_t>(bits) << 16); }
 };
 
