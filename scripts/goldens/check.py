@@ -3,7 +3,8 @@
     python scripts/goldens/check.py tests/goldens build/goldens/new
 
 Token ids, texts and shapes must be equal. Logits may differ by TOLERANCE: another processor's matrix kernels add in
-another order. One thread with SSE4 alone differs by 6e-5 from two with AVX-512. The tests themselves allow twice as much.
+another order; one thread with SSE4 alone differs by 6e-5 from two with AVX-512. The tests themselves allow twice as
+much.
 """
 
 from __future__ import annotations
