@@ -10,6 +10,7 @@ MODEL ?= smollm2
 HOST ?= 127.0.0.1
 PORT ?= 8000
 PYTEST_ARGS ?=
+GPU_DEVICE ?= webgpu
 BENCH_ARGS ?=
 PIP ?= $(BIN)/python -m pip
 PINNED := scripts/constraints.txt
@@ -87,9 +88,9 @@ bench-embeddings: $(INSTALLED) $(GOLDENS_READY)  ## measure embeddings against s
 test: $(INSTALLED) $(TOOLS)  ## all fast tests, also those on the real model
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
-families-gpu: $(INSTALLED) $(TOOLS)  ## every family and encoder, compiled for WebGPU, against transformers
-	@CUPOLA_GPU_FAMILIES=all $(BIN)/python -m pytest -m '' tests/gpu/test_gpu_families.py tests/gpu/test_gpu_windows.py \
-	  tests/gpu/test_webgpu_encoders.py tests/kernels/gpu/test_gpu_attention_units.py \
+families-gpu: $(INSTALLED) $(TOOLS)  ## every family and encoder, on GPU_DEVICE (webgpu or opencl), against transformers
+	@CUPOLA_GPU_FAMILIES=all CUPOLA_GPU_DEVICE=$(GPU_DEVICE) $(BIN)/python -m pytest -m '' tests/gpu/test_gpu_families.py \
+	  tests/gpu/test_gpu_windows.py tests/gpu/test_gpu_encoders.py tests/kernels/gpu/test_gpu_attention_units.py \
 	  tests/kernels/gpu/test_cuda_attention.py tests/kernels/gpu/test_gpu_latent_units.py $(PYTEST_ARGS)
 
 .PHONY: cuda-engine
@@ -99,6 +100,10 @@ cuda-engine: $(INSTALLED) $(TOOLS)  ## the whole engine on TVM's runtime for CUD
 test-families: $(INSTALLED) $(TOOLS)  ## every family's tiny model against transformers (f32, q8, q4) and llama.cpp; minutes
 	@$(BIN)/python -m pytest -m '' tests/numerics/test_families.py tests/numerics/test_llama_cpp.py \
 	  tests/numerics/test_quantized_families.py $(PYTEST_ARGS)
+
+cuda-executed: $(INSTALLED) $(TOOLS)  ## CUDA's kernels on the interpreter of PTX (tests/ptx), against NumPy; needs nvcc; minutes
+	@$(BIN)/python -m pytest -m '' tests/ptx tests/kernels/gpu/test_cuda_executed.py \
+	  tests/kernels/gpu/test_cuda_executed_attention.py tests/kernels/gpu/test_cuda_executed_products.py $(PYTEST_ARGS)
 
 chaos: $(INSTALLED) $(TOOLS)  ## faults, overload and clients that leave, at full size; prints what it measured
 	@CUPOLA_CHAOS=full $(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS)

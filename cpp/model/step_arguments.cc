@@ -15,7 +15,8 @@ namespace {
 constexpr DLDevice kCpu{kDLCPU, 0};
 constexpr DLDataType kInt32{kDLInt, 32, 1};
 constexpr size_t kAlignment = 64;  // what compiled kernels expect of their arguments
-constexpr int64_t kInt32s = 64;    // 256 bytes: where a device's bindings may begin
+constexpr int64_t kInt32s = 64;    // the least room of an argument
+constexpr size_t kBegin = 128;     // 512 bytes: where arguments of any device's kernels may begin
 
 struct AlignedAlloc {
   void AllocData(DLTensor* tensor) {
@@ -71,6 +72,7 @@ std::vector<ffi::Tensor> StepArguments::InOnePiece(
   packed_.clear();
   std::vector<int64_t> begins;
   for (const auto* values : arguments) {
+    packed_.resize((packed_.size() + kBegin - 1) / kBegin * kBegin);
     const size_t begin = packed_.size();
     begins.push_back(static_cast<int64_t>(begin));
     packed_.insert(packed_.end(), values->begin(), values->end());
