@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
@@ -27,8 +28,10 @@ def library() -> Path:
     """The interpreter as a shared library."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     path = FOLDER / f"libptx-{_key()}.so"
-    if not path.exists():
-        _compile(path)
+    with (FOLDER / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes one compiles, and the others wait
+        if not path.exists():
+            _compile(path)
     return path
 
 
@@ -44,7 +47,7 @@ def _key() -> str:
 
 
 def _compile(path: Path) -> None:
-    """Several processes may do so at once: each has files of its own, and the last one renames."""
+    """Half a minute of one processor. A file that is there is whole."""
     objects = [path.with_name(f"{source.stem}-{os.getpid()}.o") for source in SOURCES]
     commands = [
         [compiler(), *OPTIONS, *VECTORS, "-c", str(source), "-o", str(to)]

@@ -11,6 +11,7 @@ import pytest
 from ptx.interpreter import Program, PtxError
 from ptx.snippets import apply, kernel
 
+pytestmark = pytest.mark.timeout(600)  # the first test compiles the interpreter
 COUNT = 1024
 RNG = np.random.default_rng(0)
 I32 = np.concatenate([RNG.integers(-(2**31), 2**31, COUNT - 8), [0, 1, -1, 2**31 - 1, -(2**31), 31, 32, 5]]).astype(

@@ -8,6 +8,7 @@ import pytest
 from ptx.interpreter import Program, PtxError
 from ptx.snippets import kernel
 
+pytestmark = pytest.mark.timeout(600)  # the first test compiles the interpreter
 OWN = "mov.u32 %r2, memory; shl.b32 %r3, %r30, 2; add.s32 %r4, %r2, %r3;"
 
 

@@ -11,6 +11,7 @@ import pytest
 from ptx.interpreter import Program, PtxError
 from ptx.snippets import apply, kernel
 
+pytestmark = pytest.mark.timeout(600)  # the first test compiles the interpreter
 LANES = np.arange(32)
 WORDS = np.random.default_rng(1).integers(0, 2**32, 32, np.uint32)
 STORE = "add.s64 %rd1, %rd20, %rd39; st.global.u32 [%rd1], %r1;"

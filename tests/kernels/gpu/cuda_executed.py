@@ -33,7 +33,10 @@ from cupola.kernels.gpu.trait import Gpu
 from kernels import kernel_cache
 from ptx.interpreter import Argument, Counts, Program
 
-NEEDS_NVCC = pytest.mark.skipif(find_nvcc() is None, reason="nvcc is not installed: CUDA's kernels are not executed")
+NEEDS_NVCC = [
+    pytest.mark.skipif(find_nvcc() is None, reason="nvcc is not installed: CUDA's kernels are not executed"),
+    pytest.mark.timeout(900),  # of which nvcc takes nearly all, where nothing was kept
+]
 LARGE = pytest.mark.cuda_executed
 ARCHITECTURES = ("sm_80", "sm_90")
 SEEDS = (0, 1)  # orders of warps and blocks
@@ -210,4 +213,4 @@ def on_cuda(monkeypatch: pytest.MonkeyPatch, tests: ModuleType, arch: str) -> No
     if hasattr(tests, "model"):
         monkeypatch.setattr(tests, "model", lambda dtype, **_: of_cuda(dtype))
     if hasattr(tests, "ApartUnit"):
-        monkeypatch.setattr(tests, "ApartUnit", lambda **_: CudaWarps("bfloat16"))
+        monkeypatch.setattr(tests, "ApartUnit", lambda *_, **__: CudaWarps("bfloat16"))
