@@ -11,7 +11,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -69,10 +69,18 @@ class Executed:
     Args:
         arch: what it is compiled for.
         seeds: orders of warps and blocks; results must not depend on them.
+        change: what is done to the PTX first, for tests that plant faults.
     """
 
-    def __init__(self, function: tirx.PrimFunc, arch: str = "sm_90", seeds: Sequence[int] = SEEDS) -> None:
+    def __init__(
+        self,
+        function: tirx.PrimFunc,
+        arch: str = "sm_90",
+        seeds: Sequence[int] = SEEDS,
+        change: Callable[[str], str] | None = None,
+    ) -> None:
         self._code, self._seeds = _code(function, arch), seeds
+        self._program = Program(change(self._code.ptx.read_text())) if change else self._code.program
         self._host = tvm.runtime.load_module(str(self._code.library))[self._code.name]
         self.counts: list[Counts] = []  # of the grids of the last call
 
@@ -88,7 +96,7 @@ class Executed:
         tensors = [tvm.runtime.tensor(array) for array in arrays]
         views = [np.from_dlpack(tensor) for tensor in tensors]
         self.counts = []
-        self._code.runs.append(_Run(views, seed, self.counts))
+        self._code.runs.append(_Run(self._program, views, seed, self.counts))
         try:
             self._host(*tensors)
         finally:
@@ -100,6 +108,7 @@ class Executed:
 class _Run:
     """A call: the memory that kernels may touch, and what is found out."""
 
+    program: Program
     arrays: Sequence[np.ndarray]
     seed: int
     counts: list[Counts]
@@ -115,17 +124,18 @@ class _Code:
 
     name: str
     library: Path
+    ptx: Path
     program: Program
     runs: list[_Run]
 
     def launch(self, kernel: str, tags: Sequence[str], values: Sequence[object]) -> None:
         """What the host asks the driver for: a kernel's arguments, then its extents in the order of `tags`."""
         run, count = self.runs[-1], len(values) - len(tags)
-        sizes = self.program.parameters(kernel)
+        sizes = run.program.parameters(kernel)
         extents = {tag: int(str(value)) for tag, value in zip(tags, values[count:], strict=True)}
         arguments = [_argument(value, size) for value, size in zip(values[:count], sizes, strict=True)]
         run.counts.append(
-            self.program.launch(
+            run.program.launch(
                 kernel,
                 arguments,
                 block=[extents.get(BLOCK + axis, 1) for axis in "xyz"],
@@ -157,7 +167,7 @@ def _code(function: tirx.PrimFunc, arch: str) -> _Code:
 @cache  # a library that is loaded twice is one, and finds its kernels once
 def _loaded(name: str, library: Path, ptx: Path) -> _Code:
     launches, _, body = ptx.read_text().partition("\n")
-    code = _Code(name, library, Program("\n" + body), [])
+    code = _Code(name, library, ptx, Program("\n" + body), [])
     tvm.register_global_func(NO_DEVICE, lambda *_: None, override=True)
     for kernel, tags in json.loads(launches.removeprefix("//")).items():
         _register(code, kernel, tags)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from cuda_executed import ARCHITECTURES, LARGE, NEEDS_NVCC, Executed, floats, gpu, stored
@@ -80,6 +83,30 @@ def test_products_whose_inputs_are_shared_out(fmt: Format, arch: str) -> None:
     kernel, (words, numbers) = Executed(linear(spec), arch), packed(fmt, outputs, inputs)
     for n in (9, 40, 129):
         check_product(spec, kernel, n, words, numbers)
+
+
+def less_patient(text: str) -> str:
+    """Of copies under way, one group more is left to come."""
+    return re.sub(r"cp\.async\.wait_group +(\d+);", lambda match: f"cp.async.wait_group {int(match[1]) + 1};", text)
+
+
+def one_barrier_less(text: str) -> str:
+    """In every tile's loop over the inputs, warps do not wait for each other."""
+    return re.sub(r"(cp\.async\.wait_group +\d+;\s+(//[^\n]*\s+)*)bar\.sync\s+0;", r"\1", text)
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [(less_patient, "Not equal to tolerance|race in shared memory"), (one_barrier_less, "race in shared memory")],
+)
+def test_planted_faults_are_found(fault: Callable[[str], str], found: str) -> None:
+    """In a pipeline of copies, where a device would forgive them most of the time."""
+    outputs, inputs = 200, 288
+    ending = Ending(outputs, 208, bias=True, residual="float32")
+    spec = Linear(Packed(Format.Q4, outputs, inputs, half=True), ending, "float16", "float16", gpu("float16"))
+    kernel, (words, matrix) = Executed(linear(spec), "sm_90", change=fault), packed(Format.Q4, outputs, inputs)
+    with pytest.raises((AssertionError, RuntimeError), match=found):
+        check_product(spec, kernel, 33, words, matrix)
 
 
 @pytest.mark.parametrize("arch", [pytest.param("sm_90", marks=LARGE), pytest.param("sm_80", marks=LARGE)])
