@@ -1,5 +1,7 @@
 #include "device/device_memory.h"
 
+#include <exception>
+
 namespace cupola {
 
 namespace ffi = tvm::ffi;
@@ -16,7 +18,13 @@ struct Owned {
     tensor->data =
         api->AllocDataSpace(tensor->device, ffi::GetDataSize(*tensor), kAlignment, tensor->dtype);
   }
-  void FreeData(DLTensor* tensor) { api->FreeDataSpace(tensor->device, tensor->data); }
+  // A device that has died refuses, and whoever lets go of a tensor cannot be told.
+  void FreeData(DLTensor* tensor) {
+    try {
+      api->FreeDataSpace(tensor->device, tensor->data);
+    } catch (const std::exception&) {
+    }
+  }
 };
 
 struct Borrowed {

@@ -1,5 +1,6 @@
 #include "device/cuda/graph_recorder.h"
 
+#include <exception>
 #include <stdexcept>
 #include <string>
 
@@ -84,7 +85,13 @@ class GraphRecorder final : public Recorder {
  public:
   explicit GraphRecorder(DLDevice device)
       : device_(device), api_(DeviceApiOf(device)), stream_(api_->CreateStream(device)) {}
-  ~GraphRecorder() override { api_->FreeStream(device_, stream_); }
+  // A device that has died refuses, and a destructor must not throw.
+  ~GraphRecorder() override {
+    try {
+      api_->FreeStream(device_, stream_);
+    } catch (const std::exception&) {
+    }
+  }
   GraphRecorder(const GraphRecorder&) = delete;
   GraphRecorder& operator=(const GraphRecorder&) = delete;
 

@@ -155,6 +155,12 @@ const char* stand_in_executed() {
 }
 
 int stand_in_alive() { return Machine::Get().num_graphs; }
+// The context dies, as of a kernel's fault.
+void stand_in_die() {
+  Machine& machine = Machine::Get();
+  const std::lock_guard<std::mutex> lock(machine.mutex());
+  machine.Die("it was asked to");
+}
 void stand_in_fail(const char* name) { Machine::Get().journal().LetFail(name); }
 
 }  // extern "C"

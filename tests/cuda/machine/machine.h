@@ -47,6 +47,7 @@ class Machine {
 
   // The error that the context died of; cudaSuccess while it lives. Nothing clears it.
   cudaError_t dead() const { return dead_; }
+  void Die(const std::string& why);
 
   // Streams. Null is the legacy default stream; what is no stream is null here too.
   CUstream_st* StreamOf(cudaStream_t handle);
@@ -84,7 +85,6 @@ class Machine {
   Machine();
   std::vector<WorkPtr> Before(CUstream_st* stream) const;
   bool Fits(const CUlaunchConfig& config, const CUfunc_st& function) const;
-  void Die(const std::string& why);
 
   const Model model_;
   Memory memory_;
