@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,6 +126,16 @@ def test_what_requests_ask_of_their_logits_is_done_on_the_device(model: NativeMo
                 (entry.token_id, entry.rank) for entry in wanted
             ]
             np.testing.assert_allclose([e.logprob for e in flat], [e.logprob for e in wanted], atol=TOLERANCE)
+
+
+def test_a_prompt_in_chunks_is_that_of_the_processor(model: NativeModel, cpu_model: NativeModel) -> None:
+    """Steps that end no prompt have no results, so that nobody waits between them."""
+    config = EngineConfig(num_pages=40, max_batch=1, max_step_tokens=7, prefix_cache=False)
+    found = []
+    for on in (model, cpu_model):
+        with closing(NativeEngine(on, config, check_every_step=True)) as engine:
+            found.append(run(engine, [greedy(1, PROMPT)])[1].tokens)
+    assert found[0] == found[1]
 
 
 def test_what_was_computed_is_found_again_and_copied(engine: NativeEngine) -> None:

@@ -15,6 +15,7 @@ from engine_cases import (  # noqa: F401 -- pytest finds them here
     an_engine,
     greedy,
     test_a_cancelled_request_gives_its_pages_back,
+    test_a_prompt_in_chunks_is_that_of_the_processor,
     test_logits_are_those_of_the_processors_library,
     test_tokens_are_those_of_the_processor_whatever_surrounds_a_request,
     test_what_requests_ask_of_their_logits_is_done_on_the_device,
