@@ -59,6 +59,8 @@ def test_an_architecture_that_does_not_exist_is_refused(name: str) -> None:
         ([Device("rocm", "gfx942", "AMD gfx942")], "cpu", "AMD gfx942 has no driver in the installed TVM"),
         ([LAVAPIPE], "cpu", "llvmpipe .* is this processor in disguise"),
         ([Device("webgpu", "", "Radeon (Vulkan)")], "webgpu", "Radeon"),
+        ([LAVAPIPE, Device("opencl", "", "Arc (Intel)")], "opencl", "OpenCL tells of Arc"),
+        ([Device("opencl", "", "EPYC (pocl)", software=True)], "cpu", "EPYC .pocl. is this processor in disguise"),
         ([], "cpu", "no driver tells of a GPU"),
     ],
 )
