@@ -95,7 +95,8 @@ families-gpu: $(INSTALLED) $(TOOLS)  ## every family and encoder, on GPU_DEVICE 
 
 .PHONY: cuda-engine
 cuda-engine: $(INSTALLED) $(TOOLS)  ## the whole engine on TVM's runtime for CUDA, over an interpreter of PTX (needs nvcc)
-	@$(BIN)/python tests/cuda/cuda_stand_in.py $(BIN)/python -m pytest -m cuda_engine tests/cuda/engine $(PYTEST_ARGS)
+	@$(BIN)/python tests/cuda/cuda_stand_in.py $(BIN)/python -m pytest -m cuda_engine \
+	  --numprocesses 2 --dist loadfile tests/cuda/engine $(PYTEST_ARGS)
 
 test-families: $(INSTALLED) $(TOOLS)  ## every family's tiny model against transformers (f32, q8, q4) and llama.cpp; minutes
 	@$(BIN)/python -m pytest -m '' tests/numerics/test_families.py tests/numerics/test_llama_cpp.py \
