@@ -106,6 +106,10 @@ cuda-executed: $(INSTALLED) $(TOOLS)  ## CUDA's kernels on the interpreter of PT
 	@$(BIN)/python -m pytest -m '' tests/ptx tests/kernels/gpu/test_cuda_executed.py \
 	  tests/kernels/gpu/test_cuda_executed_attention.py tests/kernels/gpu/test_cuda_executed_products.py $(PYTEST_ARGS)
 
+.PHONY: opencl-checked
+opencl-checked: $(INSTALLED) $(TOOLS)  ## a tiny model on OpenCL under oclgrind: races between threads, places outside of tensors
+	@$(BIN)/python -m pytest -m '' tests/gpu/test_opencl_checked.py $(PYTEST_ARGS)
+
 chaos: $(INSTALLED) $(TOOLS)  ## faults, overload and clients that leave, at full size; prints what it measured
 	@CUPOLA_CHAOS=full $(BIN)/python -m pytest tests/chaos $(PYTEST_ARGS)
 
