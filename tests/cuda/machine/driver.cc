@@ -93,9 +93,8 @@ CUresult cuModuleUnload(CUmodule module) {
 }
 
 CUresult cuModuleGetFunction(CUfunction* function, CUmodule module, const char* name) {
-  return InContext("cuModuleGetFunction", [&](Machine& machine) {
-    return machine.FindFunction(module, name, function);
-  });
+  return InContext("cuModuleGetFunction",
+                   [&](Machine& machine) { return machine.FindFunction(module, name, function); });
 }
 
 CUresult cuFuncSetAttribute(CUfunction function, CUfunction_attribute attribute, int value) {

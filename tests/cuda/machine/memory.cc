@@ -28,8 +28,8 @@ std::map<const char*, size_t>::const_iterator Find(const std::map<const char*, s
 }  // namespace
 
 Memory::Memory(size_t bytes) : total_(bytes) {
-  void* addresses = mmap(nullptr, kAddresses, PROT_NONE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* addresses =
+      mmap(nullptr, kAddresses, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (addresses == MAP_FAILED) throw std::bad_alloc();
   begin_ = next_ = static_cast<char*>(addresses);
 }

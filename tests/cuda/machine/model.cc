@@ -94,7 +94,8 @@ Model ModelOfEnvironment() {
     model.memory_bytes = std::strtoul(memory != nullptr ? memory : "256", nullptr, 10) * kMiB;
     return model;
   }
-  std::fprintf(stderr, "CUPOLA_CUDA_ARCH is %s, which is no architecture that is known here\n", arch);
+  std::fprintf(stderr, "CUPOLA_CUDA_ARCH is %s, which is no architecture that is known here\n",
+               arch);
   std::abort();
 }
 

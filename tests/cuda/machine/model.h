@@ -14,18 +14,18 @@
 namespace machine {
 
 constexpr int kWarp = 32;
-constexpr int kMostThreads = 1024;               // of a block
-constexpr int kMostX = 1024, kMostZ = 64;        // threads of a block in x and y, and in z
-constexpr unsigned kMostGridX = 2147483647;      // blocks in x
-constexpr unsigned kMostGridYZ = 65535;          // blocks in y, and in z
-constexpr int kRegisters = 65536;                // of a block
-constexpr int kRegisterUnit = 256;               // that a warp's registers are a multiple of
-constexpr size_t kSharedBytes = 48 * 1024;       // of a block that asked for no more
-constexpr size_t kReservedSharedBytes = 1024;    // of each block, the system's own
-constexpr size_t kMostParameterBytes = 32764;    // of a kernel
+constexpr int kMostThreads = 1024;             // of a block
+constexpr int kMostX = 1024, kMostZ = 64;      // threads of a block in x and y, and in z
+constexpr unsigned kMostGridX = 2147483647;    // blocks in x
+constexpr unsigned kMostGridYZ = 65535;        // blocks in y, and in z
+constexpr int kRegisters = 65536;              // of a block
+constexpr int kRegisterUnit = 256;             // that a warp's registers are a multiple of
+constexpr size_t kSharedBytes = 48 * 1024;     // of a block that asked for no more
+constexpr size_t kReservedSharedBytes = 1024;  // of each block, the system's own
+constexpr size_t kMostParameterBytes = 32764;  // of a kernel
 
 struct Model {
-  int architecture;          // 90: sm_90
+  int architecture;  // 90: sm_90
   int multiprocessors;
   size_t most_shared_bytes;  // of a block that asked for more
   size_t cache_bytes;

@@ -247,7 +247,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 }
 
 cudaError_t cudaEventCreate(cudaEvent_t* event) {
-  return Called("cudaEventCreate", [&](Machine&) { return *event = new CUevent_st(), cudaSuccess; });
+  return Called("cudaEventCreate",
+                [&](Machine&) { return *event = new CUevent_st(), cudaSuccess; });
 }
 
 cudaError_t cudaEventDestroy(cudaEvent_t event) {
