@@ -56,9 +56,11 @@ def compiler() -> Iterator[None]:
     Raises:
         StorageError: the toolkit is not installed, or is of another version than TVM's runtime.
     """
-    _load()
-    before = {name: os.environ.get(name) for name in _SETTINGS}
-    os.environ.update(_SETTINGS)
+    nvcc = _load()
+    # TVM calls it by its name alone.
+    settings = _SETTINGS | {"PATH": os.pathsep.join([os.environ.get("PATH", os.defpath), str(nvcc.parent)])}
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
     try:
         yield
     finally:
@@ -85,15 +87,15 @@ def source_only() -> Iterator[None]:
 
 
 @cache
-def _load() -> None:
-    """Loads TVM's CUDA runtime, once."""
+def _load() -> Path:
+    """Loads TVM's CUDA runtime, once; gives nvcc's place."""
     import tvm
 
     nvcc = find_nvcc()
     if nvcc is None:
         raise StorageError("nvcc is not installed", hint="install NVIDIA's CUDA toolkit, version 13")
     if tvm.get_global_func("device_api.cuda", allow_missing=True) is not None:
-        return
+        return nvcc
     if not _loads(_DRIVER):
         _load_stand_in()
     runtime = nvcc.resolve().parent.parent / "lib64" / _RUNTIME
@@ -104,6 +106,7 @@ def _load() -> None:
         ctypes.CDLL(str(library), ctypes.RTLD_GLOBAL)
     except OSError as error:
         raise StorageError(f"TVM's CUDA runtime cannot be loaded: {error}") from error
+    return nvcc
 
 
 def _loads(name: str) -> bool:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import tvm_ffi
-
-from cupola.engine.native_library import native
+from cupola.engine.native_library import device, native
 from cupola.engine.native_opencl import load_opencl, opencl_devices
 from cupola.engine.native_webgpu import load_webgpu, webgpu_adapters
 
@@ -28,14 +26,14 @@ def tensor_limit(kind: str) -> TensorLimit | None:
         adapter = webgpu_adapters()[0]
         return TensorLimit(adapter.name, adapter.max_tensor_bytes)
     if kind == "opencl":
-        device = opencl_devices()[0]
-        return TensorLimit(device.name, device.max_tensor_bytes)
+        first = opencl_devices()[0]
+        return TensorLimit(first.name, first.max_tensor_bytes)
     return None
 
 
 def allocated_bytes(kind: str, index: int = 0) -> int:
     """What tensors take on a device that was used."""
-    return int(native("device.allocated_bytes")(tvm_ffi.device(kind, index)))
+    return int(native("device.allocated_bytes")(device(kind, index)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,7 @@ class KernelProfile:
     """
 
     def __init__(self, kind: str, index: int = 0) -> None:
-        self._device = tvm_ffi.device(kind, index)
+        self._device = device(kind, index)
         self.times: tuple[KernelTime, ...] = ()
 
     def __enter__(self) -> KernelProfile:

@@ -26,6 +26,11 @@ def native(name: str) -> Callable[..., Any]:
     return _load_functions(name)
 
 
+def device(kind: str, index: int = 0) -> object:
+    """A device as the C++ functions take it."""
+    return tvm_ffi.device(kind, index)
+
+
 @cache
 def _load_functions(name: str) -> Callable[..., Any]:
     _load_library()
