@@ -115,38 +115,35 @@ def webgpu() -> Finding:
     """The adapters that models for WebGPU run on, the first of which is used."""
     from cupola.engine.native_webgpu import webgpu_adapters
 
-    try:
-        adapters = webgpu_adapters()
-    except CupolaError as error:
-        return Finding("webgpu", "note", f"{error}", error.hint or "")
-    if not adapters:
-        hint = "install a driver for Vulkan; Mesa's for processors is in Debian's package mesa-vulkan-drivers"
-        return Finding("webgpu", "note", "no adapter", hint)
-    text = "; ".join(
-        f"{adapter.name} ({adapter.type}, {adapter.backend}, tensors up to {adapter.max_tensor_bytes / GIB:.1f} GiB"
-        f"{', 16-bit floats' if adapter.f16 else ''})"
-        for adapter in adapters
-    )
-    return Finding("webgpu", "ok", text)
+    def found() -> list[str]:
+        return [_driven(one.name, one.type, one.backend, one.max_tensor_bytes, one.f16) for one in webgpu_adapters()]
+
+    hint = "install a driver for Vulkan; Mesa's for processors is in Debian's package mesa-vulkan-drivers"
+    return _finding_of("webgpu", found, "no adapter", hint)
 
 
 def opencl() -> Finding:
     """The devices that models for OpenCL run on, the first of which is used."""
     from cupola.engine.native_opencl import opencl_devices
 
+    def found() -> list[str]:
+        return [_driven(one.name, one.type, one.platform, one.max_tensor_bytes, one.f16) for one in opencl_devices()]
+
+    hint = "install a driver for OpenCL; one for processors is in Debian's package pocl-opencl-icd"
+    return _finding_of("opencl", found, "no device", hint)
+
+
+def _driven(name: str, kind: str, driver: str, max_tensor_bytes: int, f16: bool) -> str:
+    floats = ", 16-bit floats" if f16 else ""
+    return f"{name} ({kind}, {driver}, tensors up to {max_tensor_bytes / GIB:.1f} GiB{floats})"
+
+
+def _finding_of(name: str, devices: Callable[[], list[str]], none: str, hint: str) -> Finding:
     try:
-        found = opencl_devices()
+        found = devices()
     except CupolaError as error:
-        return Finding("opencl", "note", f"{error}", error.hint or "")
-    if not found:
-        hint = "install a driver for OpenCL; one for processors is in Debian's package pocl-opencl-icd"
-        return Finding("opencl", "note", "no device", hint)
-    text = "; ".join(
-        f"{device.name} ({device.type}, {device.platform}, tensors up to {device.max_tensor_bytes / GIB:.1f} GiB"
-        f"{', 16-bit floats' if device.f16 else ''})"
-        for device in found
-    )
-    return Finding("opencl", "ok", text)
+        return Finding(name, "note", f"{error}", error.hint or "")
+    return Finding(name, "ok", "; ".join(found)) if found else Finding(name, "note", none, hint)
 
 
 def gpus() -> Finding:
