@@ -1,7 +1,6 @@
 """What the whole engine has to do on a GPU, whichever it is; modules of tests import these and say what it runs on.
 
-They have fixtures: `on_gpu` and `on_cpu`, the same tiny model compiled for both; `tolerance` of its logits; `model` and
-`cpu_model`, both loaded.
+Their fixtures are here too, but for `on_gpu`, the folder of the tiny model `checkpoint` compiled for that GPU.
 """
 
 from __future__ import annotations
@@ -15,15 +14,43 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cupola.engine.native import NativeEngine, NativeModel
+from compiled import compiled_folder
+from cupola.engine.native import NativeEngine, NativeModel, load_compiled
 from cupola.engine.request import EngineConfig, GenerateRequest, SamplingParams, ThinkingLimit
 from native.native_driver import Collector, Result, run
-from numerics.sequence import Sequences
+from numerics.sequence import Sequences, read_manifest
 from tiny_models import TINY_MODELS, TinyModel
 
 TINY: TinyModel = TINY_MODELS[0]
 TOLERANCE = 1e-3
 PROMPT = TINY.token_ids()
+
+
+@pytest.fixture(name="tolerance", scope="module")
+def a_tolerance() -> float:
+    return TOLERANCE
+
+
+@pytest.fixture(name="checkpoint", scope="module")
+def a_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("tiny") / TINY.name
+    TINY.write(folder)
+    return str(folder)
+
+
+@pytest.fixture(name="on_cpu", scope="module")
+def compiled_for_the_processor(checkpoint: str) -> Path:
+    return compiled_folder(checkpoint, "f32")
+
+
+@pytest.fixture(name="model", scope="module")
+def a_model(on_gpu: Path) -> NativeModel:
+    return load_compiled(on_gpu, read_manifest(on_gpu))
+
+
+@pytest.fixture(name="cpu_model", scope="module")
+def a_cpu_model(on_cpu: Path) -> NativeModel:
+    return load_compiled(on_cpu, read_manifest(on_cpu))
 
 
 @pytest.fixture(name="engine")

@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 from engine_cases import (  # noqa: F401 -- pytest finds them here
     PROMPT,
-    TINY,
-    TOLERANCE,
+    a_checkpoint,
+    a_cpu_model,
+    a_model,
+    a_tolerance,
     an_engine,
+    compiled_for_the_processor,
     greedy,
     test_a_cancelled_request_gives_its_pages_back,
     test_a_prompt_in_chunks_is_that_of_the_processor,
@@ -24,7 +27,7 @@ from engine_cases import (  # noqa: F401 -- pytest finds them here
 
 from compiled import compiled_folder
 from cupola.engine import native_model
-from cupola.engine.native import NativeEngine, NativeModel, load_compiled
+from cupola.engine.native import NativeEngine, load_compiled
 from cupola.engine.native_devices import KernelProfile, TensorLimit
 from cupola.errors import ModelError
 from gpu.kinds import config
@@ -33,35 +36,8 @@ from numerics.sequence import read_manifest
 
 
 @pytest.fixture(scope="module")
-def tolerance() -> float:
-    return TOLERANCE
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("tiny") / TINY.name
-    TINY.write(folder)
-    return str(folder)
-
-
-@pytest.fixture(scope="module")
 def on_gpu(checkpoint: str, kind: str) -> Path:
     return compiled_folder(checkpoint, "f32", config(kind))
-
-
-@pytest.fixture(scope="module")
-def on_cpu(checkpoint: str) -> Path:
-    return compiled_folder(checkpoint, "f32")
-
-
-@pytest.fixture(scope="module")
-def model(on_gpu: Path) -> NativeModel:
-    return load_compiled(on_gpu, read_manifest(on_gpu))
-
-
-@pytest.fixture(scope="module")
-def cpu_model(on_cpu: Path) -> NativeModel:
-    return load_compiled(on_cpu, read_manifest(on_cpu))
 
 
 def test_a_weight_that_the_device_cannot_hold_is_refused_by_name(on_gpu: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 from cuda_stand_in import folder_with_ptx
 from engine_cases import (  # noqa: F401 -- pytest finds them here
-    TINY,
-    TOLERANCE,
+    a_checkpoint,
+    a_cpu_model,
+    a_model,
+    a_tolerance,
     an_engine,
+    compiled_for_the_processor,
     test_a_cancelled_request_gives_its_pages_back,
     test_a_prompt_in_chunks_is_that_of_the_processor,
     test_logits_are_those_of_the_processors_library,
@@ -20,38 +23,7 @@ from engine_cases import (  # noqa: F401 -- pytest finds them here
     test_what_was_computed_is_found_again_and_copied,
 )
 
-from compiled import compiled_folder
-from cupola.engine.native import NativeModel, load_compiled
-from numerics.sequence import read_manifest
-
-
-@pytest.fixture(scope="module")
-def tolerance() -> float:
-    return TOLERANCE
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("tiny") / TINY.name
-    TINY.write(folder)
-    return str(folder)
-
 
 @pytest.fixture(scope="module")
 def on_gpu(checkpoint: str) -> Path:
     return folder_with_ptx(checkpoint, "f32")
-
-
-@pytest.fixture(scope="module")
-def on_cpu(checkpoint: str) -> Path:
-    return compiled_folder(checkpoint, "f32")
-
-
-@pytest.fixture(scope="module")
-def model(on_gpu: Path) -> NativeModel:
-    return load_compiled(on_gpu, read_manifest(on_gpu))
-
-
-@pytest.fixture(scope="module")
-def cpu_model(on_cpu: Path) -> NativeModel:
-    return load_compiled(on_cpu, read_manifest(on_cpu))
