@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "logic.h"
 #include "numbers.h"
 #include "operations.h"
 
@@ -21,20 +22,12 @@ T Most(T a, T b) {
   return std::max(a, b);
 }
 template <class T>
-T And(T a, T b) {
-  return a & b;
-}
-template <class T>
-T Or(T a, T b) {
-  return a | b;
-}
-template <class T>
-T Xor(T a, T b) {
-  return a ^ b;
-}
-template <class T>
 T Exchange(T, T b) {
   return b;
+}
+template <class T>
+T Swap(T a, T expected, T b) {
+  return a == expected ? b : a;
 }
 uint32_t Increment(uint32_t a, uint32_t b) { return a >= b ? 0 : a + 1; }
 uint32_t Decrement(uint32_t a, uint32_t b) { return a == 0 || a > b ? b : a - 1; }
@@ -42,7 +35,7 @@ F16 AddF16(F16 a, F16 b) { return F16(float(a) + float(b)); }
 BF16 AddBF16(BF16 a, BF16 b) { return BF16(float(a) + float(b)); }
 
 // Operands: what was there, the address, the value, [the other value of cas]. The mode: the space.
-template <auto F, class T>
+template <auto F, class T, class... More>
 void Update(Warp& warp, const Instruction& instruction, uint32_t mask) {
   const uint32_t* o = instruction.operands;
   std::lock_guard<std::mutex> lock(warp.grid().atomics);
@@ -52,21 +45,7 @@ void Update(Warp& warp, const Instruction& instruction, uint32_t mask) {
     auto* at = reinterpret_cast<T*>(warp.Memory(static_cast<Space>(instruction.mode), lane, address,
                                                 sizeof(T), Access::kAtomic));
     const T before = *at;
-    *at = F(before, warp.At<T>(o[2])[lane]);
-    warp.At<T>(o[0])[lane] = before;
-  });
-}
-template <class T>
-void Compare(Warp& warp, const Instruction& instruction, uint32_t mask) {
-  const uint32_t* o = instruction.operands;
-  std::lock_guard<std::mutex> lock(warp.grid().atomics);
-  ForLanes(mask, [&](int lane) {
-    const uint64_t address =
-        warp.At<uint64_t>(o[1])[lane] + static_cast<uint64_t>(instruction.offset);
-    auto* at = reinterpret_cast<T*>(warp.Memory(static_cast<Space>(instruction.mode), lane, address,
-                                                sizeof(T), Access::kAtomic));
-    const T before = *at;
-    if (before == warp.At<T>(o[2])[lane]) *at = warp.At<T>(o[3])[lane];
+    *at = F(before, warp.At<T>(o[2])[lane], warp.At<More>(o[3])[lane]...);
     warp.At<T>(o[0])[lane] = before;
   });
 }
@@ -87,7 +66,7 @@ void AddBits(Table& t, const std::string& type) {
   Put<Or<T>, T>(t, "or." + type);
   Put<Xor<T>, T>(t, "xor." + type);
   Put<Exchange<T>, T>(t, "exch." + type);
-  t["atom.cas." + type] = {Compare<T>, {sizeof(T), 8, sizeof(T), sizeof(T)}};
+  t["atom.cas." + type] = {Update<Swap<T>, T, T>, {sizeof(T), 8, sizeof(T), sizeof(T)}};
 }
 
 }  // namespace

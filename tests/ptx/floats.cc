@@ -2,6 +2,7 @@
 // library, which is nearer to the truth than they are.
 #include <cmath>
 
+#include "logic.h"
 #include "numbers.h"
 #include "operations.h"
 
@@ -134,64 +135,15 @@ void AddDirected(Table& t, const std::string& mode) {
   Saturable<DirectedFma<R>>(t, "fma." + mode);
 }
 
-// Relations; those with u also hold if one of the numbers is a NaN.
-template <class T, int kRelation>
-bool Holds(T a, T b) {
-  switch (kRelation) {
-    case 0:
-      return a == b;
-    case 1:
-      return a < b || a > b;
-    case 2:
-      return a < b;
-    case 3:
-      return a <= b;
-    case 4:
-      return a > b;
-    case 5:
-      return a >= b;
-    case 6:
-      return !(a < b || a > b);
-    case 7:
-      return a != b;
-    case 8:
-      return !(a >= b);
-    case 9:
-      return !(a > b);
-    case 10:
-      return !(a <= b);
-    case 11:
-      return !(a < b);
-    case 12:
-      return a == a && b == b;
-    default:
-      return a != a || b != b;
-  }
-}
-template <auto F, class T>
-bool AndAlso(T a, T b, bool c) {
-  return F(a, b) && c;
-}
-template <auto F, class T>
-bool OrElse(T a, T b, bool c) {
-  return F(a, b) || c;
-}
-template <auto F, class T>
-bool Unlike(T a, T b, bool c) {
-  return F(a, b) != c;
-}
-
 template <class T, int kRelation = 0>
 void AddRelations(Table& t, const std::string& type) {
-  static const char* const kNames[] = {"eq",  "ne",  "lt",  "le",  "gt",  "ge",  "equ",
-                                       "neu", "ltu", "leu", "gtu", "geu", "num", "nan"};
-  const std::string name = std::string("setp.") + kNames[kRelation];
+  const std::string name = std::string("setp.") + kRelationNames[kRelation];
   constexpr auto kHolds = Holds<T, kRelation>;
   Flushable<kHolds>(t, name, type);
   Flushable<AndAlso<kHolds, T>>(t, name + ".and", type);
   Flushable<OrElse<kHolds, T>>(t, name + ".or", type);
   Flushable<Unlike<kHolds, T>>(t, name + ".xor", type);
-  if constexpr (kRelation < 13) AddRelations<T, kRelation + 1>(t, type);
+  if constexpr (kRelation < kNan) AddRelations<T, kRelation + 1>(t, type);
 }
 
 bool IsFinite(float a) { return std::isfinite(a); }

@@ -1,6 +1,7 @@
 // Arithmetic of float16 and bfloat16, single and in pairs.
 #include <cmath>
 
+#include "logic.h"
 #include "numbers.h"
 #include "operations.h"
 
@@ -79,26 +80,8 @@ H Tanh(H a) {
 }
 
 template <class H, int kRelation>
-bool Holds(H first, H second) {
-  const float a = first, b = second;
-  switch (kRelation) {
-    case 0:
-      return a == b;
-    case 1:
-      return a < b || a > b;
-    case 2:
-      return a < b;
-    case 3:
-      return a <= b;
-    case 4:
-      return a > b;
-    case 5:
-      return a >= b;
-    case 6:
-      return a != b;
-    default:
-      return a != a || b != b;
-  }
+bool HalvesHold(H a, H b) {
+  return Holds<float, kRelation>(a, b);
 }
 
 template <auto F, class Signature>
@@ -115,11 +98,11 @@ void Both(Table& t, const std::string& name, const std::string& type) {
   t[name + "." + type + "x2"] = Each<Twice<F, decltype(F)>::Of>();
 }
 
-template <class H, int kRelation = 0>
+template <class H, int... kRelations>
 void AddRelations(Table& t) {
-  static const char* const kNames[] = {"eq", "ne", "lt", "le", "gt", "ge", "neu", "nan"};
-  t[std::string("setp.") + kNames[kRelation] + "." + H::kName] = Each<Holds<H, kRelation>>();
-  if constexpr (kRelation < 7) AddRelations<H, kRelation + 1>(t);
+  ((t[std::string("setp.") + kRelationNames[kRelations] + "." + H::kName] =
+        Each<HalvesHold<H, kRelations>>()),
+   ...);
 }
 
 template <class H>
@@ -144,7 +127,7 @@ void AddType(Table& t) {
   Both<OrNan<Max<H>, H>>(t, "max.NaN", type);
   Both<Exp2<H>>(t, "ex2.approx", type);
   Both<Tanh<H>>(t, "tanh.approx", type);
-  AddRelations<H>(t);
+  AddRelations<H, kEq, kNe, kLt, kLe, kGt, kGe, kNeu, kNan>(t);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "logic.h"
 #include "operations.h"
 
 namespace ptx {
@@ -88,18 +89,6 @@ T Shl(T a, uint32_t by) {
   return by >= 8 * sizeof(T) ? 0 : static_cast<T>(static_cast<uint64_t>(a) << by);
 }
 template <class T>
-T And(T a, T b) {
-  return a & b;
-}
-template <class T>
-T Or(T a, T b) {
-  return a | b;
-}
-template <class T>
-T Xor(T a, T b) {
-  return static_cast<T>(a ^ b);
-}
-template <class T>
 T Not(T a) {
   return static_cast<T>(~a);
 }
@@ -139,18 +128,6 @@ bool Gt(T a, T b) {
 template <class T>
 bool Ge(T a, T b) {
   return a >= b;
-}
-template <auto F, class T>
-bool AndAlso(T a, T b, bool c) {
-  return F(a, b) && c;
-}
-template <auto F, class T>
-bool OrElse(T a, T b, bool c) {
-  return F(a, b) || c;
-}
-template <auto F, class T>
-bool Unlike(T a, T b, bool c) {
-  return F(a, b) != c;
 }
 
 uint32_t Population(uint32_t a) { return static_cast<uint32_t>(__builtin_popcount(a)); }
